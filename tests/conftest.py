@@ -1,0 +1,20 @@
+"""What all tests share: reproducible examples, a seeded torch, and one thread."""
+
+import os
+
+# Several test processes share few cores, and OpenMP threads that spin for each other then cost 100 × the work itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25, database=None)
+settings.load_profile("suite")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded_torch() -> None:
+    """Every test draws the same torch numbers, whatever ran before it."""
+    torch.manual_seed(0)
