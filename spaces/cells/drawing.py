@@ -1,0 +1,214 @@
+"""Draws an architecture's cells as graphs.
+
+Every source has a row of its own, from which its output runs to the right as a rail; every node has a column, and its
+two edges come down from the rails and enter it side by side. Rows never share a label and columns never share a
+vertical line, so that nothing overlaps whatever the wiring, and no layout has to be searched for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path as Curve
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.textpath import text_to_path
+
+from spaces.cells.architecture import Cell, CellArchitecture, Edge
+from spaces.errors import suggest
+
+# Okabe and Ito's palette, which readers with any colour vision can tell apart.
+COLOURS = {
+    "max_pool": "#009E73",
+    "avg_pool": "#CC79A7",
+    "skip": "#000000",
+    "sep_conv": "#0072B2",
+    "dil_conv": "#D55E00",
+}
+RAIL, OUTPUT = "#707070", "#A0A0A0"
+OPERATION_SIZE, CIRCUIT_SIZE, TITLE_SIZE = 8.0, 6.5, 9.0  # points
+# A timestamp in the file would make two drawings of one architecture differ.
+METADATA = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
+
+# Inches: the axes' unit is the inch, so that type and geometry keep their proportion at any number of nodes.
+MARGIN, HEADER = 0.12, 0.3
+BOX, BOX_HEIGHT, INPUT = 0.26, 0.54, 0.5
+INPUT_PITCH, NODE_PITCH = 0.34, 0.72
+LANES = (0.26, 0.14)  # from the column's left side: the upper edge's vertical, the lower edge's
+PORT = 0.165  # from a node's middle to where an edge enters
+ARROW, CORNER = 0.09, 0.08
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are in a panel of ``nodes`` nodes; the longest label and title are this many inches wide."""
+
+    nodes: int
+    label: float
+    title: float
+
+    @property
+    def pitch(self) -> float:
+        return LANES[0] + self.label + 0.2 + ARROW + BOX
+
+    @property
+    def width(self) -> float:
+        return 2 * MARGIN + max(self.title, INPUT + self.nodes * self.pitch + 0.4 + BOX)
+
+    @property
+    def height(self) -> float:
+        return HEADER + 2 * INPUT_PITCH + self.nodes * NODE_PITCH + MARGIN
+
+    def column(self, node: int) -> float:
+        """The left side of a node's column, of which the node itself is the right end."""
+        return MARGIN + INPUT + node * self.pitch
+
+    def right(self, source: int) -> float:
+        """Where the rail of a source begins."""
+        return self.column(max(source - 1, 0))
+
+    def row(self, source: int) -> float:
+        if source < 2:
+            return self.height - HEADER - (source + 0.5) * INPUT_PITCH
+        return self.height - HEADER - 2 * INPUT_PITCH - (source - 1.5) * NODE_PITCH
+
+
+def draw(architecture: CellArchitecture) -> Figure:
+    """A panel per cell: its inputs, its nodes and its output from left to right.
+
+    Edges are coloured by the kind of operation and labelled with the operation above the line and, where one governs
+    it, the multiplier below. The figure is about 7 inches wide for 4 nodes, type between 6.5 and 9 points.
+    """
+    cells, heading, titles = architecture.cells, _heading(architecture), _titles(architecture.cells)
+    widest = max(_width(heading, TITLE_SIZE, "bold"), *(_width(title, TITLE_SIZE) for title in titles))
+    layout = Layout(max(len(cell.nodes) for cell in cells), _label_width(cells), widest)
+    columns = 1 if len(cells) < 4 else 2
+    rows = -(-len(cells) // columns)
+    width, height = columns * layout.width, rows * layout.height + HEADER
+    figure = Figure((width, height), facecolor="white")
+    for position, (cell, title) in enumerate(zip(cells, titles)):
+        row, column = divmod(position, columns)
+        bottom = height - HEADER - (row + 1) * layout.height
+        axes = figure.add_axes(
+            (column * layout.width / width, bottom / height, layout.width / width, layout.height / height),
+            xlim=(0, layout.width),
+            ylim=(0, layout.height),
+        )
+        axes.axis("off")
+        axes.text(MARGIN, layout.height - HEADER / 2, title, size=TITLE_SIZE, va="center", parse_math=False)
+        _draw_cell(axes, cell, layout, f"cell{position}")
+    at = (MARGIN / width, 1 - HEADER / 2 / height)
+    figure.text(*at, heading, size=TITLE_SIZE, weight="bold", va="center", parse_math=False)
+    return figure
+
+
+def save(architecture: CellArchitecture, path: str | Path) -> None:
+    """Draw to an .svg, .png or .pdf file, the same bytes every time; raises InputError for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in METADATA:
+        raise suggest(suffix, METADATA, "picture format")
+    with matplotlib.rc_context({"svg.hashsalt": architecture.key}):
+        draw(architecture).savefig(path, dpi=200, metadata=METADATA[suffix])
+
+
+def _circuit(multiplier: str) -> str:
+    return multiplier.removeprefix("mul8s_")
+
+
+def _heading(architecture: CellArchitecture) -> str:
+    heading = f"{architecture.key[:8]} · scope {architecture.scope}"
+    if architecture.multiplier:
+        heading += f" · stem and classifier: {_circuit(architecture.multiplier)}"
+    return heading
+
+
+def _titles(cells: Sequence[Cell]) -> list[str]:
+    repeated = [cell.reduction for cell in cells] == [False, True]
+    titles = []
+    for position, cell in enumerate(cells):
+        title = f"{'reduction' if cell.reduction else 'normal'} cell"
+        title = title if repeated else f"{position}: {title}"
+        titles.append(f"{title} · projections {_circuit(cell.multiplier)}" if cell.multiplier else title)
+    return titles
+
+
+def _width(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that a line of text needs."""
+    font = FontProperties(size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+
+
+def _label_width(cells: Sequence[Cell]) -> float:
+    """Inches that the longest label needs; multipliers of the user's own may have any name."""
+    edges = [edge for cell in cells for node in cell.nodes for edge in node]
+    texts = {(edge.operation, OPERATION_SIZE) for edge in edges}
+    texts |= {(_circuit(edge.multiplier), CIRCUIT_SIZE) for edge in edges if edge.multiplier}
+    return max(_width(text, size) for text, size in texts)
+
+
+def _draw_cell(axes: Axes, cell: Cell, layout: Layout, name: str) -> None:
+    for source in range(2):
+        _box(axes, layout.right(source) - INPUT, layout.row(source), INPUT, 0.22, f"$c_{{k-{2 - source}}}$")
+    for index, node in enumerate(cell.nodes):
+        _box(axes, layout.right(index + 2) - BOX, layout.row(index + 2), BOX, BOX_HEIGHT, str(index))
+        for place, edge in enumerate(node):
+            _draw_edge(axes, layout, index, place, edge, f"{name}-node{index}-edge{place}")
+    _draw_rails(axes, cell, layout)
+
+
+def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, name: str) -> None:
+    """From the source's rail down and into the node.
+
+    The edge from the earlier source (place 0) takes the right lane and the upper port: then neither the two verticals
+    nor the two rails that lead to them cross.
+    """
+    colour = next(colour for family, colour in COLOURS.items() if edge.operation.startswith(family))
+    x, top = layout.column(node) + LANES[place], layout.row(edge.source)
+    y = layout.row(node + 2) + (PORT if place == 0 else -PORT)
+    end = layout.right(node + 2) - BOX
+    curve = Curve(
+        [(x, top), (x, y + CORNER), (x, y), (x + CORNER, y), (end - ARROW / 2, y)],
+        [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO],
+    )
+    halo = [Stroke(linewidth=4.5, foreground="white"), Normal()]  # lifts the vertical off the rails that it crosses
+    axes.add_patch(PathPatch(curve, fill=False, edgecolor=colour, linewidth=1.5, path_effects=halo, zorder=3))
+    axes.plot(end - ARROW / 2, y, ">", color=colour, markersize=72 * ARROW, markeredgewidth=0, zorder=4)
+    axes.plot(x, top, "o", color=colour, markersize=4.5, markeredgewidth=0, zorder=4)
+    middle = (layout.column(node) + LANES[0] + end - ARROW) / 2
+    axes.text(middle, y + 0.025, edge.operation, size=OPERATION_SIZE, ha="center", va="bottom", gid=f"{name}-operation")
+    if edge.multiplier:
+        text = _circuit(edge.multiplier)
+        axes.text(
+            middle, y - 0.03, text, size=CIRCUIT_SIZE, ha="center", va="top", gid=f"{name}-multiplier", parse_math=False
+        )
+
+
+def _draw_rails(axes: Axes, cell: Cell, layout: Layout) -> None:
+    """Each source's rail up to its last reader, and from every node on to the output."""
+    output = layout.width - MARGIN - BOX
+    first, last = layout.row(2), layout.row(len(cell.nodes) + 1)
+    _box(axes, output, (first + last) / 2, BOX, first - last + BOX_HEIGHT, "$c_k$")
+    for source in range(len(cell.nodes) + 2):
+        start, y = layout.right(source), layout.row(source)
+        readers = [
+            layout.column(index) + LANES[place]
+            for index, node in enumerate(cell.nodes)
+            for place, edge in enumerate(node)
+            if edge.source == source
+        ]
+        end = max(readers, default=start)
+        axes.plot([start, end], [y, y], color=RAIL, linewidth=1.2, zorder=2)
+        if source >= 2:
+            axes.plot([end, output - ARROW], [y, y], "--", color=OUTPUT, linewidth=1, zorder=1)
+            axes.plot(output - ARROW / 2, y, ">", color=OUTPUT, markersize=72 * ARROW, markeredgewidth=0)
+
+
+def _box(axes: Axes, left: float, middle: float, width: float, height: float, text: str) -> None:
+    style = "round,pad=0,rounding_size=0.06"
+    corner = (left, middle - height / 2)
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc="#F2F2F2", ec="#333333", lw=1, zorder=5))
+    axes.text(left + width / 2, middle, text, size=TITLE_SIZE, ha="center", va="center", zorder=6)

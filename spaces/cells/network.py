@@ -1,0 +1,155 @@
+"""The network around the cells: stem, cells, classifier; and the stand-alone cell."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from spaces.arithmetic.factory import LayerFactory, Sum
+from spaces.cells.architecture import Cell, stride_of
+from spaces.cells.operations import FactorizedReduce, ReluConvBn, build_operation
+from spaces.shape import NetworkShape
+
+STEM_WIDTH = 3  # the stem has three times the initial channels, as in DARTS
+
+
+def reduction_positions(depth: int) -> tuple[int, int]:
+    """The reduction cells sit at 1/3 and 2/3 of the depth."""
+    return depth // 3, 2 * depth // 3
+
+
+class DropPath(nn.Module):
+    """Drops a whole path per image with ``probability`` during training, and scales up the ones that stay.
+
+    One object is shared by all cells, so that a schedule sets the probability once. Random numbers come from
+    ``generator`` (on the network's device), which the training loop owns and saves.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probability = 0.0
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.probability == 0.0:
+            return x
+        keep = 1.0 - self.probability
+        mask = torch.rand((x.shape[0], 1, 1, 1), device=x.device, generator=self.generator) < keep
+        return x * mask / keep
+
+
+class FixedCell(nn.Module):
+    """The body of a stand-alone cell: two cell inputs of equal width → the concatenated nodes."""
+
+    def __init__(
+        self, cell: Cell, channels: int, layers: Callable[[str | None], LayerFactory], drop: DropPath, searching: bool
+    ) -> None:
+        super().__init__()
+        self.sources = [[edge.source for edge in node] for node in cell.nodes]
+        self.operations = nn.ModuleList(
+            nn.ModuleList(
+                build_operation(
+                    edge.operation, channels, stride_of(edge.source, cell.reduction), layers(edge.multiplier), searching
+                )
+                for edge in node
+            )
+            for node in cell.nodes
+        )
+        self.drop = drop
+        self.sums = nn.ModuleList(Sum() for _ in cell.nodes)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        states = [first, second]
+        for sources, operations, add in zip(self.sources, self.operations, self.sums):
+            paths = []
+            for source, operation in zip(sources, operations):
+                path = operation(states[source])
+                paths.append(path if isinstance(operation, nn.Identity) else self.drop(path))
+            states.append(add(*paths))
+        return torch.cat(states[2:], dim=1)
+
+
+class CellStage(nn.Module):
+    """A cell with the projections that bring its two inputs to the cell's width and resolution."""
+
+    def __init__(
+        self, widths: tuple[int, int], channels: int, halved: bool, layers: LayerFactory, affine: bool, body: nn.Module
+    ) -> None:
+        super().__init__()
+        before_last, last = widths
+        project = FactorizedReduce if halved else ReluConvBn
+        self.project_first = project(before_last, channels, layers, affine)
+        self.project_second = ReluConvBn(last, channels, layers, affine)
+        self.body = body
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.body(self.project_first(first), self.project_second(second))
+
+
+class AuxiliaryHead(nn.Sequential):
+    """The second classifier of DARTS; fp32, as it is thrown away after training."""
+
+    def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
+        # At 8×8, the size of the published setting, the pooling gives 2×2; smaller maps are pooled to 2×2 as well.
+        pool = nn.AvgPool2d(5, stride=3, count_include_pad=False) if size == (8, 8) else nn.AdaptiveAvgPool2d(2)
+        super().__init__(
+            nn.ReLU(),
+            pool,
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(768, classes),
+        )
+
+
+class CellNetwork(nn.Module):
+    """Stem, cells and classifier, in the widths of DARTS: C doubles in every reduction cell, the stem has 3 C.
+
+    ``body(position, channels)`` makes what happens inside a cell of ``nodes`` nodes, ``outer(position)`` the layers of
+    its projections and ``outer(None)`` those of stem and classifier: the supernet and the stand-alone network differ
+    in these two alone.
+    """
+
+    def __init__(
+        self,
+        shape: NetworkShape,
+        nodes: int,
+        body: Callable[[int, int], nn.Module],
+        outer: Callable[[int | None], LayerFactory],
+        searching: bool = False,
+    ) -> None:
+        super().__init__()
+        stem = STEM_WIDTH * shape.channels
+        edge = outer(None)
+        self.stem = nn.Sequential(edge.conv(shape.input_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
+        reductions = reduction_positions(shape.cells)
+        widths, channels, halved = (stem, stem), shape.channels, False
+        size = shape.image_size
+        self.cells = nn.ModuleList()
+        self.auxiliary, self.auxiliary_position = None, 2 * shape.cells // 3
+        self.auxiliary_logits: Tensor | None = None  # of the latest training pass
+        for position in range(shape.cells):
+            if position in reductions:
+                channels, size = 2 * channels, tuple((side + 1) // 2 for side in size)
+            stage = CellStage(widths, channels, halved, outer(position), not searching, body(position, channels))
+            self.cells.append(stage)
+            halved = position in reductions
+            widths = (widths[1], nodes * channels)
+            if shape.auxiliary and position == self.auxiliary_position:
+                self.auxiliary = AuxiliaryHead(widths[1], shape.classes, size)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = edge.linear(widths[1], shape.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) → logits (N, classes)."""
+        self.auxiliary_logits = None
+        first = second = self.stem(images)
+        for position, stage in enumerate(self.cells):
+            first, second = second, stage(first, second)
+            if self.auxiliary is not None and self.training and position == self.auxiliary_position:
+                self.auxiliary_logits = self.auxiliary(second)
+        return self.classifier(self.pool(second).flatten(1))

@@ -1,0 +1,74 @@
+"""The operations of DARTS. One definition serves the stand-alone network and the supernet.
+
+``searching`` takes away the normalisation's affine parameters and adds one after pooling, as DARTS does during search.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.arithmetic.factory import LayerFactory
+
+
+def build_operation(name: str, channels: int, stride: int, layers: LayerFactory, searching: bool = False) -> nn.Module:
+    """The operation ``name``; maps (N, C, H, W) to (N, C, H/stride, W/stride)."""
+    match name.rsplit("_", 1):
+        case ["max_pool", "3x3"]:
+            return _pool(nn.MaxPool2d(3, stride, 1), channels, searching)
+        case ["avg_pool", "3x3"]:
+            return _pool(nn.AvgPool2d(3, stride, 1, count_include_pad=False), channels, searching)
+        case ["skip", "connect"]:
+            if stride == 1:
+                return nn.Identity()
+            return FactorizedReduce(channels, channels, layers, affine=not searching)
+        case ["sep_conv", size]:
+            return _separable(channels, int(size[0]), (stride, 1), 1, layers, not searching)
+        case ["dil_conv", size]:
+            return _separable(channels, int(size[0]), (stride,), 2, layers, not searching)
+    raise ValueError(f"no operation is called {name}")
+
+
+def _pool(pool: nn.Module, channels: int, searching: bool) -> nn.Module:
+    return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False)) if searching else pool
+
+
+def _separable(
+    channels: int, kernel: int, strides: tuple[int, ...], dilation: int, layers: LayerFactory, affine: bool
+) -> nn.Sequential:
+    """ReLU, depthwise and pointwise convolution, normalisation; once for every stride."""
+    padding = dilation * (kernel // 2)
+    stages: list[nn.Module] = []
+    for stride in strides:
+        moved = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+        stages += [
+            nn.ReLU(),
+            layers.conv(channels, channels, kernel, kind="separable", bias=False, **moved),
+            layers.conv(channels, channels, 1, kind="separable", bias=False),
+            nn.BatchNorm2d(channels, affine=affine),
+        ]
+    return nn.Sequential(*stages)
+
+
+class ReluConvBn(nn.Sequential):
+    """A 1×1 projection of a cell's input to the cell's width."""
+
+    def __init__(self, inputs: int, outputs: int, layers: LayerFactory, affine: bool) -> None:
+        super().__init__(nn.ReLU(), layers.conv(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs, affine=affine))
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the resolution with two 1×1 convolutions of stride 2, the second one shifted by a pixel."""
+
+    def __init__(self, inputs: int, outputs: int, layers: LayerFactory, affine: bool) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.relu = nn.ReLU()
+        self.straight = layers.conv(inputs, half, 1, stride=2, bias=False)
+        self.shifted = layers.conv(inputs, outputs - half, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        height, width = x.shape[2:]
+        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]  # an odd size needs one more row and column
+        return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))

@@ -1,0 +1,20 @@
+"""The size in which an architecture is built; the architecture itself says nothing about it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Widths and sizes of a network. A space uses the fields that it knows."""
+
+    channels: int  # initial width C; every reduction doubles it
+    cells: int  # depth
+    classes: int
+    input_channels: int
+    image_size: tuple[int, int]  # height, width in pixels
+    auxiliary: bool = False  # a second classifier at 2/3 of the depth, in training only
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return (self.input_channels, *self.image_size)

@@ -1,0 +1,383 @@
+"""Costs and energies of networks counted by hand, the published numbers, and expectations by enumeration."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spaces.arithmetic.factory import FixedLayers, Sum
+from spaces.cells import CellSpace
+from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
+from spaces.cells.expected import ExpectedEnergy
+from spaces.energy import ENERGY_MODELS, Energy, LayerCost, energy_model, total_macs, total_params, trace
+from spaces.errors import InputError
+from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
+from spaces.shape import NetworkShape
+
+HOROWITZ, APPROXDARTS = energy_model("horowitz45"), energy_model("approxdarts")
+EXACT = catalogue.get("mul8s_1KV8")
+HALF = Multiplier(name="half", signed=True, table=catalogue.get("mul8s_1KX2").table, power_mw=0.2125)
+
+
+# -- networks small enough to count by hand ----------------------------------------------------------------------------
+
+
+class Tiny(nn.Module):
+    """Conv with bias, normalisation, two poolings, their sum, global pooling, linear."""
+
+    def __init__(self, circuit: Multiplier | None) -> None:
+        super().__init__()
+        layers = FixedLayers("fp32", circuit)
+        self.conv = layers.conv(2, 4, 3, padding=1, stride=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.depthwise = layers.conv(4, 4, (1, 3), padding=(0, 1), groups=4, bias=False, kind="separable")
+        self.maximum, self.average = nn.MaxPool2d(3, 1, 1), nn.AvgPool2d((1, 3), 1, (0, 1))
+        self.add = Sum()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = layers.linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.depthwise(self.norm(self.conv(x)).relu())
+        x = self.add(self.maximum(x), self.average(x), x)
+        return self.linear(self.pool(x).flatten(1))
+
+
+# From an 8×6 image of two channels: 4×3 pixels of four channels, 48 values.
+# name: kind, MACs, additions, parameters, values moved
+BY_HAND = {
+    "conv": ("conv", 48 * 18, 48 * 18 + 48, 4 * 2 * 9 + 4, 96 + 48),
+    "norm": ("norm", 0, 48, 8, 0),
+    "depthwise": ("separable", 48 * 3, 48 * 3, 12, 96),
+    "maximum": ("pool", 0, 48 * 8, 0, 96),
+    "average": ("pool", 0, 48 * 2, 0, 96),
+    "add": ("sum", 0, 96, 0, 4 * 48),
+    "pool": ("pool", 0, 4 * 11, 0, 52),
+    "linear": ("linear", 40, 50, 50, 14),
+}
+MULTIPLYING = ("conv", "depthwise", "linear")
+
+
+def rows_of(circuit: Multiplier | None, integer: bool) -> dict[str, LayerCost]:
+    return {row.name: row for row in trace(Tiny(circuit), (2, 8, 6), integer)}
+
+
+@pytest.mark.parametrize("circuit", [None, EXACT, HALF])
+@pytest.mark.parametrize("integer", [True, False])
+def test_costs_are_those_counted_by_hand(circuit, integer):
+    rows = rows_of(circuit, integer)
+    assert set(rows) == set(BY_HAND)
+    for name, row in rows.items():
+        assert (row.kind, row.macs, row.adds, row.params, row.activations) == BY_HAND[name], name
+        assert row.multiplier is (circuit if name in MULTIPLYING else None)
+        assert row.integer == (circuit is not None if name in MULTIPLYING else integer)
+    assert total_macs(rows.values()) == 864 + 144 + 40
+    assert total_params(rows.values()) == sum(p.numel() for p in Tiny(circuit).parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_tracing_leaves_the_network_as_it_was(training):
+    network = Tiny(EXACT).train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trace(network, (2, 8, 6), integer=True)
+    assert network.training == network.norm.training == training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_tracing_needs_no_memory_on_the_meta_device():
+    with torch.device("meta"):
+        rows = {row.name: row for row in trace(Tiny(HALF), (2, 8, 6), integer=True)}
+    assert rows == rows_of(HALF, integer=True)
+
+
+def test_horowitz_by_hand():
+    """The whole network on integers: int8 products of 0.2 pJ, int32 additions of 0.1 pJ, 2.5 pJ per byte moved."""
+    rows = rows_of(HALF, integer=True)
+    macs = 864 + 144 + 40
+    adds = 912 + 48 + 144 + 384 + 96 + 96 + 44 + 50
+    values = 144 + 96 + 96 + 96 + 192 + 52 + 14 + (76 + 8 + 12 + 50)
+    fp32, int8, approximate = (HOROWITZ.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
+    assert fp32.multiplications == pytest.approx(macs * 3.7)
+    assert fp32.additions == pytest.approx(adds * 0.9)
+    assert fp32.memory == pytest.approx(4 * values * 2.5)
+    assert int8.multiplications == pytest.approx(macs * 0.2)
+    assert approximate.multiplications == pytest.approx(macs * 0.1)
+    for energy in (int8, approximate):
+        assert energy.additions == pytest.approx(adds * 0.1)
+        assert energy.memory == pytest.approx(values * 2.5)
+        assert energy.total == pytest.approx(energy.multiplications + energy.additions)
+
+
+def test_horowitz_with_ungoverned_layers_by_hand():
+    """Without a circuit and in a network that is not quantised as a whole, everything stays fp32."""
+    rows = list(rows_of(None, integer=False).values())
+    assert HOROWITZ.network(rows, "approximate") == HOROWITZ.network(rows, "int8") == HOROWITZ.network(rows, "fp32")
+    rows = list(rows_of(HALF, integer=False).values())  # governed products, but pooling, sums and norms in fp32
+    fp32_adds, int_adds = 48 + 384 + 96 + 96 + 44, 912 + 144 + 50
+    assert HOROWITZ.network(rows, "int8").additions == pytest.approx(fp32_adds * 0.9 + int_adds * 0.1)
+
+
+def test_approxdarts_by_hand():
+    """Multiplications only, and 8-bit in the separable convolution alone."""
+    rows = rows_of(HALF, integer=True)
+    fp32, int8, approximate = (APPROXDARTS.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
+    assert fp32 == Energy(multiplications=pytest.approx(1048 * 3.7))
+    assert int8 == Energy(multiplications=pytest.approx(904 * 3.7 + 144 * 0.391))
+    assert approximate == Energy(multiplications=pytest.approx(904 * 3.7 + 144 * 0.391 / 2))
+
+
+@pytest.mark.parametrize("model", ENERGY_MODELS.values(), ids=lambda model: model.name)
+def test_the_breakdown_adds_up(model):
+    rows = list(rows_of(HALF, integer=True).values())
+    got = model.breakdown(rows)
+    assert json.loads(json.dumps(got)) == got
+    for arithmetic in ("fp32", "int8", "approximate"):
+        split = got["split"][arithmetic]
+        layers = [model.layer(row, arithmetic) for row in rows]
+        assert got[f"{arithmetic}_pj"] == pytest.approx(split["multiplications_pj"] + split["additions_pj"])
+        assert split["multiplications_pj"] == pytest.approx(sum(layer.multiplications for layer in layers))
+        assert split["additions_pj"] == pytest.approx(sum(layer.additions for layer in layers))
+        assert split["memory_pj"] == pytest.approx(sum(layer.memory for layer in layers))
+    assert got["fp32_pj"] > got["int8_pj"] > got["approximate_pj"] > 0
+    assert got["saving_vs_fp32"] == pytest.approx((got["fp32_pj"] - got["approximate_pj"]) / got["fp32_pj"])
+    assert got["saving_vs_int8"] == pytest.approx((got["int8_pj"] - got["approximate_pj"]) / got["int8_pj"])
+
+
+def test_models_state_the_constants_of_their_sources():
+    assert (HOROWITZ.fp32_mult, HOROWITZ.fp32_add, HOROWITZ.int8_mult, HOROWITZ.int32_add) == (3.7, 0.9, 0.2, 0.1)
+    assert (APPROXDARTS.fp32_mult, APPROXDARTS.int8_mult) == (3.7, 0.391)
+    assert APPROXDARTS.fp32_add == APPROXDARTS.int32_add == APPROXDARTS.memory_pj_per_byte == 0
+
+
+def test_an_unknown_model_suggests_the_nearest():
+    with pytest.raises(InputError, match="did you mean horowitz45"):
+        energy_model("horowitz")
+
+
+def test_a_circuit_without_power_has_no_energy():
+    unknown = Multiplier(name="unknown", signed=True, table=EXACT.table)
+    row = LayerCost("layer", "conv", 10, unknown, 10, 0, 0, integer=True)
+    assert HOROWITZ.layer(row, "int8").multiplications == pytest.approx(2.0)
+    with pytest.raises(InputError, match="unknown has no power figure"):
+        HOROWITZ.layer(row, "approximate")
+
+
+# -- the published network ---------------------------------------------------------------------------------------------
+
+DARTS_V2 = {
+    False: [
+        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
+        ("sep_conv_3x3", 1), ("skip_connect", 0), ("skip_connect", 0), ("dil_conv_3x3", 2),
+    ],
+    True: [
+        ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 1),
+        ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("max_pool_3x3", 1),
+    ],
+}  # fmt: skip
+CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
+
+
+def darts_v2(circuit: str, scope: str) -> CellArchitecture:
+    cells = []
+    for reduction, genes in DARTS_V2.items():
+        edges = [Edge(source, operation, circuit) for operation, source in genes]
+        cells.append(Cell(tuple(zip(edges[::2], edges[1::2])), reduction, circuit))
+    return CellArchitecture(tuple(cells), circuit, scope)
+
+
+@pytest.mark.parametrize("scope", ["separable", "all"])
+def test_darts_v2_costs_and_saves_what_was_published(scope):
+    circuit = Multiplier(name="mul8s_0515", signed=True, table=HALF.table, power_mw=0.515 * 0.425)
+    rows = CellSpace([circuit], scope=scope).costs(darts_v2(circuit.name, scope), CIFAR)
+    assert total_params(rows) == 3_349_342
+    assert total_macs(rows) / 1e6 == pytest.approx(528.4, abs=0.05)
+    separable = sum(row.macs for row in rows if row.kind == "separable")
+    assert separable / total_macs(rows) == pytest.approx(0.5699, abs=5e-5)
+    got = APPROXDARTS.breakdown(rows)
+    assert got["int8_pj"] / got["fp32_pj"] == pytest.approx(0.490, abs=5e-4)
+    assert got["saving_vs_fp32"] == pytest.approx(0.539, abs=5e-4)  # published: 53.84 %
+    assert got["saving_vs_int8"] == pytest.approx(0.0595, abs=1e-4)  # published: 5.97 %
+    # By hand: the share f of separable products becomes 0.391/3.7 of itself.
+    share = separable / total_macs(rows)
+    assert got["int8_pj"] / got["fp32_pj"] == pytest.approx(1 - share + share * 0.391 / 3.7)
+
+
+def test_the_scope_changes_the_default_accounting():
+    """Under horowitz45 a network of scope "all" is wholly on integers, one of scope "separable" only in part."""
+    circuit = Multiplier(name="mul8s_half", signed=True, table=HALF.table, power_mw=0.2125)
+    rows = {s: CellSpace([circuit], scope=s).costs(darts_v2(circuit.name, s), CIFAR) for s in ("all", "separable")}
+    macs, separable = total_macs(rows["all"]), sum(row.macs for row in rows["all"] if row.kind == "separable")
+    everything, part = (HOROWITZ.network(rows[s], "approximate").multiplications for s in ("all", "separable"))
+    assert everything == pytest.approx(macs * 0.1)
+    assert part == pytest.approx(separable * 0.1 + (macs - separable) * 3.7)
+
+
+# -- expectations ------------------------------------------------------------------------------------------------------
+
+SMALL = NetworkShape(channels=4, cells=4, classes=3, input_channels=1, image_size=(7, 6))
+LIBRARY = [catalogue.get(f"mul8s_{name}") for name in ("1KV8", "1L2H", "1KR3")]
+OPERATIONS = len(CHOSEN_OPERATIONS)
+
+
+def one_hot(indices, width: int) -> torch.Tensor:
+    return torch.eye(width, dtype=torch.float64)[torch.as_tensor(indices)]
+
+
+def expectation(space: CellSpace, model=HOROWITZ, shape: NetworkShape = SMALL) -> ExpectedEnergy:
+    return ExpectedEnergy(space, shape, model, torch.device("cpu"))
+
+
+def network_of(space: CellSpace, kept: list[list[tuple[int, ...]]], operations, circuits) -> CellArchitecture:
+    """The architecture with the given sources of every node, operations (2, E) and circuits (sites)."""
+    names = [space.library[index].name for index in circuits]
+    sites, cells = space.sites, []
+    for kind in range(2):
+        nodes = []
+        for node, sources in enumerate(kept[kind]):
+            edges = [space.edges.index((node, source)) for source in sources]
+            nodes.append(
+                tuple(
+                    Edge(source, OPERATION_NAMES[1 + operations[kind][edge]], names[sites.edges[kind, edge]])
+                    for source, edge in zip(sources, edges)
+                )
+            )
+        cells.append(Cell(tuple(nodes), bool(kind), names[sites.cells[kind]] if sites.cells else None))
+    return CellArchitecture(tuple(cells), None if sites.network is None else names[sites.network], space.scope)
+
+
+def energy_of(space: CellSpace, architecture: CellArchitecture, model, shape: NetworkShape = SMALL) -> float:
+    return model.network(space.costs(architecture, shape), "approximate").total
+
+
+@pytest.mark.parametrize("model", [HOROWITZ, APPROXDARTS], ids=["horowitz45", "approxdarts"])
+@pytest.mark.parametrize("scope", ["all", "separable"])
+@pytest.mark.parametrize("choice", ["edge", "cell", "network"])
+def test_a_certain_choice_costs_what_its_network_costs(choice, scope, model):
+    """With one node both of its edges are kept, so that certain probabilities leave a single network."""
+    space = CellSpace(LIBRARY, nodes=1, scope=scope, choice=choice)
+    expected, rng = expectation(space, model), np.random.default_rng(5)
+    for _ in range(4):
+        operations = rng.integers(OPERATIONS, size=(2, 2))
+        circuits = rng.integers(len(LIBRARY), size=space.sites.count)
+        got = expected(one_hot(operations + 1, OPERATIONS + 1), one_hot(circuits, len(LIBRARY)))
+        architecture = network_of(space, [[(0, 1)], [(0, 1)]], operations, circuits)
+        assert got.item() == pytest.approx(energy_of(space, architecture, model), rel=1e-12)
+
+
+@pytest.mark.parametrize("operation", range(OPERATIONS), ids=CHOSEN_OPERATIONS)
+def test_every_operation_costs_what_it_costs_in_a_network(operation):
+    space = CellSpace(LIBRARY, nodes=1)
+    got = expectation(space)(
+        one_hot(np.full((2, 2), operation + 1), OPERATIONS + 1), one_hot(np.full(space.sites.count, 1), len(LIBRARY))
+    )
+    architecture = network_of(space, [[(0, 1)]] * 2, np.full((2, 2), operation), [1] * space.sites.count)
+    assert got.item() == pytest.approx(energy_of(space, architecture, HOROWITZ), rel=1e-12)
+
+
+def test_uncertain_edges_cost_the_mean_over_all_pairs():
+    """Two nodes, certain operations: the second node keeps each of its three pairs of edges equally often."""
+    space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(1)
+    operations = rng.integers(OPERATIONS, size=(2, len(space.edges)))
+    operations[:, space.edges.index((1, 2))] = CHOSEN_OPERATIONS.index("dil_conv_5x5")  # halved in the reduction cell
+    circuits = rng.integers(len(LIBRARY), size=space.sites.count)
+    got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), one_hot(circuits, len(LIBRARY)))
+    pairs = list(itertools.combinations(range(3), 2))
+    energies = [
+        energy_of(space, network_of(space, [[(0, 1), first], [(0, 1), second]], operations, circuits), HOROWITZ)
+        for first, second in itertools.product(pairs, pairs)
+    ]
+    assert len(set(energies)) > 3
+    assert got.item() == pytest.approx(sum(energies) / 9, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["normal", "reduction"])
+def test_uncertain_operations_cost_their_mean(kind):
+    """All 49 pairs of operations of one cell, weighted by the probabilities without "none"."""
+    space, rng = CellSpace(LIBRARY, nodes=1), np.random.default_rng(2)
+    fixed = rng.integers(OPERATIONS, size=(2, 2))
+    circuits = rng.integers(len(LIBRARY), size=space.sites.count)
+    probabilities = one_hot(fixed + 1, OPERATIONS + 1).numpy()
+    probabilities[kind] = rng.dirichlet(np.ones(OPERATIONS + 1), size=2)
+    assert (probabilities[kind, :, 0] > 0.01).all()  # "none" has its share, which counts for nothing
+    got = expectation(space)(torch.from_numpy(probabilities), one_hot(circuits, len(LIBRARY)))
+    chosen = probabilities[kind, :, 1:] / probabilities[kind, :, 1:].sum(axis=1, keepdims=True)
+    total = 0.0
+    for pair in itertools.product(range(OPERATIONS), repeat=2):
+        operations = fixed.copy()
+        operations[kind] = pair
+        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, circuits), HOROWITZ)
+        total += chosen[0, pair[0]] * chosen[1, pair[1]] * energy
+    assert got.item() == pytest.approx(total, rel=1e-12)
+
+
+def test_uncertain_circuits_cost_their_mean():
+    space, rng = CellSpace(LIBRARY[:2], nodes=1, choice="cell"), np.random.default_rng(3)
+    operations = np.full((2, 2), CHOSEN_OPERATIONS.index("sep_conv_5x5"))
+    beta = rng.dirichlet(np.ones(2), size=space.sites.count)
+    got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), torch.from_numpy(beta))
+    total = 0.0
+    for circuits in itertools.product(range(2), repeat=space.sites.count):
+        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, circuits), HOROWITZ)
+        total += math.prod(row[index] for row, index in zip(beta, circuits)) * energy
+    assert got.item() == pytest.approx(total, rel=1e-12)
+
+
+def test_the_expectation_is_the_mean_of_sampled_networks():
+    """Uniform probabilities against 200 uniform draws: within three standard errors, of 2 % each."""
+    space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(0)
+    uniform = torch.ones(2, len(space.edges), OPERATIONS + 1)
+    shape = NetworkShape(channels=4, cells=3, classes=3, input_channels=1, image_size=(7, 6))
+    beta = torch.full((space.sites.count, len(LIBRARY)), 1 / len(LIBRARY))
+    got = expectation(space, shape=shape)(uniform / (OPERATIONS + 1), beta).item()
+    energies = np.array([energy_of(space, space.sample(rng), HOROWITZ, shape) for _ in range(200)])
+    error = energies.std(ddof=1) / np.sqrt(len(energies))
+    assert error < 0.02 * got
+    assert abs(energies.mean() - got) < 3 * error
+
+
+def test_the_yardsticks_of_the_expectation():
+    space = CellSpace(LIBRARY, nodes=2)
+    expected = expectation(space)
+    uniform = torch.full((2, len(space.edges), OPERATIONS + 1), 1 / (OPERATIONS + 1), dtype=torch.float64)
+    exact = one_hot(np.zeros(space.sites.count, dtype=int), len(LIBRARY))  # the library's first is the exact circuit
+    assert expected.exact_uniform() == pytest.approx(expected(uniform, exact).item(), rel=1e-12)
+    relative = expected.relative_costs()
+    assert relative.shape == (2, len(space.edges), OPERATIONS)
+    assert (relative.amax(dim=-1) == 1).all() and (relative >= 0).all()
+    sep5, sep3 = (CHOSEN_OPERATIONS.index(name) for name in ("sep_conv_5x5", "sep_conv_3x3"))
+    assert (relative.argmax(dim=-1) == sep5).all()
+    # Normal edges at 4 channels per pixel: two times (25 or 9) depthwise and 4 pointwise products, and a shift each.
+    by_hand = 2 * ((9 + 4) * 0.3 + 0.1) / (2 * ((25 + 4) * 0.3 + 0.1))
+    one_cell = ExpectedEnergy(space, NetworkShape(4, 3, 3, 1, (8, 8)), HOROWITZ, torch.device("cpu"))
+    assert one_cell.relative_costs()[0, :, sep3].tolist() == pytest.approx([by_hand] * len(space.edges))
+
+
+def test_the_expectation_is_differentiable():
+    space = CellSpace(LIBRARY, nodes=2)
+    expected, scale = expectation(space), 1e-3
+    operations = torch.rand(2, len(space.edges), OPERATIONS + 1, dtype=torch.float64) + 0.1
+    circuits = torch.rand(space.sites.count, len(LIBRARY), dtype=torch.float64)
+    operations.requires_grad_(), circuits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda o, c: expected(o, c) * scale, (operations, circuits), eps=1e-5, rtol=1e-6)
+    # Linear in the circuits: any step gives the derivative.
+    gradient = torch.autograd.grad(expected(operations, circuits), circuits)[0]
+    step = 10 * torch.randn_like(circuits)
+    with torch.no_grad():
+        difference = expected(operations, circuits + step) - expected(operations, circuits)
+    assert difference.item() == pytest.approx((gradient * step).sum().item(), rel=1e-9)
+    assert (gradient[:, 0] > gradient[:, 1]).all()  # the exact circuit costs more than a cheaper one
+
+
+def test_the_expectation_grows_with_the_image_and_the_depth():
+    space = CellSpace(LIBRARY, nodes=1)
+    uniform = torch.full((2, 2, OPERATIONS + 1), 1 / (OPERATIONS + 1))
+    beta = torch.full((space.sites.count, 3), 1 / 3)
+    shapes = [NetworkShape(4, cells, 3, 1, size) for cells, size in ((3, (8, 8)), (3, (8, 16)), (6, (8, 16)))]
+    energies = [expectation(space, shape=shape)(uniform, beta).item() for shape in shapes]
+    assert energies[0] < energies[1] < energies[2]
+    assert energies[1] / energies[0] == pytest.approx(2, rel=0.01)  # twice the pixels; the classifier alone stays
