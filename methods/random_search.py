@@ -1,0 +1,92 @@
+"""Random search: draw architectures without repetition, train each briefly, keep the Pareto front.
+
+The baseline that every comparison of architecture search needs (Li & Talwalkar, UAI 2019).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from methods.method import Architecture, Evaluation, Problem, StepReport, pareto_front
+from spaces.errors import InputError
+
+_DRAWS_PER_NEW = 200  # repeated draws before the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class RandomConfig:
+    """Settings of random search."""
+
+    samples: int = 100
+    """Architectures to draw and train."""
+    batch: int = 4
+    """Architectures per step, between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.batch < 1:
+            raise InputError("random search needs at least one sample and one sample per step")
+
+
+class RandomSearch:
+    """See the module's docstring."""
+
+    Config = RandomConfig
+    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=12, batch=2)}
+
+    def __init__(self, problem: Problem, config: RandomConfig) -> None:
+        self.problem, self.config = problem, config
+        self.architectures: dict[str, Architecture] = {}
+        self.evaluations: dict[str, Evaluation] = {}
+        self.exhausted = False
+        self.steps = 0
+
+    def step(self) -> StepReport:
+        """Draw and evaluate one batch of new architectures."""
+        drawn = self._draw(min(self.config.batch, self.config.samples - len(self.architectures)))
+        for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):
+            self.architectures[architecture.key] = architecture
+            self.evaluations[architecture.key] = evaluation
+        self.steps += 1
+        best = self._front()[0]
+        failures = sum(evaluation.failure is not None for evaluation in self.evaluations.values())
+        return StepReport(
+            step=self.steps,
+            total=-(-self.config.samples // self.config.batch),
+            validation_error=best.error,
+            energy_pj=best.energy_pj,
+            diagnostics={"evaluated": len(self.evaluations), "failed": failures, "front": len(self._front())},
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.exhausted or len(self.architectures) >= self.config.samples
+
+    def proposals(self) -> list[Architecture]:
+        return [self.architectures[evaluation.key] for evaluation in self._front() if evaluation.failure is None]
+
+    def _draw(self, count: int) -> list[Architecture]:
+        drawn: dict[str, Architecture] = {}
+        for _ in range(_DRAWS_PER_NEW * count):
+            if len(drawn) == count:
+                break
+            architecture = self.problem.space.sample(self.problem.rng)
+            if architecture.key not in self.architectures:
+                drawn.setdefault(architecture.key, architecture)
+        self.exhausted = len(drawn) < count
+        return list(drawn.values())
+
+    def _front(self) -> list[Evaluation]:
+        return pareto_front(list(self.evaluations.values()))
+
+    def state_dict(self) -> dict:
+        return {
+            "steps": self.steps,
+            "exhausted": self.exhausted,
+            "architectures": [architecture.to_json() for architecture in self.architectures.values()],
+            "evaluations": [vars(evaluation) for evaluation in self.evaluations.values()],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        drawn = [self.problem.space.from_json(data) for data in state["architectures"]]
+        self.architectures = {architecture.key: architecture for architecture in drawn}
+        self.evaluations = {data["key"]: Evaluation(**data) for data in state["evaluations"]}
+        self.exhausted, self.steps = state["exhausted"], state["steps"]
