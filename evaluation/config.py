@@ -1,0 +1,232 @@
+"""What a run is told: protocols and the settings of the command line. Nothing here imports torch."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from spaces.errors import InputError, suggest
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How candidates are trained and judged. Results of different protocols are never compared: see ``hash``."""
+
+    name: tyro.conf.Suppress[str]  # any changed value adds "-custom"
+    validation_share: float = 0.5
+    """Share of the training images kept for validation during search and selection (DARTS: half)."""
+    split_seed: int = 0
+    """Seed of the stratified split into training and validation part."""
+    search_channels: int = 16
+    """Initial channels of networks in search and selection."""
+    search_cells: int = 8
+    """Cells of networks in search and selection."""
+    search_batch: int = 64
+    """Batch size in search."""
+    selection_epochs: int = 10
+    """Epochs of the brief training of a candidate, in selection and inside methods that train candidates."""
+    selection_lr: float = 0.025
+    """First learning rate of that training (SGD, cosine to zero)."""
+    finalists: int = 3
+    """Proposals that are trained in full."""
+    finalist_margin: float = 0.05
+    """A finalist's validation error may exceed that of the best proposal by at most this much (0..1)."""
+    final_channels: int = 36
+    """Initial channels of the final networks."""
+    final_cells: int = 20
+    """Cells of the final networks."""
+    final_epochs: int = 600
+    """Epochs of the final training."""
+    final_lr: float = 0.025
+    """First learning rate of the final training (SGD, cosine to zero)."""
+    batch: int = 96
+    """Batch size in selection and final training."""
+    momentum: float = 0.9
+    """Momentum in selection and final training."""
+    weight_decay: float = 3e-4
+    """Weight decay in selection and final training."""
+    clip: float = 5.0
+    """Largest norm of the gradient."""
+    crop_padding: int = 4
+    """Random crop: zero pixels added on every side before cropping back."""
+    flip: bool = True
+    """Random horizontal flip."""
+    cutout: int = 16
+    """Side in pixels of the square that is blanked out in final training; 0 turns it off."""
+    auxiliary_weight: float = 0.4
+    """Weight of the auxiliary head's loss in final training; 0 turns it off."""
+    drop_path: float = 0.2
+    """Last probability of dropping a path in final training, rising linearly from 0."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise InputError(f"validation_share must lie between 0 and 1, not {self.validation_share}")
+        for counted in ("search_batch", "selection_epochs", "finalists", "final_epochs", "batch"):
+            if getattr(self, counted) < 1:
+                raise InputError(f"{counted} must be at least 1, not {getattr(self, counted)}")
+        for positive in ("selection_lr", "final_lr", "clip"):
+            if not getattr(self, positive) > 0:
+                raise InputError(f"{positive} must be positive, not {getattr(self, positive)}")
+        for bounded in ("momentum", "drop_path"):
+            if not 0 <= getattr(self, bounded) < 1:
+                raise InputError(f"{bounded} must be in [0, 1), not {getattr(self, bounded)}")
+        for kept in ("weight_decay", "crop_padding", "cutout", "auxiliary_weight", "finalist_margin"):
+            if not getattr(self, kept) >= 0:
+                raise InputError(f"{kept} must not be negative, but is {getattr(self, kept)}")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over every value but the name."""
+        values = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            # Ours, for 8×8 digits on two CPU cores: the whole job in under three minutes.
+            name="quick",
+            search_channels=8,
+            search_cells=3,
+            search_batch=32,
+            selection_epochs=4,
+            selection_lr=0.1,
+            finalist_margin=0.1,
+            final_channels=8,
+            final_cells=3,
+            final_epochs=8,
+            final_lr=0.1,
+            batch=64,
+            crop_padding=1,
+            flip=False,
+            cutout=0,
+            auxiliary_weight=0.0,
+            drop_path=0.0,
+        ),
+    )
+}
+
+
+def named_protocol(name: str) -> Protocol:
+    """The protocol called ``name``. Raises InputError for an unknown one."""
+    if name not in PROTOCOLS:
+        raise suggest(name, PROTOCOLS, "protocol")
+    return PROTOCOLS[name]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search stage stops early: after so many device-seconds, or steps."""
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """``60s``, ``5m``, ``2h`` or ``10steps``; the empty text sets no limit. Raises InputError otherwise."""
+        if not text:
+            return cls()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?)", text.strip())
+        if not match or float(match[1]) <= 0 or (match[2].startswith("step") and not match[1].isdigit()):
+            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h or 10steps")
+        if match[2].startswith("step"):
+            return cls(steps=int(match[1]))
+        return cls(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+
+    def spent(self, seconds: float, steps: int) -> bool:
+        return (self.seconds is not None and seconds >= self.seconds) or (
+            self.steps is not None and steps >= self.steps
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """Flags of every run, whatever the method."""
+
+    method: tuple[str, ...] = ("approxdarts",)
+    """Search methods to run, one after the other."""
+    dataset: str = "digits"
+    """'digits' (built in), or a folder with train/<class>/* and test/<class>/* images."""
+    protocol: str = "quick"
+    """Named protocol: how candidates are trained and judged."""
+    multipliers: tuple[str, ...] = ()
+    """Circuits to search; one fixes it, none means all built-in ones. bam8s_<hA>_<hB>_<v> is a broken array."""
+    nodes: int = 4
+    """Nodes per cell."""
+    scope: Literal["all", "separable"] = "all"
+    """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv (as published)."""
+    multiplier_choice: Literal["edge", "cell", "network"] = "edge"
+    """How finely circuits are chosen."""
+    energy_model: str = "horowitz45"
+    """Accounting that guides the search; reports show all of them."""
+    seed: int = 0
+    """First random seed."""
+    seeds: int = 1
+    """Number of runs per method, with consecutive seeds."""
+    budget: str = ""
+    """Stop the search stage after this much device time or so many steps: 60s, 5m, 2h, 10steps."""
+    baselines: Literal["all", "first", "none"] = "first"
+    """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu or cuda."""
+    threads: int = 0
+    """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
+    image_size: int = 0
+    """Resize the images of a folder to this many pixels a side; 0 keeps them, and then all must be of one size."""
+    out: Path = Path("runs")
+    """Where run folders go."""
+    resume: tuple[Path, ...] = ()
+    """Run folders to go on with; their own settings apply and no other flag may be given."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, completely described: the content of ``config.json``."""
+
+    method: str
+    method_config: dict
+    seed: int
+    protocol: Protocol
+    dataset: str
+    multipliers: tuple[str, ...]
+    nodes: int
+    scope: str
+    multiplier_choice: str
+    energy_model: str
+    budget: str
+    baselines: str
+    device: str
+    threads: int
+    image_size: int
+    command: str
+    space: str = "cells"
+    schema: int = field(default=SCHEMA)
+
+    def __post_init__(self) -> None:
+        # In the form that a file gives back, so that a resumed run describes itself in the same words.
+        object.__setattr__(self, "method_config", json.loads(json.dumps(self.method_config)))
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object, path: Path) -> "RunConfig":
+        """The inverse of ``to_json``; raises InputError naming ``path`` for anything else."""
+        try:
+            if data["schema"] > SCHEMA:
+                raise InputError(
+                    f"{path}: schema {data['schema']} is newer than this program knows ({SCHEMA}); update it"
+                )
+            protocol = Protocol(**data["protocol"])
+            return cls(**{**data, "protocol": protocol, "multipliers": tuple(data["multipliers"])})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not the settings of a run ({error}); restore the file or start a new run"
+            ) from None

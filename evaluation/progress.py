@@ -1,0 +1,58 @@
+"""What a person sees while a run goes on: one live line on a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite them
+
+
+class RunProgress:
+    """Stage, step, validation error, energy and time left. Use as a context manager."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console, self.title = console, title
+        self._live = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("", total=None, note="")
+        self._stage, self._last_line = "", 0.0
+
+    def __enter__(self) -> "RunProgress":
+        self.console.print(f"[bold]{self.title}[/]", highlight=False)
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        """A new stage of ``total`` steps begins, ``done`` of them finished earlier."""
+        self._stage, self._total, self._last_line = name, total, 0.0
+        self._live.reset(self._task, total=total, completed=done, description=name, note="")
+
+    def expect(self, total: int) -> None:
+        """The stage turns out to have ``total`` steps."""
+        self._total = total
+        self._live.update(self._task, total=total)
+
+    def step(self, done: int, note: str) -> None:
+        """``done`` steps of the stage are finished."""
+        self._live.update(self._task, completed=done, note=note)
+        now = time.monotonic()
+        if not self.console.is_terminal and (now - self._last_line > _QUIET_SECONDS or done >= self._total):
+            self._last_line = now
+            self.console.print(f"  {self._stage} {done}/{self._total}  {note}", highlight=False, markup=False)
+
+    def say(self, line: str) -> None:
+        self.console.print(f"  {line}", highlight=False, markup=False)

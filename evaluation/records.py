@@ -1,0 +1,121 @@
+"""Run folders and their files. JSON is written to a temporary file and renamed; what is read is checked."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from evaluation.config import SCHEMA, RunConfig
+from spaces.errors import InputError
+
+CONFIG, HISTORY, PROPOSALS, RECORD = "config.json", "history.jsonl", "proposals.json", "record.json"
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Atomically: a reader sees the old content or the new, never a part. Refuses NaN and infinities."""
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises InputError that names the file when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it or start a new run") from None
+
+
+def read_record(path: Path) -> dict:
+    """A finished run's record. Raises InputError for a newer schema and for anything that is not a record."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise InputError(f"{path} is not the record of a run")
+    if record["schema"] > SCHEMA:
+        raise InputError(f"{path}: schema {record['schema']} is newer than this program knows ({SCHEMA}); update it")
+    missing = {"method", "protocol", "dataset", "seed", "ledger", "finalists", "device"} - record.keys()
+    if missing:
+        raise InputError(f"{path} is not the record of a run: it lacks {', '.join(sorted(missing))}")
+    return record
+
+
+class RunFolder:
+    """``runs/<method>-<dataset>-<protocol>-s<seed>-<id>/``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, parent: Path, config: RunConfig) -> "RunFolder":
+        """A new folder with its ``config.json``. Raises InputError where it cannot be written."""
+        dataset = Path(config.dataset).name or "data"
+        stem = f"{config.method}-{dataset}-{config.protocol.name}-s{config.seed}"
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                path = parent / f"{stem}-{number}"
+                try:
+                    path.mkdir()
+                    break
+                except FileExistsError:
+                    number += 1
+            folder = cls(path)
+            write_json(folder.path / CONFIG, config.to_json())
+        except OSError as error:
+            raise InputError(
+                f"cannot write to '{parent}': {error.strerror}; choose another folder with --out"
+            ) from None
+        return folder
+
+    def config(self) -> RunConfig:
+        return RunConfig.from_json(read_json(self.path / CONFIG), self.path / CONFIG)
+
+    def append_history(self, line: dict) -> None:
+        with (self.path / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def truncate_history(self, lines: int) -> None:
+        """Keep the first ``lines`` lines: what came after the last checkpoint is done again.
+
+        Raises InputError when fewer whole lines are there than the checkpoint knows of.
+        """
+        path = self.path / HISTORY
+        whole = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = whole[:lines]
+        damaged = next((at for at, line in enumerate(kept, 1) if not _is_json_line(line)), None)
+        if damaged or len(kept) < lines:
+            what = f"line {damaged} is torn" if damaged else f"it has {len(kept)} of the {lines} lines recorded"
+            raise InputError(f"{path} is damaged ({what}); restore it or start a new run")
+        if len(whole) > lines:
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_bytes(b"".join(kept))
+            temporary.replace(path)
+
+
+def read_history(path: Path) -> list[dict]:
+    """The steps of a run, which may still be writing: a last line without its end is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not _is_json_line(line):
+            raise InputError(f"{path} is damaged (line {number} is torn)")
+    return [json.loads(line) for line in lines]
+
+
+def _is_json_line(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -1,0 +1,249 @@
+"""The command line: search, train, test and record.
+
+    python -m evaluation.run --method approxdarts
+    python -m evaluation.run --method approxdarts random --seeds 3
+    python -m evaluation.run --resume runs/approxdarts-digits-quick-s0-1
+
+Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130; --resume goes on.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import itertools
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from evaluation.config import Budget, Options, Protocol, RunConfig, named_protocol
+from methods import METHODS
+from spaces.errors import InputError, suggest
+
+if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
+    import torch
+
+BAD_INPUT, INTERRUPTED = 2, 130
+TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine with two cores
+PROGRAM = "python -m evaluation.run"
+DESCRIPTION = f"""Search networks on approximate multipliers, train the finalists, test them, record everything.
+
+Methods: {", ".join(METHODS)}. The options of a method: {PROGRAM} --method NAME --help"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folder: list[Path] = []  # the run in flight
+    try:
+        with _errors_as_input_errors():
+            options, protocol, method_configs = parse(arguments)
+            if options.resume:
+                others = [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]
+                if others:
+                    raise InputError(
+                        f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})"
+                    )
+                _resume(options.resume, folder)
+            else:
+                command = shlex.join(["python", "-m", "evaluation.run", *arguments])
+                _run_all(_plan(options, protocol, method_configs, command), options.out, folder)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        go_on = f"; go on with: {PROGRAM} --resume {shlex.quote(str(folder[-1]))}" if folder else ""
+        print(f"stopped{go_on}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+# -- parsing -----------------------------------------------------------------------------------------------------------
+
+
+def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
+    """The options, the protocol and one config per method. Raises InputError; exits with 0 after --help."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--method", nargs="+")
+    early.add_argument("--protocol", default=Options.protocol)
+    chosen, _ = early.parse_known_args(arguments)
+    protocol = named_protocol(chosen.protocol)
+    asking = "--help" in arguments or "-h" in arguments
+    names = chosen.method or ([] if asking else list(Options.method))
+    if len(set(names)) < len(names):
+        raise InputError("a method is named twice; use --seeds for several runs of one method")
+    configs = {name: METHODS[name] for name in names}
+    everything = dataclasses.make_dataclass(
+        "Everything",
+        [
+            ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(protocol=protocol.name))),
+            ("protocol", Annotated[Protocol, tyro.conf.arg(name="protocol")], dataclasses.field(default=protocol)),
+            *(
+                (name, cls.Config, dataclasses.field(default=cls.presets.get(protocol.name, cls.Config())))
+                for name, cls in configs.items()
+            ),
+        ],
+        frozen=True,
+    )
+    _check_flags(arguments, {"protocol": Protocol, **{name: cls.Config for name, cls in configs.items()}})
+    parsed = _parse_with_tyro(everything, arguments)
+    settings = parsed.protocol
+    if settings != protocol:
+        settings = dataclasses.replace(settings, name=f"{protocol.name}-custom")
+    return parsed.options, settings, {name: getattr(parsed, name) for name in names}
+
+
+def _check_flags(arguments: list[str], groups: dict[str, type]) -> None:
+    """Raises InputError for the first unknown flag, and suggests the nearest known one."""
+    known = {"--help", *_flags(Options, "")}
+    for name, cls in groups.items():
+        known |= _flags(cls, f"{name}.")
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            method = flag[2:].partition(".")[0]
+            if method in METHODS and method not in groups:
+                raise InputError(f"{flag} belongs to method '{method}', which is not in --method")
+            raise suggest(flag, known, "flag")
+
+
+def _flags(cls: type, prefix: str) -> set[str]:
+    names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
+    switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
+    return {f"--{prefix}{name}" for name in names} | switches
+
+
+def _parse_with_tyro(cls: type, arguments: list[str]) -> Any:
+    """Parse; a wrong value raises InputError with the first line of tyro's explanation."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, prog=PROGRAM, description=DESCRIPTION, args=arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # A framed text: a title, then the explanation, wrapped, up to a rule.
+        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
+        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
+        raise InputError(f"{reason}; see {PROGRAM} --help") from None
+
+
+def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], command: str) -> list[RunConfig]:
+    """One RunConfig per method and seed. Raises InputError for what no run could be made of."""
+    Budget.parse(options.budget)
+    if options.seeds < 1 or options.seed < 0:
+        raise InputError("--seeds must be at least 1 and --seed not negative")
+    if options.image_size < 0 or options.threads < 0:
+        raise InputError("--image-size and --threads must not be negative")
+    from spaces.multipliers import catalogue
+
+    multipliers = options.multipliers or catalogue.names()
+    catalogue.library(multipliers)
+    names = {field.name for field in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(RunConfig)}
+    shared = {name: getattr(options, name) for name in names - {"method", "protocol", "multipliers", "seed"}}
+    return [
+        RunConfig(
+            method=name,
+            method_config=dataclasses.asdict(config),
+            seed=seed,
+            protocol=protocol,
+            multipliers=tuple(multipliers),
+            command=command,
+            **shared,
+        )
+        for name, config in method_configs.items()
+        for seed in range(options.seed, options.seed + options.seeds)
+    ]
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def _run_all(plan: list[RunConfig], out: Path, folder: list[Path]) -> None:
+    from evaluation import datasets
+    from evaluation.records import RunFolder
+    from evaluation.runner import STATE, Run
+
+    device = choose_device(plan[0].device)
+    dataset = datasets.load(plan[0].dataset, plan[0].image_size)
+    use_threads(plan[0].threads, dataset.train.images.shape[2])
+    for config in plan:
+        run = Run(config, dataset, device)
+        place = RunFolder.create(out, config)
+        folder.append(place.path)
+        try:
+            _execute(run, place)
+        except InputError:
+            if not (place.path / STATE).exists():  # refused before its first step: leave nothing behind
+                shutil.rmtree(place.path)
+            raise
+
+
+def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
+    from evaluation import datasets
+    from evaluation.records import RunFolder
+    from evaluation.runner import Run
+
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"'{path}' is not a run folder")
+        place = RunFolder(path)
+        config = place.config()
+        folder.append(path)
+        dataset = datasets.load(config.dataset, config.image_size)
+        use_threads(config.threads, dataset.train.images.shape[2])
+        _execute(Run(config, dataset, choose_device(config.device)), place)
+
+
+def _execute(run: Any, place: Any) -> None:
+    from rich.console import Console
+
+    from evaluation import summary
+    from evaluation.progress import RunProgress
+
+    console = Console()
+    with RunProgress(console, str(place.path)) as progress:
+        record = run.execute(place, progress)
+    summary.show(console, record, str(place.path))
+
+
+def choose_device(name: str) -> "torch.device":
+    """The device for "auto", "cpu" or "cuda". Raises InputError where it is not there."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise suggest(name, ["auto", "cpu", "cuda"], "device")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def use_threads(count: int, image_height: int) -> None:
+    """Set torch's CPU threads; see ``Options.threads``."""
+    import torch
+
+    if count == 0 and image_height < TINY_IMAGE:
+        count = 1
+    if count:
+        torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def _errors_as_input_errors() -> Iterator[None]:
+    """A full disk or a folder without permission is bad input, too: one line, and the run can go on later."""
+    try:
+        yield
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        raise InputError(f"{error.strerror or error}{where}; once that is mended, go on with --resume") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""Training of one network: a loop that reads top to bottom, one epoch at a time, resumable between epochs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluation.config import Protocol
+from evaluation.datasets import ImageSet
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One training: SGD with momentum, learning rate falling from ``lr`` to zero along a cosine."""
+
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    clip: float
+    crop_padding: int
+    flip: bool
+    cutout: int = 0
+    auxiliary_weight: float = 0.0
+    drop_path: float = 0.0
+
+    @classmethod
+    def selection(cls, protocol: Protocol) -> "Schedule":
+        """The brief training of candidates."""
+        p = protocol
+        return cls(
+            p.selection_epochs, p.batch, p.selection_lr, p.momentum, p.weight_decay, p.clip, p.crop_padding, p.flip
+        )
+
+    @classmethod
+    def final(cls, protocol: Protocol) -> "Schedule":
+        """The training of finalists."""
+        p = protocol
+        common = (p.final_epochs, p.batch, p.final_lr, p.momentum, p.weight_decay, p.clip, p.crop_padding, p.flip)
+        return cls(*common, p.cutout, p.auxiliary_weight, p.drop_path)
+
+
+class DeviceImages:
+    """A whole image set on the device as uint8, normalised and augmented there, batch by batch."""
+
+    def __init__(self, data: ImageSet, mean: Tensor, std: Tensor, device: torch.device) -> None:
+        self.images = torch.from_numpy(data.images).to(device)
+        self.labels = torch.from_numpy(data.labels).to(device)
+        self.mean, self.std = mean.to(device), std.to(device)
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        scaled = (images.float() / 255 - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last)
+
+    def shuffled(
+        self, batch: int, generator: torch.Generator, crop_padding: int = 0, flip: bool = False, cutout: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order, the last incomplete batch left out if there is a complete one."""
+        order = torch.randperm(len(self), generator=generator, device=self.device)
+        batch = min(batch, len(self))
+        for start in range(0, len(self) - batch + 1, batch):
+            index = order[start : start + batch]
+            images = self._normalise(self.images[index])  # a padded or blanked pixel has the mean colour
+            if crop_padding:
+                images = random_crop(images, crop_padding, generator)
+            if flip:
+                images = random_flip(images, generator)
+            if cutout:
+                images = random_cutout(images, cutout, generator)
+            yield images, self.labels[index]
+
+    def in_order(self, batch: int = EVALUATION_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in order, without augmentation."""
+        for start in range(0, len(self), batch):
+            yield self._normalise(self.images[start : start + batch]), self.labels[start : start + batch]
+
+
+def channel_statistics(data: ImageSet) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the pixels per channel, in 0..1, shaped (C, 1, 1)."""
+    images = torch.from_numpy(data.images)
+    count = images.numel() // images.shape[1]
+    mean = images.sum(dim=(0, 2, 3), dtype=torch.float64) / count / 255
+    squares = torch.stack([part.double().square().sum(dim=(0, 2, 3)) for part in images.split(1024)]).sum(0)
+    variance = (squares / count / 255**2 - mean.square()).clamp_min(1e-6)
+    return mean.float().view(-1, 1, 1), variance.sqrt().float().view(-1, 1, 1)
+
+
+def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Every image (N, C, H, W) shifted by up to ``padding`` pixels in each direction, zeros moving in."""
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    shift = torch.randint(0, 2 * padding + 1, (2, batch, 1), generator=generator, device=images.device)
+    rows = shift[0] + torch.arange(height, device=images.device)
+    columns = shift[1] + torch.arange(width, device=images.device)
+    which = torch.arange(batch, device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Every image mirrored left to right with probability 1/2."""
+    coin = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device) < 0.5
+    return torch.where(coin, images.flip(3), images)
+
+
+def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A square of ``side`` pixels blanked out around a random pixel, cut off at the border (DeVries & Taylor, 2017)."""
+    batch, _, height, width = images.shape
+
+    def inside(size: int) -> Tensor:
+        centre = torch.randint(0, size, (batch, 1), generator=generator, device=images.device)
+        offset = torch.arange(size, device=images.device) - centre
+        return (offset >= -(side // 2)) & (offset < side - side // 2)
+
+    hole = inside(height)[:, None, :, None] & inside(width)[:, None, None, :]
+    return images.masked_fill(hole, 0.0)
+
+
+class Training:
+    """A network on its way through a schedule. ``run_epoch`` until ``finished``; the state is complete in between."""
+
+    def __init__(self, network: nn.Module, data: DeviceImages, schedule: Schedule, generator: torch.Generator) -> None:
+        self.network = network.to(device=data.device, memory_format=torch.channels_last)
+        self.data, self.schedule, self.generator = data, schedule, generator
+        self.optimiser = torch.optim.SGD(
+            network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay
+        )
+        self.epoch = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.schedule.epochs
+
+    def run_epoch(self) -> float:
+        """Train for one epoch and return its mean loss. Raises FloatingPointError when that is not finite."""
+        plan, network = self.schedule, self.network
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.lr * 0.5 * (1 + math.cos(math.pi * self.epoch / plan.epochs))
+        drop_path = getattr(network, "drop_path", None)
+        if drop_path is not None:
+            drop_path.probability = plan.drop_path * self.epoch / plan.epochs
+            drop_path.generator = self.generator
+        network.train()
+        total, batches = torch.zeros((), device=self.data.device), 0
+        for images, labels in self.data.shuffled(plan.batch, self.generator, plan.crop_padding, plan.flip, plan.cutout):
+            loss = F.cross_entropy(network(images), labels)
+            auxiliary = getattr(network, "auxiliary_logits", None)
+            if auxiliary is not None:
+                loss = loss + plan.auxiliary_weight * F.cross_entropy(auxiliary, labels)
+            self.optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
+            self.optimiser.step()
+            total += loss.detach()
+            batches += 1
+        self.epoch += 1
+        mean = float(total) / batches
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss is not finite after epoch {self.epoch}")
+        return mean
+
+    def state_dict(self) -> dict:
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, data: DeviceImages) -> float:
+    """Share of right answers, 0..1, in evaluation mode. Raises FloatingPointError when an answer is not a number."""
+    network.eval()
+    right = torch.zeros((), device=data.device, dtype=torch.int64)
+    finite = torch.ones((), device=data.device, dtype=torch.bool)
+    for images, labels in data.in_order():
+        logits = network(images)
+        finite &= torch.isfinite(logits).all()
+        right += (logits.argmax(1) == labels).sum()
+    if not bool(finite):
+        raise FloatingPointError("the network's answers are not finite")
+    return int(right) / len(data)

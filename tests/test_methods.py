@@ -1,0 +1,312 @@
+"""The contract that every registered method keeps, and what each method claims for itself."""
+
+import dataclasses
+import io
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from evaluation import records
+from evaluation.progress import RunProgress
+from evaluation.records import RunFolder
+from evaluation.runner import Run
+from methods import METHODS
+from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gradient
+from methods.method import Evaluation, pareto_front
+from methods.random_search import RandomConfig, RandomSearch
+from spaces.errors import InputError
+from tests import tiny
+
+every_method = pytest.mark.parametrize("name", sorted(METHODS))
+
+
+def make(name: str, **changes):
+    problem = tiny.problem(name, **changes)
+    cls = METHODS[name]
+    return problem, cls(problem, cls.Config(**tiny.method_config(name)))
+
+
+def through_a_file(state: dict) -> dict:
+    """As a checkpoint would give it back: tensors and plain values only."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+def quiet() -> RunProgress:
+    return RunProgress(Console(file=io.StringIO()), "test")
+
+
+# -- the contract ------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_a_method_finishes_and_proposes_valid_architectures(name):
+    problem, method = make(name)
+    reports = []
+    while not method.finished:
+        reports.append(method.step())
+        assert len(reports) <= 50
+    assert [report.step for report in reports] == list(range(1, len(reports) + 1))
+    assert reports[-1].step == reports[-1].total
+    for report in reports:
+        assert 0 <= report.validation_error <= 1
+        assert report.energy_pj > 0
+        assert all(np.isfinite(value) for value in report.diagnostics.values())
+    proposals = method.proposals()
+    assert proposals
+    assert len({architecture.key for architecture in proposals}) == len(proposals)
+    for architecture in proposals:
+        assert problem.space.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
+        network = problem.space.build(architecture, problem.shape)
+        assert torch.isfinite(network(torch.zeros(2, *problem.shape.input_shape))).all()
+
+
+@every_method
+def test_same_seed_same_result_and_another_seed_another(name):
+    runs = []
+    for seed in (0, 0, 1):
+        _, method = make(name, seed=seed)
+        reports = [method.step(), method.step()]
+        runs.append((reports, [a.key for a in method.proposals()], method.state_dict()))
+    assert runs[0][:2] == runs[1][:2]
+    assert same(runs[0][2], runs[1][2])
+    assert not same(runs[0][2], runs[2][2])
+
+
+@every_method
+def test_a_resumed_method_equals_an_uninterrupted_one(name):
+    _, straight = make(name)
+    reports = []
+    while not straight.finished:
+        reports.append(straight.step())
+    problem, first = make(name)
+    first.step()
+    saved = through_a_file({"method": first.state_dict(), "problem": problem.state_dict()})
+    problem, second = make(name)
+    second.load_state_dict(saved["method"])
+    problem.load_state_dict(saved["problem"])
+    resumed = []
+    while not second.finished:
+        resumed.append(second.step())
+    assert resumed == reports[1:]
+    assert second.proposals() == straight.proposals()
+    assert same(second.state_dict(), straight.state_dict())
+
+
+@every_method
+def test_a_budget_of_steps_is_kept(name, tmp_path):
+    config = tiny.run_config(name, budget="1steps")
+    folder = RunFolder.create(tmp_path, config)
+    Run(config, tiny.dataset(), torch.device("cpu")).execute(folder, quiet())
+    stages = [line["stage"] for line in records.read_history(folder.path / records.HISTORY)]
+    assert stages.count("search") == 1
+
+
+@every_method
+def test_the_test_set_is_read_in_the_test_stage_only(name, tmp_path):
+    stages_of_reading = []
+
+    def read():
+        stages_of_reading.append(run.stage)
+        return tiny.dataset().test()
+
+    config = tiny.run_config(name)
+    run = Run(config, tiny.dataset(read), torch.device("cpu"))
+    run.execute(RunFolder.create(tmp_path, config), quiet())
+    assert stages_of_reading == ["test"]
+
+
+@every_method
+def test_settings_that_make_no_sense_are_refused(name):
+    cls = METHODS[name]
+    for field in dataclasses.fields(cls.Config):
+        if field.name in ("epochs", "samples", "batch", "proposals"):
+            with pytest.raises(InputError):
+                dataclasses.replace(cls.Config(), **{field.name: 0})
+
+
+def test_an_unknown_method_is_refused_with_a_suggestion():
+    with pytest.raises(InputError, match="did you mean approxdarts"):
+        METHODS["aproxdarts"]
+
+
+# -- random search -----------------------------------------------------------------------------------------------------
+
+
+def test_the_pareto_front_against_brute_force():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        points = [Evaluation(str(i), *rng.integers(0, 6, 2) / 6.0, 1, 1) for i in range(12)]
+        front = pareto_front(points)
+        beaten = [
+            p
+            for p in points
+            if any(
+                q.error <= p.error and q.energy_pj <= p.energy_pj and (q.error, q.energy_pj) != (p.error, p.energy_pj)
+                for q in points
+            )
+        ]
+        expected = {(p.error, p.energy_pj) for p in points if p not in beaten}
+        assert {(p.error, p.energy_pj) for p in front} == expected
+        assert len(front) == len(expected)
+        assert [p.error for p in front] == sorted(p.error for p in front)
+
+
+def test_random_search_never_trains_an_architecture_twice_and_stops_in_a_small_space():
+    # One node, one circuit, no choice of it: 7 operations on each of two edges, in two cells: 7^4 architectures.
+    problem = tiny.problem(nodes=1, multipliers=("mul8s_1KV8",), multiplier_choice="network")
+    problem.evaluate = lambda drawn: [Evaluation(a.key, 0.5, 1.0, 1, 1) for a in drawn]
+    method = RandomSearch(problem, RandomConfig(samples=5000, batch=500))
+    while not method.finished:
+        method.step()
+    assert len(method.architectures) == 7**4
+
+
+def test_random_search_survives_failures_and_proposes_none_of_them():
+    problem = tiny.problem()
+    outcomes = iter([Evaluation("", 1.0, 1e15, 0, 0, "broken"), Evaluation("", 0.4, 5.0, 1, 1)] * 10)
+    problem.evaluate = lambda drawn: [dataclasses.replace(next(outcomes), key=a.key) for a in drawn]
+    method = RandomSearch(problem, RandomConfig(samples=4, batch=2))
+    while not method.finished:
+        report = method.step()
+    assert report.diagnostics["failed"] == 2
+    assert all(method.evaluations[a.key].failure is None for a in method.proposals())
+
+
+def test_a_diverging_candidate_becomes_a_finite_failure():
+    wild = dataclasses.replace(tiny.PROTOCOL, selection_lr=1e30, clip=1e30)
+    problem = tiny.problem(protocol=wild)
+    evaluation = problem.evaluate([problem.space.sample(np.random.default_rng(0))])[0]
+    assert evaluation.failure is not None
+    assert evaluation.error == 1.0
+    assert np.isfinite(evaluation.energy_pj)
+
+
+def test_evaluations_are_cached_and_do_not_depend_on_their_order():
+    rng = np.random.default_rng(3)
+    problem = tiny.problem()
+    a, b = (problem.space.sample(rng) for _ in range(2))
+    forwards = problem.evaluate([a, b, a])
+    assert forwards[0] is forwards[2]
+    assert tiny.problem().evaluate([b, a]) == [forwards[1], forwards[0]]
+
+
+# -- approxdarts -------------------------------------------------------------------------------------------------------
+
+
+def darts(**settings):
+    problem = tiny.problem("approxdarts")
+    return ApproxDarts(problem, ApproxDartsConfig(**{"epochs": 2, **settings}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": 2}, {"relaxation": "gumbel", "order": 2}, {"partial": 1}])
+def test_every_setting_searches(settings):
+    method = darts(**settings)
+    before = method.alpha.detach().clone(), method.beta.detach().clone()
+    report = method.step()
+    assert np.isfinite(report.diagnostics["train_loss"])
+    assert not torch.equal(before[0], method.alpha)
+    assert not torch.equal(before[1], method.beta)
+    assert method.proposals()
+
+
+def test_partial_channels_search():
+    wide = dataclasses.replace(tiny.PROTOCOL, search_channels=8)
+    problem = tiny.problem("approxdarts", protocol=wide)
+    assert np.isfinite(ApproxDarts(problem, ApproxDartsConfig(epochs=1, partial=4)).step().validation_error)
+    with pytest.raises(InputError, match="partial"):
+        ApproxDarts(problem, ApproxDartsConfig(partial=3))
+
+
+def test_during_warm_up_only_the_weights_learn():
+    method = darts(warmup=1)
+    alpha, weights = method.alpha.detach().clone(), [w.detach().clone() for w in method.weights]
+    method.step()
+    assert torch.equal(alpha, method.alpha)
+    assert any(not torch.equal(old, new) for old, new in zip(weights, method.weights))
+
+
+def test_a_fixed_multiplier_is_the_only_one_proposed():
+    problem = tiny.problem("approxdarts", multipliers=("mul8s_1KX2",))
+    method = ApproxDarts(problem, ApproxDartsConfig(epochs=1))
+    method.step()
+    used = {e.multiplier for a in method.proposals() for cell in a.cells for node in cell.nodes for e in node}
+    assert used <= {"mul8s_1KX2", None}
+
+
+def test_a_heavier_energy_term_lowers_the_expected_energy():
+    expected = []
+    for weight in (0.0, 20.0):
+        method = darts(energy_weight=weight, choice_lr=0.1)
+        report = [method.step() for _ in range(2)][-1]
+        expected.append(report.diagnostics["expected_energy_pj"])
+    assert expected[1] < 0.95 * expected[0]
+
+
+def test_proposals_begin_with_the_published_derivation_and_spread_over_energy():
+    method = darts(proposals=5)
+    with torch.no_grad():
+        method.alpha.copy_(torch.randn_like(method.alpha))
+        method.beta.copy_(torch.randn_like(method.beta))
+    proposals = method.proposals()
+    strongest = method.problem.space.derive(method.alpha.detach().numpy(), method.beta.detach().numpy())
+    assert proposals[0] == strongest
+    energies = [method._energy_of(a) for a in proposals]
+    assert len(proposals) == 5
+    assert max(energies) > 1.3 * min(energies)
+
+
+def test_second_order_gradient_against_finite_differences():
+    """On a smooth problem in float64: d/dα of L_val(w − ξ ∇_w L_train(w, α), α), by nudging every α."""
+    generator = torch.Generator().manual_seed(0)
+    data = [
+        (torch.randn(12, 3, generator=generator, dtype=torch.float64), torch.randn(12, generator=generator).double())
+        for _ in range(2)
+    ]
+    weight = torch.randn(3, generator=generator, dtype=torch.float64).requires_grad_()
+    alpha = torch.randn(3, generator=generator, dtype=torch.float64).requires_grad_()
+    lr = 0.3
+
+    def loss_at(w, a, batch):
+        x, y = batch
+        return ((torch.tanh(x * torch.sigmoid(a)) @ w - y) ** 2).mean() + 0.1 * (a.softmax(0) * w**2).sum()
+
+    def unrolled(a):
+        w = weight.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss_at(w, a, data[0]), w)
+        return loss_at(w - lr * gradient, a, data[1])
+
+    kept = weight.detach().clone()
+    (gradient,) = second_order_gradient(
+        lambda batch: loss_at(weight, alpha, batch),
+        [weight],
+        [alpha],
+        data[0],
+        data[1],
+        lambda gradients: [-lr * g for g in gradients],
+        lr,
+        nullcontext,
+    )
+    step = 1e-5
+    nudged = [alpha.detach() + step * sign * torch.eye(3, dtype=torch.float64) for sign in (1, -1)]
+    numeric = [(unrolled(plus) - unrolled(minus)).item() / (2 * step) for plus, minus in zip(*nudged)]
+    first_order = torch.autograd.grad(loss_at(weight, alpha, data[1]), alpha)[0]
+    assert torch.allclose(gradient, torch.tensor(numeric, dtype=torch.float64), rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(gradient, first_order, rtol=1e-2)  # the second-order part is really there
+    assert torch.equal(weight, kept)

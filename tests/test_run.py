@@ -1,0 +1,451 @@
+"""Whole runs: stages, resuming after a stop at any moment, and the command line driven as a process."""
+
+import dataclasses
+import json
+import os
+import pickle
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evaluation import checkpoints, records
+from evaluation.records import RunFolder
+from evaluation.runner import STATE, Run
+from spaces.energy import ENERGY_MODELS, total_macs, total_params
+from spaces.errors import InputError
+from tests import tiny
+from tests.test_methods import every_method, quiet
+
+CPU = torch.device("cpu")
+SMALL_FLAGS = shlex.split(
+    "--nodes 1 --multipliers mul8s_1KV8 mul8s_1L2H --protocol.search-channels 2 --protocol.final-channels 2 "
+    "--protocol.search-batch 180 --protocol.batch 180 --protocol.selection-epochs 1 --protocol.final-epochs 2 "
+    "--protocol.finalists 2 --protocol.finalist-margin 1"
+)
+SMALL_RANDOM = ["--method", "random", "--random.samples", "3", "--random.batch", "1", *SMALL_FLAGS]
+
+
+def run_cli(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "evaluation.run", *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def without_times(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key not in ("ledger", "command")}
+
+
+def finished_run(parent: Path, config) -> tuple[RunFolder, dict]:
+    folder = RunFolder.create(parent, config)
+    return folder, Run(config, tiny.dataset(), CPU).execute(folder, quiet())
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+def test_the_record_adds_up(tmp_path):
+    config = tiny.run_config("random", baselines="all")
+    folder, record = finished_run(tmp_path, config)
+    assert record == records.read_record(folder.path / "record.json")
+    assert record["protocol"]["hash"] == tiny.PROTOCOL.hash
+    run = Run(config, tiny.dataset(), CPU)
+    assert 1 <= len(record["finalists"]) <= 2
+    for finalist in record["finalists"]:
+        architecture = run.problem.space.from_json(finalist["architecture"])
+        assert architecture.key == finalist["key"]
+        rows = run.problem.space.costs(architecture, run.final_shape)
+        assert (finalist["params"], finalist["macs"]) == (total_params(rows), total_macs(rows))
+        assert set(finalist["accuracy"]["test"]) == {"fp32", "int8", "approximate"}
+        assert all(0 <= share <= 1 for share in finalist["accuracy"]["test"].values())
+        for name, energy in finalist["energy"].items():
+            approximate = ENERGY_MODELS[name].network(rows, "approximate").total
+            assert energy["approximate_pj"] == approximate
+            assert energy["saving_vs_int8"] == pytest.approx(1 - approximate / energy["int8_pj"])
+            assert energy["fp32_pj"] > energy["int8_pj"] >= energy["approximate_pj"]
+    assert all(times["device_seconds"] > 0 for times in record["ledger"].values())
+    history = records.read_history(folder.path / "history.jsonl")
+    assert [line["step"] for line in history] == list(range(1, len(history) + 1))
+    assert sorted({line["stage"] for line in history}) == ["final", "search"]  # selection came from the cache
+    proposals = json.loads((folder.path / "proposals.json").read_text())
+    assert {run.problem.space.from_json(data).key for data in proposals} >= {f["key"] for f in record["finalists"]}
+    assert (folder.path / "finalist1.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(("baselines", "trained"), [("none", 0), ("first", 1), ("all", 2)])
+def test_baselines_are_trained_where_asked(tmp_path, baselines, trained):
+    _, record = finished_run(tmp_path, tiny.run_config("random", baselines=baselines))
+    known = [f["accuracy"]["test"]["int8"] is not None for f in record["finalists"]]
+    assert known == [index < trained for index in range(len(record["finalists"]))]
+
+
+def test_a_finalist_that_diverges_is_recorded(tmp_path):
+    wild = dataclasses.replace(tiny.PROTOCOL, final_lr=1e30, clip=1e30)
+    _, record = finished_run(tmp_path, tiny.run_config("random", protocol=wild, baselines="none"))
+    assert record["failures"]
+    assert all(f["stage"] == "final" and "finite" in f["reason"] for f in record["failures"])
+    assert record["finalists"][0]["accuracy"]["test"]["approximate"] is None
+
+
+# -- stopping and going on ---------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the program may catch it and tidy up."""
+
+
+@every_method
+def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
+    protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1)
+    config = tiny.run_config(name, protocol=protocol, nodes=1, baselines="none")
+    folder, whole = finished_run(tmp_path / "whole", config)
+    history = [
+        {key: value for key, value in line.items() if key != "device_seconds"}
+        for line in records.read_history(folder.path / "history.jsonl")
+    ]
+    save = checkpoints.save
+    moments = []
+
+    def count(path, state):
+        moments.append(path)
+        save(path, state)
+
+    monkeypatch.setattr(checkpoints, "save", count)
+    finished_run(tmp_path / "counted", config)
+    for moment in range(len(moments)):
+        after = moment % 2 == 1  # by turns just before the checkpoint is written, and just after
+        calls = iter(range(10_000))
+
+        def dying(path, state, calls=calls, moment=moment, after=after):
+            last = next(calls) == moment
+            if not last or after:
+                save(path, state)
+            if last:
+                raise Killed
+
+        monkeypatch.setattr(checkpoints, "save", dying)
+        place = RunFolder.create(tmp_path / "killed", config)
+        with pytest.raises(Killed):
+            Run(config, tiny.dataset(), CPU).execute(place, quiet())
+        monkeypatch.setattr(checkpoints, "save", save)
+        resumed = Run(place.config(), tiny.dataset(), CPU).execute(RunFolder(place.path), quiet())
+        assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
+        lines = records.read_history(place.path / "history.jsonl")
+        assert [{k: v for k, v in line.items() if k != "device_seconds"} for line in lines] == history
+
+
+def test_kill_9_and_resume_as_a_process(tmp_path):
+    flags = [*SMALL_RANDOM, "--out", str(tmp_path / "a")]
+    assert run_cli(*flags).returncode == 0
+    (whole,) = (tmp_path / "a").iterdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evaluation.run", *SMALL_RANDOM, "--out", str(tmp_path / "b")],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "b").glob("*/history.jsonl")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    (killed,) = (tmp_path / "b").iterdir()
+    assert not (killed / "record.json").exists()
+    assert run_cli("--resume", str(killed)).returncode == 0
+    expected, resumed = (without_times(records.read_record(path / "record.json")) for path in (whole, killed))
+    assert resumed == expected
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    config = tiny.run_config("random")
+    folder, record = finished_run(tmp_path, config)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir() if path.name != ".lock"}
+    assert Run(config, tiny.dataset(), CPU).execute(folder, quiet()) == record
+    assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir() if path.name != ".lock"} == before
+
+
+def test_a_run_in_use_is_not_resumed_twice(tmp_path):
+    config = tiny.run_config("random")
+    folder = RunFolder.create(tmp_path, config)
+    with filelock.FileLock(folder.path / ".lock"), pytest.raises(InputError, match="in use"):
+        Run(config, tiny.dataset(), CPU).execute(folder, quiet())
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def test_help_needs_no_torch_and_names_every_general_flag():
+    code = (
+        "import sys\nfrom evaluation.run import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    for flag in (
+        "--method",
+        "--dataset",
+        "--multipliers",
+        "--seeds",
+        "--budget",
+        "--resume",
+        "--protocol.final-epochs",
+    ):
+        assert flag in shown.stdout
+
+
+def test_help_of_a_method_shows_its_settings():
+    shown = run_cli("--method", "approxdarts", "--help").stdout
+    assert "--approxdarts.energy-weight" in shown
+    assert "E[exact int8" in shown
+
+
+BAD = {
+    "method": (["--method", "aproxdarts"], "did you mean approxdarts"),
+    "data set": (["--dataset", "digit"], "digits"),
+    "multiplier": (["--multipliers", "mul8s_1KV9"], "did you mean mul8s_1K"),
+    "multiplier twice": (["--multipliers", "mul8s_1L2H", "bam8s_1_1_0"], "same circuit"),
+    "multiplier without power": (["--multipliers", "bam8s_7_7_14"], "no power figure"),
+    "protocol": (["--protocol", "quik"], "did you mean quick"),
+    "flag": (["--protocl", "quick"], "did you mean --protocol"),
+    "key of the protocol": (["--protocol.final-epoch", "3"], "--protocol.final-epochs"),
+    "key of a method": (["--random.sample", "3", "--method", "random"], "--random.samples"),
+    "key of another method": (["--random.samples", "3"], "not in --method"),
+    "value": (["--protocol.final-epochs", "many"], "many"),
+    "range": (["--protocol.final-epochs", "0"], "at least 1"),
+    "choice": (["--scope", "everything"], "separable"),
+    "budget": (["--budget", "60"], "60s"),
+    "energy model": (["--energy-model", "horowitz"], "horowitz45"),
+    "same method twice": (["--method", "random", "random"], "--seeds"),
+    "depth": (["--protocol.search-cells", "2"], "at least 3 cells"),
+    "odd width": (["--protocol.final-channels", "5"], "even"),
+    "resume": (["--resume", "nowhere"], "not a run folder"),
+    "resume with other flags": (["--resume", "nowhere", "--seed", "1"], "no other flag"),
+    "device": (["--device", "gpu"], "cpu"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gives_one_clear_line_and_exit_code_2(case, tmp_path):
+    arguments, expected = BAD[case]
+    answer = run_cli(*arguments, "--out", str(tmp_path / "runs")) if "resume" not in case else run_cli(*arguments)
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
+    assert expected in answer.stderr
+    assert not list(tmp_path.rglob("*.json")), "something was left behind"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_cuda_is_refused(tmp_path):
+    answer = run_cli("--device", "cuda", "--out", str(tmp_path / "runs"))
+    assert answer.returncode == 2
+    assert "--device cpu" in answer.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    answer = run_cli(*SMALL_RANDOM, "--out", str(tmp_path / "runs"))
+    tmp_path.chmod(0o700)
+    assert answer.returncode == 2
+    assert "--out" in answer.stderr
+
+
+def test_an_out_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = run_cli(*SMALL_RANDOM, "--out", str(tmp_path / "file"))
+    assert answer.returncode == 2
+    assert "--out" in answer.stderr
+
+
+@pytest.fixture(scope="module")
+def half_finished(tmp_path_factory) -> Path:
+    """A run that was killed in its second step."""
+    config = tiny.run_config("random")
+    folder = RunFolder.create(tmp_path_factory.mktemp("half"), config)
+    run = Run(config, tiny.dataset(), CPU)
+    step = run.problem.evaluate
+    calls = iter(range(10))
+
+    def evaluate(architectures):
+        if next(calls) == 1:
+            raise Killed
+        return step(architectures)
+
+    run.problem.evaluate = evaluate
+    with pytest.raises(Killed):
+        run.execute(folder, quiet())
+    return folder.path
+
+
+def tear_history(path: Path) -> None:
+    (path / "history.jsonl").write_text('{"step": 1, "st')
+
+
+def lose_history(path: Path) -> None:
+    (path / "history.jsonl").unlink()
+
+
+def damage_state(path: Path) -> None:
+    content = (path / STATE).read_bytes()
+    (path / STATE).write_bytes(content[: len(content) // 2])
+
+
+def pickle_state(path: Path) -> None:
+    (path / STATE).write_bytes(pickle.dumps({"method": Path}))
+
+
+def other_method(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    config |= {"method": "approxdarts", "method_config": tiny.method_config("approxdarts")}
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def other_data(path: Path) -> None:
+    state = checkpoints.load(path / STATE, CPU)
+    checkpoints.save(path / STATE, {**state, "data": "0" * 64})
+
+
+def unknown_setting(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    config["method_config"]["sample"] = 3
+    (path / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (tear_history, "history.jsonl is damaged"),
+        (lose_history, "history.jsonl is damaged"),
+        (damage_state, "state.pt is damaged"),
+        (pickle_state, "state.pt is damaged"),
+        (other_method, "belongs to method 'random'"),
+        (other_data, "not those that this run began with"),
+        (unknown_setting, "config.json"),
+    ],
+)
+def test_a_damaged_run_folder_is_refused(half_finished, tmp_path, harm, expected):
+    place = RunFolder(Path(shutil.copytree(half_finished, tmp_path / "run")))
+    harm(place.path)
+    with pytest.raises(InputError, match=expected):
+        Run(place.config(), tiny.dataset(), CPU).execute(place, quiet())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "method": "random"}', "\x00\xff"])
+def test_a_damaged_config_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    answer = run_cli("--resume", str(tmp_path))
+    assert answer.returncode == 2
+    assert "config.json" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_two_methods_and_two_seeds_and_their_report(tmp_path):
+    flags = [
+        "--approxdarts.epochs",
+        "1",
+        "--approxdarts.warmup",
+        "0",
+        "--approxdarts.proposals",
+        "1",
+        *SMALL_RANDOM[2:],
+    ]
+    answer = run_cli("--method", "random", "approxdarts", "--seeds", "2", "--out", str(tmp_path), *flags)
+    assert answer.returncode == 0, answer.stderr
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"{m}-digits-quick-custom-s{s}-1" for m in ("approxdarts", "random") for s in (0, 1)]
+    report = subprocess.run(
+        [sys.executable, "-m", "reports.build", str(tmp_path), "--out", str(tmp_path / "report")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert report.returncode == 0, report.stderr
+    assert "approxdarts" in (tmp_path / "report" / "comparison.md").read_text()
+
+
+# -- image folders -----------------------------------------------------------------------------------------------------
+
+
+def image_folder(root: Path, suffix: str = "png", size: tuple[int, int] = (8, 8)) -> Path:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 4)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 120, (*size, 3)) + 100 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.{suffix}")
+    return root
+
+
+def test_a_folder_of_images_runs(tmp_path):
+    data = image_folder(tmp_path / "pets")
+    answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"), "--baselines", "none")
+    assert answer.returncode == 0, answer.stderr
+    (record,) = (tmp_path / "runs").glob("random-pets-*/record.json")
+    assert records.read_record(record)["dataset"] == "pets"
+
+
+def no_test(root: Path) -> None:
+    shutil.rmtree(root / "test")
+
+
+def class_missing(root: Path) -> None:
+    shutil.rmtree(root / "test" / "dog")
+
+
+def class_too_many(root: Path) -> None:
+    (root / "test" / "fox").mkdir()
+
+
+def empty_class(root: Path) -> None:
+    for path in (root / "train" / "cat").iterdir():
+        path.unlink()
+
+
+def broken_image(root: Path) -> None:
+    (root / "train" / "cat" / "0.png").write_bytes(b"not an image")
+
+
+def other_size(root: Path) -> None:
+    Image.new("RGB", (9, 8)).save(root / "train" / "dog" / "3.png")
+
+
+def too_few(root: Path) -> None:
+    for number in range(1, 12):
+        (root / "train" / "cat" / f"{number}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (no_test, "no folder 'test'"),
+        (class_missing, "lacks the class 'dog'"),
+        (class_too_many, "fox"),
+        (empty_class, "holds no images"),
+        (broken_image, "0.png"),
+        (other_size, "--image-size"),
+        (too_few, "cannot be split"),
+    ],
+)
+def test_a_bad_image_folder_is_refused(tmp_path, harm, expected):
+    data = image_folder(tmp_path / "pets")
+    harm(data)
+    answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"))
+    assert answer.returncode == 2
+    assert expected in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

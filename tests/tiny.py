@@ -1,0 +1,84 @@
+"""Small problems on which whole runs take seconds."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from evaluation.config import Protocol, RunConfig
+from evaluation.datasets import Dataset, ImageSet
+from evaluation.problem import SearchProblem
+from methods import METHODS
+
+PROTOCOL = Protocol(
+    name="tiny",
+    search_channels=2,
+    search_cells=3,
+    search_batch=20,
+    selection_epochs=1,
+    selection_lr=0.05,
+    finalists=2,
+    finalist_margin=1.0,
+    final_channels=2,
+    final_cells=3,
+    final_epochs=2,
+    final_lr=0.05,
+    batch=20,
+    crop_padding=1,
+    flip=True,
+    cutout=2,
+    auxiliary_weight=0.4,
+    drop_path=0.2,
+)
+
+# What makes a method small; a method that is not named here runs with its preset for "quick".
+SMALL = {
+    "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
+    "random": {"samples": 5, "batch": 2},
+}
+
+
+def method_config(name: str) -> dict:
+    cls = METHODS[name]
+    config = cls.presets.get("quick", cls.Config())
+    return dataclasses.asdict(dataclasses.replace(config, **SMALL.get(name, {})))
+
+
+def run_config(method: str = "random", **changes) -> RunConfig:
+    settings = {
+        "method": method,
+        "method_config": method_config(method),
+        "seed": 0,
+        "protocol": PROTOCOL,
+        "dataset": "blobs",
+        "multipliers": ("mul8s_1KV8", "mul8s_1L2H", "mul8s_1KX2"),
+        "nodes": 2,
+        "scope": "all",
+        "multiplier_choice": "edge",
+        "energy_model": "horowitz45",
+        "budget": "",
+        "baselines": "first",
+        "device": "cpu",
+        "threads": 0,
+        "image_size": 0,
+        "command": "test",
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+def _blobs(count: int, seed: int) -> ImageSet:
+    """Three classes that differ in which third of the image is bright."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 100, (count, 1, 6, 6))
+    for index, label in enumerate(labels):
+        images[index, :, 2 * label : 2 * label + 2] += 120
+    return ImageSet(images.astype(np.uint8), labels.astype(np.int64))
+
+
+def dataset(test=lambda: _blobs(30, seed=1)) -> Dataset:
+    return Dataset("blobs", "made by the tests", ("top", "middle", "bottom"), _blobs(120, seed=0), test)
+
+
+def problem(method: str = "random", **changes) -> SearchProblem:
+    return SearchProblem(run_config(method, **changes), dataset(), torch.device("cpu"))
