@@ -1,0 +1,1 @@
+"""Reads run records and puts them side by side: tables."""
