@@ -2,16 +2,26 @@
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from spaces.errors import InputError, suggest
 
 SCHEMA = 1
+LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
+
+
+def require_finite(prefix: str, settings: Any) -> None:
+    """Raises InputError for a number in the dataclass ``settings`` that is NaN or infinite."""
+    for name, value in asdict(settings).items():
+        for number in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"--{prefix}.{name.replace('_', '-')} must be finite, not {number}")
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Protocol:
     """Last probability of dropping a path in final training, rising linearly from 0."""
 
     def __post_init__(self) -> None:
+        require_finite("protocol", self)
         if not 0 < self.validation_share < 1:
             raise InputError(f"validation_share must lie between 0 and 1, not {self.validation_share}")
         for counted in ("search_batch", "selection_epochs", "finalists", "final_epochs", "batch"):
@@ -79,6 +90,9 @@ class Protocol:
         for kept in ("weight_decay", "crop_padding", "cutout", "auxiliary_weight", "finalist_margin"):
             if not getattr(self, kept) >= 0:
                 raise InputError(f"{kept} must not be negative, but is {getattr(self, kept)}")
+        for sized in ("search_cells", "final_cells", "search_channels", "final_channels", "crop_padding", "cutout"):
+            if getattr(self, sized) > LARGEST:
+                raise InputError(f"{sized} must be at most {LARGEST}, not {getattr(self, sized)}")
 
     @property
     def hash(self) -> str:
@@ -98,12 +112,13 @@ PROTOCOLS = {
             search_batch=32,
             selection_epochs=4,
             selection_lr=0.1,
+            finalists=2,
             finalist_margin=0.1,
             final_channels=8,
             final_cells=3,
-            final_epochs=8,
+            final_epochs=6,
             final_lr=0.1,
-            batch=64,
+            batch=32,
             crop_padding=1,
             flip=False,
             cutout=0,
@@ -172,7 +187,7 @@ class Options:
     """Number of runs per method, with consecutive seeds."""
     budget: str = ""
     """Stop the search stage after this much device time or so many steps: 60s, 5m, 2h, 10steps."""
-    baselines: Literal["all", "first", "none"] = "first"
+    baselines: Literal["all", "first", "none"] = "all"
     """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu or cuda."""

@@ -46,6 +46,8 @@ class Dataset:
 def load(name: str, image_size: int = 0) -> Dataset:
     """The data set called ``name``, or the image folder at that path. Raises InputError for anything else."""
     if name == "digits":
+        if image_size:
+            raise InputError("--image-size is for image folders; 'digits' has 8×8 pixels")
         return _digits()
     path = Path(name)
     if path.is_dir():
@@ -115,6 +117,8 @@ def _decode(files: list[tuple[Path, int]], shape: tuple[int, ...] | None, image_
     for index, (path, _) in enumerate(files):
         try:
             with Image.open(path) as image:
+                if image.mode.startswith("I") or image.mode == "F":
+                    raise ValueError(f"its mode {image.mode} has more than 8 bits a channel; convert it to 8 bits")
                 grey = shape[0] == 1 if shape else image.mode in ("1", "L")
                 picture = image.convert("L" if grey else "RGB")
         except (OSError, ValueError, Image.DecompressionBombError) as error:

@@ -25,11 +25,13 @@ class Ledger:
         """Book the block's time to ``stage``; work already queued on the device is waited for at both ends."""
         self._synchronise()
         start = time.perf_counter()
-        yield
-        self._synchronise()
-        seconds = time.perf_counter() - start
-        self.booked[stage]["device_seconds"] += seconds * self.devices
-        self.booked[stage]["wall_seconds"] += seconds
+        try:
+            yield
+        finally:  # a training that fails has used the device all the same
+            self._synchronise()
+            seconds = time.perf_counter() - start
+            self.booked[stage]["device_seconds"] += seconds * self.devices
+            self.booked[stage]["wall_seconds"] += seconds
 
     def device_seconds(self, stage: str) -> float:
         return self.booked[stage]["device_seconds"]

@@ -18,7 +18,7 @@ class RunProgress:
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
@@ -27,7 +27,7 @@ class RunProgress:
         self._stage, self._last_line = "", 0.0
 
     def __enter__(self) -> "RunProgress":
-        self.console.print(f"[bold]{self.title}[/]", highlight=False)
+        self.console.print(self.title, style="bold", highlight=False, markup=False)
         self._live.start()
         return self
 

@@ -10,6 +10,7 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import shlex
@@ -17,11 +18,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from evaluation.config import Budget, Options, Protocol, RunConfig, named_protocol
+from evaluation.config import LARGEST, Budget, Options, Protocol, RunConfig, named_protocol, require_finite
 from methods import METHODS
 from spaces.errors import InputError, suggest
 
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     """The options, the protocol and one config per method. Raises InputError; exits with 0 after --help."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = _EarlyParser(add_help=False, allow_abbrev=False)
     early.add_argument("--method", nargs="+")
     early.add_argument("--protocol", default=Options.protocol)
     chosen, _ = early.parse_known_args(arguments)
@@ -96,6 +97,13 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     if settings != protocol:
         settings = dataclasses.replace(settings, name=f"{protocol.name}-custom")
     return parsed.options, settings, {name: getattr(parsed, name) for name in names}
+
+
+class _EarlyParser(argparse.ArgumentParser):
+    """For the two flags that decide which others there are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {PROGRAM} --help")
 
 
 def _check_flags(arguments: list[str], groups: dict[str, type]) -> None:
@@ -136,16 +144,21 @@ def _parse_with_tyro(cls: type, arguments: list[str]) -> Any:
 def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], command: str) -> list[RunConfig]:
     """One RunConfig per method and seed. Raises InputError for what no run could be made of."""
     Budget.parse(options.budget)
-    if options.seeds < 1 or options.seed < 0:
-        raise InputError("--seeds must be at least 1 and --seed not negative")
-    if options.image_size < 0 or options.threads < 0:
-        raise InputError("--image-size and --threads must not be negative")
+    for name, lowest, highest in (
+        ("seeds", 1, 10_000), ("seed", 0, 2**63), ("nodes", 1, 64), ("image_size", 0, LARGEST), ("threads", 0, 1024),
+    ):  # fmt: skip
+        if not lowest <= getattr(options, name) <= highest:
+            raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
+    for name, config in method_configs.items():
+        require_finite(name, config)
     from spaces.multipliers import catalogue
 
     multipliers = options.multipliers or catalogue.names()
     catalogue.library(multipliers)
     names = {field.name for field in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(RunConfig)}
-    shared = {name: getattr(options, name) for name in names - {"method", "protocol", "multipliers", "seed"}}
+    shared = {name: getattr(options, name) for name in names - {"method", "protocol", "multipliers", "seed", "dataset"}}
+    # A folder is remembered by its full path, so that --resume works from anywhere.
+    dataset = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
     return [
         RunConfig(
             method=name,
@@ -154,6 +167,7 @@ def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], 
             protocol=protocol,
             multipliers=tuple(multipliers),
             command=command,
+            dataset=dataset,
             **shared,
         )
         for name, config in method_configs.items()
@@ -182,6 +196,7 @@ def _run_all(plan: list[RunConfig], out: Path, folder: list[Path]) -> None:
             if not (place.path / STATE).exists():  # refused before its first step: leave nothing behind
                 shutil.rmtree(place.path)
             raise
+        folder.clear()
 
 
 def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
@@ -198,6 +213,7 @@ def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
         dataset = datasets.load(config.dataset, config.image_size)
         use_threads(config.threads, dataset.train.images.shape[2])
         _execute(Run(config, dataset, choose_device(config.device)), place)
+        folder.clear()
 
 
 def _execute(run: Any, place: Any) -> None:
@@ -229,10 +245,18 @@ def use_threads(count: int, image_height: int) -> None:
     """Set torch's CPU threads; see ``Options.threads``."""
     import torch
 
-    if count == 0 and image_height < TINY_IMAGE:
-        count = 1
-    if count:
-        torch.set_num_threads(count)
+    _all_threads()
+    if count == 0:
+        count = 1 if image_height < TINY_IMAGE else _all_threads()
+    torch.set_num_threads(count)
+
+
+@functools.cache
+def _all_threads() -> int:
+    """The number that torch would use by itself, asked for before it was ever set."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -240,6 +264,9 @@ def _errors_as_input_errors() -> Iterator[None]:
     """A full disk or a folder without permission is bad input, too: one line, and the run can go on later."""
     try:
         yield
+    except BrokenPipeError:  # the reader of our output went away, as in "… | head"
+        sys.stderr.close()
+        raise SystemExit(1) from None
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         raise InputError(f"{error.strerror or error}{where}; once that is mended, go on with --resume") from error

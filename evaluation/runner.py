@@ -1,6 +1,7 @@
 """One run from search to record: search → selection → final → test, saved after every step."""
 
 import importlib.metadata
+import json
 import platform
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Run:
         state = {
             "schema": SCHEMA,
             "method": self.config.method,
+            "config": self.config.to_json(),
             "data": self.dataset.fingerprint,
             "stage": self.stage,
             "lines": self.lines,
@@ -78,6 +80,13 @@ class Run:
         if state.get("method") != self.config.method:
             raise InputError(
                 f"{path} belongs to method '{state.get('method')}', config.json says '{self.config.method}'"
+            )
+        told, kept = self.config.to_json(), state.get("config") or {}
+        changed = [name for name in told if json.dumps(told[name]) != json.dumps(kept.get(name))]
+        if changed:
+            where = self.folder.path / records.CONFIG
+            raise InputError(
+                f"{where} was changed since the checkpoint ({', '.join(changed)}); restore it or start a new run"
             )
         if state.get("data") != self.dataset.fingerprint:
             raise InputError(f"the training images of '{self.config.dataset}' are not those that this run began with")
@@ -162,7 +171,13 @@ class Run:
         progress.stage("search", 1)
         while not (method.finished or budget.spent(self.ledger.device_seconds("search"), self.lines)):
             with self.ledger.measure("search"):
-                report: StepReport = method.step()
+                try:
+                    report: StepReport = method.step()
+                except (RuntimeError, MemoryError) as error:
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    raise InputError(
+                        f"the search cannot go on ({reason}); make the protocol's networks smaller"
+                    ) from error
             self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
             self.method_state = method.state_dict()
             self._save()
@@ -208,7 +223,9 @@ class Run:
                 continue
             try:
                 self._train_finalist(index, arithmetic, progress)
-            except (FloatingPointError, RuntimeError, MemoryError) as failure:
+            except InputError:
+                raise
+            except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
                 reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
                 self.results[f"{index}-{arithmetic}"] = {"failure": reason}
                 self.failures.append({"stage": "final", "key": self.finalists[index].key, "reason": reason})

@@ -2,6 +2,7 @@
 
 from rich import box
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 
 from evaluation.ledger import STAGES
@@ -23,8 +24,8 @@ def _percent(value: float | None) -> str:
 def _finalists(record: dict) -> Group:
     model = record["energy_model"]
     table = Table(
-        title=f"{record['method']} on {record['dataset']}, protocol {record['protocol']['name']}, seed {record['seed']}: "
-        f"test accuracy in %, energy in pJ ({model}), saving in %",
+        title=f"{record['method']} on {escape(record['dataset'])}, protocol {record['protocol']['name']}, "
+        f"seed {record['seed']}: test accuracy in %, energy in pJ ({model}), saving in %",
         caption="genotypes in full: record.json; drawings: finalist*.svg",
         box=box.SIMPLE_HEAD,
     )
@@ -63,7 +64,7 @@ def _split(record: dict) -> Table:
 def _times(record: dict) -> Table:
     device = record["device"]
     unit = "GPU" if device["type"] == "cuda" else "CPU"
-    table = Table(title=f"device time ({device['count']} × {device['name']})", box=box.SIMPLE_HEAD)
+    table = Table(title=f"device time ({device['count']} × {escape(device['name'])})", box=box.SIMPLE_HEAD)
     table.add_column("")
     seconds = [record["ledger"][stage]["device_seconds"] for stage in STAGES]
     for stage in (*STAGES, "total"):

@@ -22,6 +22,7 @@ from spaces.cells.architecture import OPERATION_NAMES
 from spaces.cells.expected import ExpectedEnergy
 from spaces.cells.supernet import CellSupernet
 from spaces.errors import InputError
+from spaces.multipliers.multiplier import error_metrics
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class ApproxDartsConfig:
     """λ: the loss of α and β is cross-entropy + λ · E[energy] / E[exact int8 energy]."""
     partial: int = 1
     """1/K of the channels goes through the operations (PC-DARTS); 1 is all of them."""
+    circuit_prior: float = 2.0
+    """β starts at −prior · (mean relative error of the circuit), so that useless ones are not tried at length."""
     proposals: int = 6
     """Architectures to derive from one search, spread along the energy axis."""
     weight_lr: tuple[float, float] = (0.025, 0.001)
@@ -62,8 +65,14 @@ class ApproxDartsConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.proposals < 1 or not 0 <= self.warmup < self.epochs:
             raise InputError("approxdarts needs at least one epoch after the warm-up and at least one proposal")
-        if min(*self.temperature, *self.weight_lr, self.choice_lr) <= 0 or self.energy_weight < 0:
-            raise InputError("approxdarts needs positive temperatures and learning rates and an energy weight ≥ 0")
+        if min(*self.temperature, *self.weight_lr, self.choice_lr) <= 0:
+            raise InputError("approxdarts needs positive temperatures and learning rates")
+        if not all(0 <= value < 1 for value in (self.weight_momentum, *self.choice_betas)):
+            raise InputError("approxdarts needs weight_momentum and choice_betas in [0, 1)")
+        if min(self.weight_decay, self.choice_decay) < 0 or self.clip <= 0 or self.partial < 1:
+            raise InputError("approxdarts needs weight decays ≥ 0, a positive clip and partial ≥ 1")
+        if min(self.energy_weight, self.circuit_prior) < 0:
+            raise InputError("approxdarts needs an energy weight and a circuit prior that are not negative")
 
 
 class ApproxDarts:
@@ -73,11 +82,11 @@ class ApproxDarts:
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
         # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β.
         "quick": ApproxDartsConfig(
-            epochs=8,
+            epochs=7,
             warmup=1,
             relaxation="gumbel",
             temperature=(3.0, 0.5),
-            proposals=5,
+            proposals=4,
             choice_lr=0.05,
             weight_lr=(0.03, 0.005),
         ),
@@ -91,9 +100,10 @@ class ApproxDarts:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.init_seed())
             self.net = CellSupernet(space, problem.shape, config.partial)
-            # Nearly uniform at first; the noise of DARTS breaks ties.
+            # The noise of DARTS breaks ties.
             alpha = 1e-3 * torch.randn(2, len(space.edges), len(OPERATION_NAMES))
-            beta = 1e-3 * torch.randn(space.sites.count, len(space.library))
+            prior = torch.tensor([-config.circuit_prior * error_metrics(m).mre_pct / 100 for m in space.library])
+            beta = prior + 1e-3 * torch.randn(space.sites.count, len(space.library))
         self.net.to(device=device, memory_format=torch.channels_last)
         self.alpha = nn.Parameter(alpha.to(device))
         self.beta = nn.Parameter(beta.to(device))
@@ -236,20 +246,21 @@ class ApproxDarts:
         choice, in nats for the dearest. Prices go from −1 to 1; a negative one subsidises larger operations, never
         hungrier circuits. Of all architectures that these yield, those nearest to evenly spaced energies follow.
         """
-        space = self.problem.space
-        operations = self.alpha.detach().log_softmax(dim=-1).double()
-        circuits = self.beta.detach().log_softmax(dim=-1).double()
-        cost = F.pad(self.energy.relative_costs(), (1, 0))
         prices = np.geomspace(0.01, 1.0, 40)
         derived: dict[str, Architecture] = {}
         for price in [0.0, *prices, *-prices]:
-            architecture = space.derive(
-                (operations - price * cost).cpu().numpy(),
-                (circuits - max(price, 0.0) * self.energy.ratios).cpu().numpy(),
-            )
+            architecture = self._derive(price)
             derived.setdefault(architecture.key, architecture)
         first, *rest = derived.values()
         return [first, *self._spread(first, rest)]
+
+    def _derive(self, price: float) -> Architecture:
+        operations = self.alpha.detach().log_softmax(dim=-1).double()
+        circuits = self.beta.detach().log_softmax(dim=-1).double()
+        return self.problem.space.derive(
+            (operations - price * F.pad(self.energy.relative_costs(), (1, 0))).cpu().numpy(),
+            (circuits - max(price, 0.0) * self.energy.ratios).cpu().numpy(),
+        )
 
     def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
         energy = {a.key: self._energy_of(a) for a in [first, *rest]}
@@ -267,7 +278,7 @@ class ApproxDarts:
     # -- reports and state -------------------------------------------------------------------------------------------
 
     def _report(self, train: "_Tally", held_out: "_Tally") -> StepReport:
-        derived = self.proposals()[0]
+        derived = self._derive(0.0)
         skips = [
             [edge.operation for node in cell.nodes for edge in node].count("skip_connect") for cell in derived.cells
         ]

@@ -232,6 +232,12 @@ BAD = {
     "odd width": (["--protocol.final-channels", "5"], "even"),
     "resume": (["--resume", "nowhere"], "not a run folder"),
     "resume with other flags": (["--resume", "nowhere", "--seed", "1"], "no other flag"),
+    "value missing": (["--method"], "expected at least one argument"),
+    "not a number": (["--approxdarts.energy-weight", "nan"], "must be finite"),
+    "infinite": (["--protocol.final-lr", "inf"], "must be finite"),
+    "momentum": (["--approxdarts.weight-momentum", "-1"], "[0, 1)"),
+    "far too many": (["--protocol.final-cells", "100000"], "at most"),
+    "size of the digits": (["--image-size", "32"], "image folders"),
     "device": (["--device", "gpu"], "cpu"),
 }
 
@@ -318,6 +324,11 @@ def other_data(path: Path) -> None:
     checkpoints.save(path / STATE, {**state, "data": "0" * 64})
 
 
+def other_seed(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "seed": 7}))
+
+
 def unknown_setting(path: Path) -> None:
     config = json.loads((path / "config.json").read_text())
     config["method_config"]["sample"] = 3
@@ -334,6 +345,7 @@ def unknown_setting(path: Path) -> None:
         (other_method, "belongs to method 'random'"),
         (other_data, "not those that this run began with"),
         (unknown_setting, "config.json"),
+        (other_seed, "was changed since the checkpoint"),
     ],
 )
 def test_a_damaged_run_folder_is_refused(half_finished, tmp_path, harm, expected):
@@ -420,6 +432,10 @@ def broken_image(root: Path) -> None:
     (root / "train" / "cat" / "0.png").write_bytes(b"not an image")
 
 
+def deep_image(root: Path) -> None:
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(root / "train" / "cat" / "0.png")
+
+
 def other_size(root: Path) -> None:
     Image.new("RGB", (9, 8)).save(root / "train" / "dog" / "3.png")
 
@@ -437,6 +453,7 @@ def too_few(root: Path) -> None:
         (class_too_many, "fox"),
         (empty_class, "holds no images"),
         (broken_image, "0.png"),
+        (deep_image, "8 bits"),
         (other_size, "--image-size"),
         (too_few, "cannot be split"),
     ],
