@@ -30,7 +30,7 @@ class RandomSearch:
     """See the module's docstring."""
 
     Config = RandomConfig
-    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=6, batch=2)}
+    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=4, batch=2)}
 
     def __init__(self, problem: Problem, config: RandomConfig) -> None:
         self.problem, self.config = problem, config
