@@ -67,10 +67,6 @@ class Multiplier:
         """The smallest operand: the value at index 0."""
         return -SIZE // 2 if self.signed else 0
 
-    @property
-    def is_exact(self) -> bool:
-        return bool(np.array_equal(self.table, exact_products(self.signed)))
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Multiplier) and self.key == other.key
 
