@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spaces import cache
 from spaces.multipliers import catalogue
-from spaces.multipliers.factors import factorise, factorise_rows, shared_basis
+from spaces.multipliers import factors as factors_module
+from spaces.multipliers.byte_factors import byte_factors
+from spaces.multipliers.factors import Factors, candidates, factorise_rows
 from spaces.multipliers.families import broken_array
 from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import ProductTable, layer_table, operand_table
 
 NAMES = catalogue.names()
 # Nothing but truncated operands (v = 0): T(a, b) = a'·b'.
@@ -18,6 +22,14 @@ TRUNCATED = [f"mul8s_{name}" for name in ("1KV8", "1KR8", "1L2H", "1KTY", "1L2D"
 VALUES = np.arange(-128, 128)
 TABLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "evoapprox" / "tables"
 UNSIGNED = sorted(TABLES.glob("*.bin"))
+
+
+def factorise(multiplier: Multiplier) -> Factors | None:
+    return factors_module.factorise(operand_table(multiplier))
+
+
+def shared_basis(library: tuple[Multiplier, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    return factors_module.shared_basis(tuple(operand_table(circuit) for circuit in library))
 
 
 def table_of(multiplier: Multiplier) -> np.ndarray:
@@ -111,7 +123,7 @@ def test_a_basis_with_fractions_only_is_refused():
     matrix = np.zeros((256, 256), dtype=np.int64)
     matrix[0], matrix[1], matrix[2] = 2, 3, 5
     matrix[:, 0] *= 7
-    factors = factorise_rows(matrix, signed=False)
+    factors = factorise_rows(matrix, lo=0)
     assert factors is None or np.array_equal(factors.u @ factors.v, matrix)
 
 
@@ -123,6 +135,101 @@ def test_an_entry_that_vanishes_modulo_the_prime_is_not_lost(entry):
     circuit = Multiplier(name="huge", signed=True, table=table)
     if factorise(circuit) is not None:
         assert_multiplies_out(circuit)
+
+
+# -- bytes -------------------------------------------------------------------------------------------------------------
+
+
+def assert_bytes_multiply_out(table: ProductTable) -> None:
+    factors = byte_factors(table)
+    assert factors.u.dtype == factors.v.dtype == np.int8
+    assert list(factors.weight) == sorted(factors.weight) and all(
+        weight & (weight - 1) == 0 for weight in factors.weight
+    )
+    total = np.tile(factors.constant, (256, 1))
+    for u, v, weight in zip(factors.u.T, factors.v, factors.weight):
+        total += int(weight) * np.multiply.outer(u.astype(np.int64), v.astype(np.int64))
+    assert np.array_equal(total, table.table)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signed_circuit_has_as_many_bytes_as_its_rank(name):
+    table = operand_table(catalogue.get(name))
+    assert_bytes_multiply_out(table)
+    factors = byte_factors(table)
+    assert factors.channels == factors_module.factorise(table).rank
+    assert set(factors.weight) == {1} and not factors.constant.any()
+
+
+def test_an_exact_unsigned_multiplier_is_one_byte_in_a_layer():
+    """b is signed there, and a is held with an offset of 128, which the constant gives back."""
+    exact = Multiplier(name="exact", signed=False, table=np.multiply.outer(VALUES + 128, VALUES + 128))
+    factors = byte_factors(layer_table(exact))
+    assert factors.channels == 1 and np.array_equal(factors.constant, 128 * VALUES)
+    assert_bytes_multiply_out(layer_table(exact))
+    assert_bytes_multiply_out(operand_table(exact))  # b up to 255 needs a second digit
+
+
+@given(
+    st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([5, 200, 3000, 60000]), st.sampled_from([3, 300, 9000])
+)
+def test_large_factors_are_split_into_bytes(seed, rank, largest_u, largest_v):
+    rng = np.random.default_rng(seed)
+    u, v = rng.integers(-largest_u, largest_u + 1, (256, rank)), rng.integers(-largest_v, largest_v + 1, (rank, 256))
+    u[[1 << i for i in range(rank)]] = np.eye(rank, dtype=int)  # so that v is a basis
+    table = ProductTable("made", u @ v, 0, -128)
+    if byte_factors(table) is not None:
+        assert_bytes_multiply_out(table)
+
+
+@pytest.mark.parametrize("name", ["drum8u_4", "drum8u_6", "trunc8u_2_3"])
+def test_a_product_of_rounded_operands_stays_one_product_in_a_layer(name):
+    """T′ = f(a)·g(b) − 128 a has rank 2, but none of its rows is an integer combination of a few others."""
+    table = layer_table(catalogue.get(name))
+    assert factors_module.factorise(table).rank == 2 and byte_factors(table).channels <= 3
+    assert_bytes_multiply_out(table)
+
+
+def test_a_table_without_factors_has_no_bytes():
+    rng = np.random.default_rng(0)
+    assert byte_factors(ProductTable("random", rng.integers(-9000, 9000, (256, 256)), -128, -128)) is None
+
+
+# -- the cache on disk -------------------------------------------------------------------------------------------------
+
+
+def test_factors_are_kept_on_disk_and_checked_when_they_come_back(monkeypatch, tmp_path):
+    monkeypatch.setenv("APPROXNAS_CACHE", str(tmp_path))
+    table = operand_table(catalogue.get("mul8s_1KX2"))
+    candidates.cache_clear()
+    expected = candidates(table)
+    (kept,) = tmp_path.glob(f"factors-*-{table.key}.npz")
+    monkeypatch.setattr(factors_module, "_both_sides", lambda *_: pytest.fail("searched again"))
+    candidates.cache_clear()
+    again = candidates(table)
+    assert all(np.array_equal(a.u, b.u) and np.array_equal(a.v, b.v) for a, b in zip(again, expected))
+    monkeypatch.undo()
+    monkeypatch.setenv("APPROXNAS_CACHE", str(tmp_path))
+    wrong = {"u0": expected[0].u, "v0": expected[0].v + 1}
+    for damage in (
+        lambda: kept.write_bytes(kept.read_bytes()[:100]),
+        lambda: kept.write_bytes(b""),
+        lambda: np.savez(kept, **wrong),
+        lambda: np.savez(kept, u0=np.array([None]), v0=wrong["v0"]),
+        lambda: np.savez(kept, other=wrong["v0"], another=wrong["v0"]),
+    ):
+        damage()
+        candidates.cache_clear()
+        assert np.array_equal(candidates(table)[0].u @ candidates(table)[0].v, table.table)
+    candidates.cache_clear()
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("APPROXNAS_CACHE", str(tmp_path / "file"))
+    cache.save_json("anything", 1)
+    cache.save_arrays("anything", {})
+    assert cache.load_json("anything") is None and cache.load_arrays("anything") is None
 
 
 # -- libraries ---------------------------------------------------------------------------------------------------------
@@ -168,3 +275,6 @@ def test_factors_of_an_unsigned_circuit_multiply_out(path):
     if factors is not None:
         assert_multiplies_out(circuit)
         assert factors.rank >= numeric_rank(table)
+    for table in (operand_table(circuit), layer_table(circuit)):
+        if byte_factors(table) is not None:
+            assert_bytes_multiply_out(table)

@@ -1,17 +1,21 @@
-"""Exact integer factorisation of truth tables.
+"""Exact integer factorisation of tables of products.
 
 A table of rank r is a sum of r products u_r(a)·v_r(b), so that a convolution through the table is one ordinary
 convolution with r × the input channels, bit for bit.
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from spaces.multipliers.multiplier import SIZE, Multiplier, operand_range
+from spaces import cache
+from spaces.multipliers.multiplier import SIZE
+from spaces.multipliers.products import WEIGHT_ZERO, ProductTable
 
 _PRIME = 2**31 - 1  # products of two residues fit into int64
+_CACHE_VERSION = 2  # of the search below; a change makes the kept factors worthless
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +37,15 @@ class Factors:
         return int((np.abs(self.u).max(axis=0) * np.abs(self.v).max(axis=1)).sum())
 
 
-def _by_popcount(signed: bool) -> np.ndarray:
-    """Operand indices, fewest set bits of the two's-complement code first: powers of two make simple basis rows."""
-    codes = operand_range(signed) & (SIZE - 1)
-    return np.array(sorted(range(SIZE), key=lambda index: (int(codes[index]).bit_count(), int(codes[index]))))
+def _orders(lo: int) -> Iterator[np.ndarray]:
+    """Orders in which to pick basis rows: fewest set bits of the operand's code first, or last.
+
+    Powers of two make simple basis rows; where the other rows are no integer combinations of them, full codes may do.
+    """
+    codes = (np.arange(SIZE) + lo) & (SIZE - 1)
+    ascending = np.array(sorted(range(SIZE), key=lambda index: (int(codes[index]).bit_count(), int(codes[index]))))
+    yield ascending
+    yield ascending[::-1]
 
 
 def _independent_rows(matrix: np.ndarray, order: np.ndarray) -> tuple[list[int], list[int]]:
@@ -60,13 +69,20 @@ def _independent_rows(matrix: np.ndarray, order: np.ndarray) -> tuple[list[int],
     return rows, columns
 
 
-def factorise_rows(matrix: np.ndarray, signed: bool) -> Factors | None:
+def factorise_rows(matrix: np.ndarray, lo: int) -> Factors | None:
     """Factors of an integer matrix (256, n) whose ``v`` (r, n) are basis rows, or None if they are not integers.
 
-    Basis rows are taken greedily by the popcount of the row's operand; common divisors move from ``v`` into ``u``.
+    Row i belongs to the operand i + ``lo``. Common divisors move from ``v`` into ``u``.
     """
     matrix = np.asarray(matrix, dtype=np.int64)
-    rows, columns = _independent_rows(matrix, _by_popcount(signed))
+    for order in _orders(lo):
+        if factors := _factorise_in_order(matrix, order):
+            return factors
+    return None
+
+
+def _factorise_in_order(matrix: np.ndarray, order: np.ndarray) -> Factors | None:
+    rows, columns = _independent_rows(matrix, order)
     if not rows:
         if matrix.any():
             return None
@@ -86,52 +102,72 @@ def factorise_rows(matrix: np.ndarray, signed: bool) -> Factors | None:
     return Factors(u * divisor, basis // divisor[:, None])
 
 
-def _cheapest_side(matrix: np.ndarray, signed: bool) -> Factors | None:
-    """The factors with the smaller entries, basis taken on the activation's or on the weight's side."""
-    sides = [factorise_rows(matrix, signed)]
-    if flipped := factorise_rows(matrix.T, signed):
-        sides.append(Factors(flipped.v.T, flipped.u.T))
-    return min((side for side in sides if side), key=lambda factors: factors.largest_term, default=None)
+def _both_sides(table: ProductTable, matrix: np.ndarray) -> Iterator[Factors]:
+    """Factors with the basis taken on the activation's side, and on the weight's."""
+    if rows := factorise_rows(matrix, table.a_lo):
+        yield rows
+    if columns := factorise_rows(matrix.T, table.b_lo):
+        yield Factors(columns.v.T, columns.u.T)
 
 
 @functools.lru_cache(maxsize=256)
-def factorise(multiplier: Multiplier) -> Factors | None:
-    """Exact integer factors of the whole table, of the lowest rank found; None when no side has integer factors.
+def candidates(table: ProductTable) -> tuple[Factors, ...]:
+    """All exact integer factorisations found, of the lowest ranks first; none when no side has integer factors.
 
-    Either the table itself is factored, or its error matrix, to which the product a·b is added as one more factor pair.
-    The result is checked by multiplying out.
+    Either the table itself is factored, or its error matrix, to which the product a·b is added as one more factor pair;
+    with the basis on either side. Each is checked by multiplying out, also when it comes from the cache on disk.
     """
-    values = operand_range(multiplier.signed)
-    table = multiplier.table.astype(np.int64)
-    candidates = []
-    if whole := _cheapest_side(table, multiplier.signed):
-        candidates.append(whole)
-    if error := _cheapest_side(table - np.multiply.outer(values, values), multiplier.signed):
-        candidates.append(Factors(np.column_stack([values, error.u]), np.vstack([values, error.v])))
-    best = min(candidates, key=lambda factors: (factors.rank, factors.largest_term), default=None)
-    if best is not None and not np.array_equal(best.u @ best.v, table):
-        raise AssertionError(f"factors of {multiplier.name} do not multiply out")
-    return best
+    kept = cache.load_arrays(f"factors-{_CACHE_VERSION}-{table.key}")
+    try:
+        found = [Factors(kept[f"u{i}"], kept[f"v{i}"]) for i in range(len(kept) // 2)] if kept is not None else None
+    except KeyError:  # a foreign file
+        found = None
+    if found is None or not all(_is_exact(factors, table) for factors in found):
+        error = table.table - table.exact
+        found = list(_both_sides(table, table.table))
+        for part in _both_sides(table, error):
+            found.append(Factors(np.column_stack([table.a_values, part.u]), np.vstack([table.b_values, part.v])))
+        if table.b_lo < table.a_lo:  # an unsigned circuit in a layer: its own factors, and what its zero point takes away
+            circuit = table.table + WEIGHT_ZERO * table.a_values[:, None]
+            zero = np.full((1, SIZE), -WEIGHT_ZERO)
+            for part in _both_sides(table, circuit):
+                found.append(Factors(np.column_stack([part.u, table.a_values]), np.vstack([part.v, zero])))
+        found.sort(key=lambda factors: (factors.rank, factors.largest_term))
+        if not all(_is_exact(factors, table) for factors in found):
+            raise AssertionError(f"factors of {table.name} do not multiply out")
+        arrays = {f"{side}{i}": getattr(factors, side) for i, factors in enumerate(found) for side in "uv"}
+        cache.save_arrays(f"factors-{_CACHE_VERSION}-{table.key}", arrays)
+    return tuple(found)
+
+
+def _is_exact(factors: Factors, table: ProductTable) -> bool:
+    u, v = factors.u, factors.v
+    whole = u.dtype == v.dtype == np.int64 and u.ndim == v.ndim == 2 and u.shape[::-1] == v.shape and len(u) == SIZE
+    return whole and np.array_equal(u @ v, table.table)
+
+
+def factorise(table: ProductTable) -> Factors | None:
+    """The exact integer factors of the lowest rank, and among these of the smallest entries; None when there are none."""
+    return next(iter(candidates(table)), None)
 
 
 @functools.lru_cache(maxsize=64)
-def shared_basis(library: tuple[Multiplier, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+def shared_basis(library: tuple[ProductTable, ...]) -> tuple[np.ndarray, np.ndarray] | None:
     """One activation-side basis for a library: ``u`` (256, R) and ``v`` (M, R, 256) with table_m = u @ v_m.
 
     Either the tables themselves share the basis, or their error matrices do, to which the product a·b is added as one
     more factor pair; whichever has the lower rank. None when neither has integer factors.
     """
-    signed, circuits = library[0].signed, len(library)
-    values = operand_range(signed)
-    tables = np.hstack([multiplier.table.astype(np.int64) for multiplier in library])
-    products = np.tile(np.multiply.outer(values, values), circuits)
-    candidates = []
-    if whole := factorise_rows(tables, signed):
-        candidates.append(whole)
-    if error := factorise_rows(tables - products, signed):
-        v = np.vstack([np.tile(values, circuits), error.v])
-        candidates.append(Factors(np.column_stack([values, error.u]), v))
-    if not candidates:
+    first, circuits = library[0], len(library)
+    tables = np.hstack([table.table.astype(np.int64) for table in library])
+    products = np.tile(first.exact, circuits)
+    found = []
+    if whole := factorise_rows(tables, first.a_lo):
+        found.append(whole)
+    if error := factorise_rows(tables - products, first.a_lo):
+        v = np.vstack([np.tile(first.b_values, circuits), error.v])
+        found.append(Factors(np.column_stack([first.a_values, error.u]), v))
+    if not found:
         return None
-    best = min(candidates, key=lambda factors: (factors.rank, factors.largest_term))
+    best = min(found, key=lambda factors: (factors.rank, factors.largest_term))
     return best.u, best.v.reshape(best.rank, circuits, SIZE).transpose(1, 0, 2)

@@ -1,0 +1,58 @@
+"""Small results that are worth keeping between processes, in the user's cache folder. Losing them costs time alone."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import platformdirs
+
+
+def folder() -> Path:
+    """Where results are kept: ``$APPROXNAS_CACHE``, else the platform's cache folder."""
+    return Path(os.environ.get("APPROXNAS_CACHE") or platformdirs.user_cache_dir("approxnas-bench"))
+
+
+def load_arrays(name: str) -> dict[str, np.ndarray] | None:
+    """The arrays kept under ``name``; None where there are none or the file cannot be read. Callers check the content."""
+    try:
+        with (folder() / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception:  # a torn or foreign file fails in many ways, and each means: compute it again
+        return None
+
+
+def save_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Keep arrays under ``name``, if the folder can be written."""
+    _write(f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+
+
+def load_json(name: str) -> object:
+    """The value kept under ``name``, or None."""
+    try:
+        return json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def save_json(name: str, value: object) -> None:
+    """Keep a value under ``name``, if the folder can be written."""
+    _write(f"{name}.json", lambda file: file.write(json.dumps(value, indent=1).encode()))
+
+
+def _write(name: str, write: Callable[[BinaryIO], object]) -> None:
+    """Write to a temporary file and rename, so that a reader never sees half a file."""
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
+        folder().mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder(), prefix=name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+            Path(temporary).replace(folder() / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
