@@ -2,19 +2,21 @@
 
 import csv
 import functools
-import re
-from collections.abc import Iterable
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from importlib import resources
+from pathlib import Path
 
 from spaces.errors import InputError, suggest
-from spaces.multipliers.families import broken_array, broken_array_table
-from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.families import broken_array_table, from_name
+from spaces.multipliers.files import SUFFIXES, read_multipliers
+from spaces.multipliers.multiplier import Multiplier, exact_products
 
 EVOAPPROX = "EvoApproxLib v1 (Mrazek et al., DATE 2017), MIT licence"
 EXACT_SIGNED = "mul8s_1KV8"
 # Power of the exact circuit, the yardstick of every energy figure; unsigned: mul8u_1JFF, from the same library.
 EXACT_POWER_MW = {True: 0.425, False: 0.391}
-_BROKEN_ARRAY = re.compile(r"bam8s_(\d+)_(\d+)_(\d+)")
 
 
 @functools.cache
@@ -35,12 +37,12 @@ def published_figures(name: str) -> dict[str, float]:
 
 @functools.cache
 def get(name: str) -> Multiplier:
-    """The circuit called ``name``: a built-in one, or ``bam8s_<hA>_<hB>_<v>`` from the broken-array family.
+    """The circuit called ``name``: a built-in one, or one of a family, as ``bam8s_<hA>_<hB>_<v>``.
 
     Raises InputError for an unknown name and suggests the nearest.
     """
-    if family := _BROKEN_ARRAY.fullmatch(name):
-        return broken_array(*(int(value) for value in family.groups()))
+    if (circuit := from_name(name)) is not None:
+        return circuit
     if name not in _published_rows():
         raise suggest(name, names(), "multiplier")
     figures = published_figures(name)
@@ -57,9 +59,57 @@ def get(name: str) -> Multiplier:
     )
 
 
+@functools.cache
+def exact(signed: bool) -> Multiplier:
+    """The exact multiplier of EvoApproxLib v1, against whose power every circuit's is measured."""
+    if signed:
+        return get(EXACT_SIGNED)
+    return Multiplier(
+        name="mul8u_1JFF",
+        signed=False,
+        table=exact_products(signed=False),
+        power_mw=EXACT_POWER_MW[False],
+        area_um2=709.6,
+        delay_ns=1.43,
+        technology="FreePDK45",
+        source=EVOAPPROX,
+    )
+
+
+def find(name: str) -> Multiplier | None:
+    """The circuit called ``name``, or None where ``get`` knows none."""
+    try:
+        return get(name)
+    except InputError:
+        return None
+
+
+def is_path(item: str) -> bool:
+    """Whether an item of a library is a table file or a folder of tables rather than the name of a circuit.
+
+    It is a path if it contains a path separator or ends in the suffix of a table, and also if it is an existing folder,
+    unless a circuit has that name.
+    """
+    separated = any(separator in item for separator in (os.sep, os.altsep) if separator)
+    return separated or item.lower().endswith(SUFFIXES) or (Path(item).is_dir() and find(item) is None)
+
+
 def library(circuits: Iterable[str]) -> tuple[Multiplier, ...]:
-    """The circuits of a search. Raises InputError for an empty, repeated or mixed list, or one without a power figure."""
-    chosen = tuple(get(name) for name in circuits)
+    """The circuits of a search: by name, from a table file, or all from a folder of tables (see ``is_path``).
+
+    Raises InputError for an empty, repeated or mixed list, for two circuits of one name, and for one without a power
+    figure.
+    """
+    chosen = tuple(
+        multiplier
+        for item in circuits
+        for multiplier in (read_multipliers(Path(item), known=find) if is_path(item) else [get(item)])
+    )
+    return check_library(chosen)
+
+
+def check_library(chosen: Sequence[Multiplier]) -> tuple[Multiplier, ...]:
+    """The circuits, if they can be searched together; raises InputError as ``library`` does."""
     if not chosen:
         raise InputError("the library of multipliers is empty; name at least one circuit")
     for multiplier in chosen:
@@ -70,7 +120,10 @@ def library(circuits: Iterable[str]) -> tuple[Multiplier, ...]:
         twins = [other.name for other in chosen if other == multiplier]
         if len(twins) > 1:
             raise InputError(f"{' and '.join(twins)} are the same circuit (equal truth tables); name it once")
-    return chosen
+    name, uses = Counter(multiplier.name for multiplier in chosen).most_common(1)[0]
+    if uses > 1:
+        raise InputError(f"{uses} different circuits are called {name}; rename all but one")
+    return tuple(chosen)
 
 
 def power_ratio(multiplier: Multiplier) -> float:

@@ -1,0 +1,255 @@
+"""The command line of the circuits.
+
+    python -m spaces.multipliers list
+    python -m spaces.multipliers show mul8s_1L2H
+    python -m spaces.multipliers import tables/ --to circuits/
+    python -m spaces.multipliers errors circuits/
+
+Bad input ends with one line that says what to do, and exit code 2. Nothing here imports torch.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import itertools
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import tyro
+
+from spaces.errors import InputError, suggest
+from spaces.multipliers import catalogue, presentation
+from spaces.multipliers.figures import Figures, deviations
+from spaces.multipliers.files import Datasheet, read_datasheets, verify
+from spaces.multipliers.importing import import_tables, read_sources
+from spaces.multipliers.index_order import Order
+
+BAD_INPUT, INTERRUPTED, DEVIATES = 2, 130, 1
+PROGRAM = "python -m spaces.multipliers"
+DESCRIPTION = """Approximate multipliers: what there is, what it costs, where it errs; and others' truth tables."""
+
+
+@dataclass(frozen=True)
+class List:
+    """A table of circuits: power, area, delay, errors recomputed from the truth tables, and rank (the number of exact
+    integer factors, which decides how fast a circuit is emulated)."""
+
+    multipliers: tuple[str, ...] = ()
+    """Names of circuits, table files (.bin, .npy, .txt, .csv, .h) or folders of them; none: all that are built in."""
+    csv: bool = False
+    """Print comma-separated values, in full precision."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Everything about one circuit, and a picture of its error over both operands."""
+
+    circuit: tyro.conf.Positional[str]
+    """Name of a circuit, or a table file."""
+    png: Path | None = None
+    """Where to write the picture; by default NAME.png in the current folder."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Check truth tables of other tools and copy them into a folder for --multipliers: all of them, or none.
+
+    A figures CSV in the folder of the tables, or else in its parent, gives power, area and delay; the error figures in
+    it must be those of the tables.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Table files (.bin, .npy, .txt, .csv, .h) or folders of them."""
+    to: Path
+    """The folder to import into: a new one, or one of earlier imports."""
+    signed: bool = False
+    """The tables are those of signed circuits. By default the name says so (mul8s…), or the table itself."""
+    unsigned: bool = False
+    """The tables are those of unsigned circuits."""
+    order: Annotated[str, tyro.conf.arg(metavar="{numeric,twos-complement}")] = ""
+    """Index order of signed tables: −128 first, or 0 first and −128 after 127. By default the table itself says so."""
+    figures: Path | None = None
+    """The CSV with the published figures, if it does not lie beside the tables."""
+    overwrite: bool = False
+    """Replace a table or a figure that the folder holds under the same name."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Error figures recomputed from the truth tables, beside the published ones; exit code 1 if any deviates by more
+    than rounding."""
+
+    circuits: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of circuits, table files (.bin, .npy, .txt, .csv, .h) or folders of them; none: all that are built in."""
+
+
+COMMANDS = {"list": List, "show": Show, "import": Import, "errors": Errors}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, run, and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with _errors_as_input_errors():
+            return run(parse(arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+# -- parsing -----------------------------------------------------------------------------------------------------------
+
+
+def parse(arguments: list[str]) -> Any:
+    """The command. Raises InputError; exits with 0 after --help."""
+    command = arguments[0] if arguments else ""
+    if command in COMMANDS:
+        known = {f"--{field.name}" for field in dataclasses.fields(COMMANDS[command])} | {"--help"}
+        for argument in arguments[1:]:
+            flag = argument.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                raise suggest(flag, known, f"flag of {command}")
+    elif command not in ("--help", "-h"):
+        if not command or command.startswith("-"):
+            raise InputError(f"say what to do: {', '.join(COMMANDS)}; see {PROGRAM} --help")
+        raise suggest(command, COMMANDS, "command")
+    everything: Any = None
+    for name, cls in COMMANDS.items():
+        one = Annotated[cls, tyro.conf.subcommand(name)]
+        everything = one if everything is None else everything | one
+    return _parse_with_tyro(everything, arguments)
+
+
+def _parse_with_tyro(cls: Any, arguments: list[str]) -> Any:
+    """Parse; a wrong value raises InputError with the first line of tyro's explanation."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                cls, prog=PROGRAM, description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # A framed text: a title, then the explanation, wrapped, up to a rule.
+        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
+        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
+        raise InputError(f"{reason}; see {PROGRAM} {arguments[0]} --help") from None
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def run(command: List | Show | Import | Errors) -> int:
+    """Carry out a parsed command; returns the exit code."""
+    if isinstance(command, List):
+        return _list(command)
+    if isinstance(command, Show):
+        return _show(command)
+    if isinstance(command, Import):
+        return _import(command)
+    return _errors(command)
+
+
+def datasheets(items: Iterable[str]) -> list[Datasheet]:
+    """The circuits that the items name (as in ``catalogue.library``), with what was published about them, unchecked."""
+    found: list[Datasheet] = []
+    for item in items:
+        if catalogue.is_path(item):
+            found += read_datasheets(Path(item))
+        else:
+            published = catalogue.published_figures(item) if item in catalogue.names() else {}
+            row = {column: repr(value) for column, value in published.items()}
+            found.append(Datasheet(catalogue.get(item), Figures(row, "mul8s_figures.csv"), Path(item)))
+    return found
+
+
+def _list(command: List) -> int:
+    sheets = datasheets(command.multipliers or catalogue.names())
+    for sheet in sheets:
+        verify(sheet, catalogue.find)
+    rows = [presentation.row(sheet.multiplier) for sheet in sheets]
+    if command.csv:
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row | {"signed": str(row["signed"]).lower()} for row in rows)
+    else:
+        presentation.console().print(presentation.overview(rows))
+    return 0
+
+
+def _show(command: Show) -> int:
+    sheets = datasheets([command.circuit])
+    if len(sheets) > 1:
+        raise InputError(f"'{command.circuit}' holds {len(sheets)} circuits; name one table file in it")
+    circuit = sheets[0].multiplier
+    picture = command.png or Path(f"{circuit.name}.png")
+    if picture.suffix.lower() != ".png":
+        raise InputError(f"--png {picture}: the picture is a PNG; end its name in .png")
+    from spaces.multipliers.error_map import draw_error_map  # matplotlib takes a second to import
+
+    draw_error_map(circuit).savefig(picture, dpi=150)
+    console = presentation.console()
+    console.print("", presentation.properties(circuit))
+    console.print(presentation.comparison(sheets))
+    console.print(f"error over both operands: {picture}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _import(command: Import) -> int:
+    if not command.sources:
+        raise InputError("name the table files or folders to import")
+    if command.signed and command.unsigned:
+        raise InputError("--signed and --unsigned exclude each other")
+    if command.order not in ("", *get_args(Order)):
+        raise suggest(command.order, get_args(Order), "index order")
+    sheets = read_sources(
+        command.sources,
+        signed=True if command.signed else (False if command.unsigned else None),
+        order=command.order or None,
+        figures=command.figures,
+        known=catalogue.find,
+    )
+    for result in import_tables(sheets, command.to, overwrite=command.overwrite):
+        print(f"{result.change}: {presentation.in_a_line(result.sheet)}")
+    print(f"use them with: --multipliers {shlex.quote(str(command.to))}")
+    return 0
+
+
+def _errors(command: Errors) -> int:
+    sheets = datasheets(command.circuits or catalogue.names())
+    found = [deviation for sheet in sheets for deviation in deviations(sheet.multiplier, sheet.figures.row)]
+    published = [deviation for deviation in found if deviation.published is not None]
+    wrong = sum(not deviation.within for deviation in published)
+    console = presentation.console()
+    console.print(presentation.comparison(sheets))
+    verdict = f"{wrong} deviate by more than rounding" if wrong else "none deviates by more than rounding"
+    console.print(
+        f"{len(sheets)} circuits, {len(published)} published error figures: {verdict}", highlight=False, soft_wrap=True
+    )
+    return DEVIATES if wrong else 0
+
+
+@contextlib.contextmanager
+def _errors_as_input_errors() -> Iterator[None]:
+    """A full disk or a folder without permission is bad input, too."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output went away, as in "… | head"
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        raise InputError(f"{error.strerror or error}{where}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

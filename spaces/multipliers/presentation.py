@@ -1,0 +1,116 @@
+"""Circuits as tables and lines of text."""
+
+import os
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from spaces.multipliers.factors import factorise
+from spaces.multipliers.figures import HARDWARE, deviations
+from spaces.multipliers.files import Datasheet
+from spaces.multipliers.multiplier import Multiplier, error_metrics
+from spaces.multipliers.products import operand_table
+
+WIDTH_OF_FILES = 160  # columns of a table that goes to a file or a pipe
+_UNITS = {"power_mw": "mW", "area_um2": "µm²", "delay_ns": "ns"}
+
+
+def console() -> Console:
+    """As wide as the terminal; wide enough for every table where there is none."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_FILES)
+
+
+def rank(multiplier: Multiplier) -> int | None:
+    """The number of exact integer factors of the truth table, None if there are none."""
+    factors = factorise(operand_table(multiplier))
+    return None if factors is None else factors.rank
+
+
+def row(multiplier: Multiplier) -> dict[str, Any]:
+    """Everything that is known about a circuit, by name: hardware figures, recomputed errors, rank and origin."""
+    return (
+        {name: getattr(multiplier, name) for name in ("name", "signed", *HARDWARE)}
+        | asdict(error_metrics(multiplier))
+        | {"rank": rank(multiplier)}
+        | {name: getattr(multiplier, name) for name in ("technology", "source", "key")}
+    )
+
+
+def overview(rows: list[dict[str, Any]]) -> Group:
+    """One line for each circuit, from its ``row``; the sources are listed below."""
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for header in ("signed", *_UNITS.values(), "MAE %", "WCE %", "MRE %", "EP %", "bias", "rank", "source"):
+        table.add_column(header, justify="right", overflow="fold")
+    errors = ("mae_pct", "wce_pct", "mre_pct", "ep_pct", "bias")
+    sources = list(dict.fromkeys(circuit["source"] for circuit in rows))
+    for circuit in rows:
+        table.add_row(
+            escape(circuit["name"]),
+            "yes" if circuit["signed"] else "no",
+            *(_number(circuit[name], ".4g") for name in HARDWARE),
+            *(_number(circuit[name], ".3g") for name in errors),
+            _number(circuit["rank"], "d"),
+            str(sources.index(circuit["source"]) + 1),
+        )
+    notes = [f"source {number}: {source or 'unknown'}" for number, source in enumerate(sources, 1)]
+    notes.append("MAE and WCE in % of 2^16, bias in units of the product; –: unknown")
+    return Group(table, *(Text(note) for note in notes))
+
+
+def properties(multiplier: Multiplier) -> Table:
+    """What is known about a circuit, its errors aside."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("circuit", f"{escape(multiplier.name)}, {'signed' if multiplier.signed else 'unsigned'}")
+    for figure, unit in _UNITS.items():
+        value = getattr(multiplier, figure)
+        grid.add_row(figure.partition("_")[0], "–" if value is None else f"{value:g} {unit}")
+    grid.add_row("technology", escape(multiplier.technology) or "–")
+    grid.add_row("source", escape(multiplier.source) or "–")
+    factors = rank(multiplier)
+    grid.add_row("rank", "– (no exact integer factors)" if factors is None else str(factors))
+    grid.add_row("key", multiplier.key)
+    return grid
+
+
+def comparison(sheets: list[Datasheet]) -> Table:
+    """Every error figure of every circuit, recomputed and published."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in ("", "figure", "recomputed", "published", "deviation", ""):
+        table.add_column(header, justify="left" if header in ("", "figure") else "right")
+    for sheet in sheets:
+        found = deviations(sheet.multiplier, sheet.figures.row)
+        for number, deviation in enumerate(found):
+            table.add_row(
+                escape(sheet.multiplier.name) if number == 0 else "",
+                deviation.figure,
+                f"{deviation.recomputed:.8g}",
+                deviation.published or "–",
+                "–" if deviation.amount is None else f"{deviation.amount:+.2g}",
+                "" if deviation.within else "deviates",
+                end_section=number == len(found) - 1,
+            )
+    return table
+
+
+def in_a_line(sheet: Datasheet) -> str:
+    """The recomputed error figures, the published ones in parentheses, and the power."""
+    parts = [f"{sheet.multiplier.name} ({'signed' if sheet.multiplier.signed else 'unsigned'})"]
+    labels = {"mae": "MAE", "wce": "WCE", "mre_pct": "MRE %", "ep_pct": "EP %", "bias": "bias"}
+    for deviation in deviations(sheet.multiplier, sheet.figures.row):
+        if deviation.figure in labels:
+            published = "" if deviation.published is None else f" (published {deviation.published})"
+            parts.append(f"{labels[deviation.figure]} {deviation.recomputed:.5g}{published}")
+    power = sheet.multiplier.power_mw
+    parts.append("power unknown" if power is None else f"power {power:g} mW")
+    return ", ".join(parts)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
