@@ -14,6 +14,12 @@ settings.load_profile("suite")
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory) -> None:
+    """Tests neither use nor fill the user's cache, and share one among themselves and their processes."""
+    os.environ["APPROXNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def seeded_torch() -> None:
     """Every test draws the same torch numbers, whatever ran before it."""

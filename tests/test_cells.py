@@ -17,7 +17,7 @@ from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
 from spaces.cells import CellSpace
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.network import CellNetwork, DropPath, FixedCell
-from spaces.cells.operations import FactorizedReduce
+from spaces.cells.operations import FactorizedReduce, State
 from spaces.cells.space import expand_cells
 from spaces.cells.supernet import CellSupernet, MixedEdge
 from spaces.energy import energy_model, total_params, trace
@@ -674,11 +674,11 @@ def test_a_mixed_edge_is_the_weighted_sum_of_its_operations(stride):
     expected = 0
     for index, name in enumerate(OPERATION_NAMES):
         if name != "none":
-            expected = expected + edge.weights[index] * edge.operations[name](x)
-    assert torch.allclose(edge(x), expected, atol=1e-6)
+            expected = expected + edge.weights[index] * State(x).through(edge.operations[name])
+    assert torch.allclose(edge(State(x)), expected, atol=1e-6)
     edge.sampled = "dil_conv_3x3"
-    alone = edge.weights[OPERATION_NAMES.index("dil_conv_3x3")] * edge.operations["dil_conv_3x3"](x)
-    assert torch.allclose(edge(x), alone, atol=1e-7)
+    alone = edge.weights[OPERATION_NAMES.index("dil_conv_3x3")] * edge.operations["dil_conv_3x3"](x.relu())
+    assert torch.allclose(edge(State(x)), alone, atol=1e-7)
     assert set(edge.operations) == set(CHOSEN_OPERATIONS)
 
 
@@ -690,7 +690,8 @@ def test_partial_channels_pass_the_others_by(stride, partial):
     edge.weights = torch.rand(len(OPERATION_NAMES))
     count = 8 // partial
     inside = sum(
-        edge.weights[OPERATION_NAMES.index(name)] * edge.operations[name](x[:, :count]) for name in CHOSEN_OPERATIONS
+        edge.weights[OPERATION_NAMES.index(name)] * State(x[:, :count]).through(edge.operations[name])
+        for name in CHOSEN_OPERATIONS
     )
     beside = x[:, count:]
     if stride == 2:
@@ -698,7 +699,7 @@ def test_partial_channels_pass_the_others_by(stride, partial):
         beside = padded.unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-1, -2))
     grouped = torch.cat([inside, beside], dim=1)
     order = [group * count + channel for channel in range(count) for group in range(partial)]
-    assert torch.allclose(edge(x), grouped[:, order], atol=1e-6)
+    assert torch.allclose(edge(State(x)), grouped[:, order], atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear, MultiplierChoice, MultiplierMixture
+from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 
@@ -33,7 +34,7 @@ class FixedLayers:
     def _circuit(self) -> Multiplier | None:
         if self.multiplier is None or self.arithmetic == "fp32":
             return None
-        return catalogue.get(catalogue.EXACT_SIGNED) if self.arithmetic == "int8" else self.multiplier
+        return catalogue.exact(self.multiplier.signed) if self.arithmetic == "int8" else self.multiplier
 
     def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d:
         circuit = self._circuit()

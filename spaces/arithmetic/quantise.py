@@ -1,14 +1,64 @@
 """8-bit codes and their scales.
 
-Signed, symmetric codes: x̂ = clamp(round(x / s), −127, 127) with one scale per activation tensor and one per output
-channel of a weight (Jacob et al., CVPR 2018, without the code −128 so that the range is symmetric).
+Signed circuits: symmetric codes x̂ = clamp(round(x / s), −127, 127), one scale per activation tensor and one per output
+channel of a weight (Jacob et al., CVPR 2018, without the code −128 so that the range is symmetric). Unsigned circuits:
+affine codes 0..255 for activations, with the zero point z = round(−min / s), and the signed codes plus 128 for weights.
+
+Codes are kept as indices into the circuit's table, one byte each: code − lowest operand.
 """
 
+import functools
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.arithmetic.engines import kernels
+
 LARGEST_CODE = 127
+WEIGHT_ZERO = 128  # the index of a weight of zero
 _SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**20  # keeps x / s finite for an all-zero tensor
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How activations become codes: index = clamp(round(x / step), low, high) + zero."""
+
+    step: Tensor  # 0-dimensional float32
+    low: int
+    high: int
+    zero: int  # the index of zero
+
+    @functools.cached_property
+    def number(self) -> float:
+        """The step as a number; waits for a GPU."""
+        return float(self.step)
+
+    @classmethod
+    def symmetric(cls, maximum: Tensor) -> "Scale":
+        """For a signed circuit: s = max|x| / 127."""
+        return cls(scale_from_maximum(maximum), -LARGEST_CODE, LARGEST_CODE, 128)
+
+    @classmethod
+    def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
+        """For an unsigned circuit: s = (max − min) / 255; zero lies inside the range and has a code of its own."""
+        step = ((maximum - minimum) / 255).clamp_min(_SMALLEST_SCALE)
+        zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, 255)
+        zero = int(zero)
+        return cls(step, -zero, 255 - zero, zero)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Quantised activations: ``index`` (uint8, the shape of x) and, if any were clamped, ``clamped`` (uint8, 0 or 1)."""
+
+    index: Tensor
+    clamped: Tensor | None
+    scale: Scale  # with a step of NaN where x held one, so that it reaches the layer's output
+
+
+_SMALLEST = np.float32(_SMALLEST_SCALE)
 
 
 def scale_from_maximum(maximum: Tensor) -> Tensor:
@@ -16,25 +66,86 @@ def scale_from_maximum(maximum: Tensor) -> Tensor:
     return (maximum / LARGEST_CODE).clamp_min(_SMALLEST_SCALE)
 
 
-def clamped_codes(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes of ``x``, as integers held in x's own floating dtype, and 1 where they were clamped, else 0 (same dtype).
+def quantise(x: Tensor, scale: Scale) -> Codes:
+    """The codes of ``x`` (any shape, any floating dtype).
 
-    ``scale`` broadcasts against ``x``. A NaN becomes the code 0, so that it cannot index beyond a table; it survives in
-    the scale, and so in the layer's output. (Float masks: operations on bool tensors cost several times as much.)
+    A NaN gets the code of zero, so that it cannot point beyond a table.
     """
-    codes = (x / scale).round_()
-    clamped = codes.abs().sub_(LARGEST_CODE).clamp_(0, 1)
-    return codes.clamp_(-LARGEST_CODE, LARGEST_CODE).nan_to_num_(nan=0.0), clamped
+    x = x.detach()
+    if x.device.type != "cpu":
+        return _quantise_on_device(x, scale)
+    x = x.float()
+    x = x.contiguous() if flat(x) is None else x
+    memory, index = flat(x).numpy(), torch.empty_like(x, dtype=torch.uint8)
+    flags = kernels.quantise(memory, scale.number, scale.low, scale.high, scale.zero, flat(index).numpy())
+    clamped = None
+    if flags & kernels.CLAMPED:
+        clamped = torch.empty_like(index)
+        kernels.outside(memory, scale.number, scale.low, scale.high, flat(clamped).numpy())
+    if flags & kernels.NAN:
+        scale = Scale(torch.full_like(scale.step, torch.nan), scale.low, scale.high, scale.zero)
+    return Codes(index, clamped, scale)
 
 
+def quantise_once(x: Tensor, scale: Scale) -> Codes:
+    """``quantise``, remembered with ``x``: layers that read one tensor at one scale share its codes.
+
+    On a GPU, where comparing scales would wait for them, nothing is remembered.
+    """
+    if x.device.type != "cpu":
+        return quantise(x, scale)
+    key = (x._version, scale.number, scale.low, scale.zero)
+    known = getattr(x, "_known_codes", None)
+    if known is None or known[0] != key:
+        known = (key, quantise(x, scale))
+        x._known_codes = known  # lives as long as the tensor
+    return known[1]
+
+
+def flat(x: Tensor) -> Tensor | None:
+    """The memory of a dense tensor as it lies (n,), or None."""
+    if x.is_contiguous():
+        return x.view(-1)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).view(-1)
+    return None
+
+
+def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
+    codes = (x.float() / scale.step).round_()
+    nan = codes.isnan().any()
+    clamped = ((codes < scale.low) | (codes > scale.high)).to(torch.uint8)
+    index = (codes.nan_to_num_(nan=0.0).clamp_(scale.low, scale.high) + scale.zero).to(torch.uint8)
+    step = torch.where(nan, torch.full_like(scale.step, torch.nan), scale.step)
+    return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
+
+
+@torch.no_grad()
 def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes of a weight (O, …) and their scale per output channel (O, 1, …); no code needs a clamp."""
+    """Indices (uint8) of a weight (O, …) and its scale per output channel (O,); no code needs a clamp."""
+    weight = weight.detach().float()
+    if weight.device.type == "cpu":
+        index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(len(weight))
+        rows = (part.view(len(weight), -1).numpy() for part in (weight.contiguous(), index))
+        kernels.quantise_rows(next(rows), np.float32(LARGEST_CODE), _SMALLEST, WEIGHT_ZERO, next(rows), scale.numpy())
+        return index, scale
     scale = scale_from_maximum(weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True))
-    return (weight / scale).round_().nan_to_num_(nan=0.0), scale
+    index = (weight / scale).round_().nan_to_num_(nan=0.0).add_(WEIGHT_ZERO).to(torch.uint8)
+    return index, scale.flatten()
+
+
+def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value (float32, 0-dimensional); remembered with ``x``, as several layers may ask."""
+    known = getattr(x, "_known_range", None)
+    if known is None or known[0] != x._version:
+        values = x.detach()
+        known = (x._version, values.amin().float(), values.amax().float())
+        x._known_range = known
+    return known[1], known[2]
 
 
 class RunningMaximum(nn.Module):
-    """The activation scale: an exponential moving average of max|x| over the training batches.
+    """The activation scale of a signed circuit: an exponential moving average of max|x| over the training batches.
 
     A layer that has seen no training batch falls back on the maximum of the tensor at hand.
     """
@@ -43,15 +154,52 @@ class RunningMaximum(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("maximum", torch.zeros(()))
+        self._kept: tuple[tuple, Scale | None] | None = None  # what follows from the average, for one value of it
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        """The scale of ``x`` (any shape), a scalar; updates the average in training mode."""
+    def forward(self, x: Tensor) -> Scale:
+        """The scale of ``x`` (any shape); updates the average in training mode."""
         if self.training:
-            batch = x.abs().amax()
-            averaged = torch.lerp(self.maximum, batch, self.momentum)
-            self.maximum.copy_(torch.where(self.maximum > 0, averaged, batch))
-            return scale_from_maximum(self.maximum)
-        batch = x.abs().amax()
-        seen = (self.maximum > 0) & ~batch.isnan()
-        return scale_from_maximum(torch.where(seen, self.maximum, batch))
+            low, high = value_range(x)
+            if x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
+                batch, average = max(float(high), -float(low)), float(self.maximum)
+                self.maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
+            else:
+                batch = torch.maximum(high, -low)
+                averaged = torch.lerp(self.maximum, batch, self.momentum)
+                self.maximum.copy_(torch.where(self.maximum > 0, averaged, batch))
+            return Scale.symmetric(self.maximum)
+        state = (self.maximum.data_ptr(), self.maximum._version)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, Scale.symmetric(self.maximum) if self.maximum > 0 else None)
+        if self._kept[1] is None:
+            low, high = value_range(x)
+            return Scale.symmetric(torch.maximum(high, -low))
+        return self._kept[1]
+
+
+class RunningRange(nn.Module):
+    """The activation scale of an unsigned circuit: moving averages of the smallest and the largest value, zero included.
+
+    A layer that has seen no training batch falls back on the range of the tensor at hand.
+    """
+
+    def __init__(self, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("minimum", torch.zeros(()))
+        self.register_buffer("maximum", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Scale:
+        """The scale of ``x`` (any shape); updates the averages in training mode."""
+        seen = bool(self.maximum > self.minimum)
+        if not self.training and seen:
+            return Scale.affine(self.minimum, self.maximum)
+        low, high = value_range(x)
+        low, high = low.clamp_max(0), high.clamp_min(0)
+        if not self.training:
+            return Scale.affine(low, high)
+        self.minimum.copy_(torch.lerp(self.minimum, low, self.momentum) if seen else low)
+        self.maximum.copy_(torch.lerp(self.maximum, high, self.momentum) if seen else high)
+        return Scale.affine(self.minimum, self.maximum)

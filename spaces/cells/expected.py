@@ -66,7 +66,7 @@ class ExpectedEnergy:
 
     def _add_edges(self, shape: NetworkShape) -> None:
         everything = self.space.scope == "all"
-        exact = catalogue.get(catalogue.EXACT_SIGNED)
+        exact = catalogue.exact(self.space.library[0].signed)
         costs: dict[tuple, tuple[float, float]] = {}
         channels, size = shape.channels, shape.image_size
         for position in range(shape.cells):
@@ -98,8 +98,8 @@ class ExpectedEnergy:
     def _add_outer(self, shape: NetworkShape) -> None:
         """Stem, projections, sums and classifier, traced from a network whose edges are skipped."""
         space, sites = self.space, self.space.sites
-        exact = catalogue.EXACT_SIGNED
-        probe = CellSpace([catalogue.get(exact)], space.nodes, space.scope)
+        circuit = catalogue.exact(space.library[0].signed)
+        probe, exact = CellSpace([circuit], space.nodes, space.scope), circuit.name
         nodes = tuple(tuple(Edge(source, "skip_connect", exact) for source in range(2)) for _ in range(space.nodes))
         cells = tuple(Cell(nodes, reduction, exact) for reduction in (False, True))
         for row in probe.costs(CellArchitecture(cells, exact, space.scope), shape):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.factory import LayerFactory, Sum
 from spaces.cells.architecture import Cell, stride_of
-from spaces.cells.operations import FactorizedReduce, ReluConvBn, build_operation
+from spaces.cells.operations import FactorizedReduce, ReluConvBn, State, build_operation
 from spaces.shape import NetworkShape
 
 STEM_WIDTH = 3  # the stem has three times the initial channels, as in DARTS
@@ -59,14 +59,14 @@ class FixedCell(nn.Module):
         self.sums = nn.ModuleList(Sum() for _ in cell.nodes)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        states = [first, second]
+        states = [State(first), State(second)]
         for sources, operations, add in zip(self.sources, self.operations, self.sums):
             paths = []
             for source, operation in zip(sources, operations):
-                path = operation(states[source])
+                path = states[source].through(operation)
                 paths.append(path if isinstance(operation, nn.Identity) else self.drop(path))
-            states.append(add(*paths))
-        return torch.cat(states[2:], dim=1)
+            states.append(State(add(*paths)))
+        return torch.cat([state.value for state in states[2:]], dim=1)
 
 
 class CellStage(nn.Module):

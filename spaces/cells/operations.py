@@ -3,6 +3,8 @@
 ``searching`` takes away the normalisation's affine parameters and adds one after pooling, as DARTS does during search.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,8 +12,23 @@ from torch import Tensor, nn
 from spaces.arithmetic.factory import LayerFactory
 
 
+class State:
+    """A feature map that several operations read, and its rectified copy, made once for those that begin with a ReLU."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    @functools.cached_property
+    def rectified(self) -> Tensor:
+        return F.relu(self.value)
+
+    def through(self, operation: nn.Module) -> Tensor:
+        """What an operation of ``build_operation`` makes of the map."""
+        return operation(self.rectified if isinstance(operation, Separable) else self.value)
+
+
 def build_operation(name: str, channels: int, stride: int, layers: LayerFactory, searching: bool = False) -> nn.Module:
-    """The operation ``name``; maps (N, C, H, W) to (N, C, H/stride, W/stride)."""
+    """The operation ``name``; maps (N, C, H, W) to (N, C, H/stride, W/stride). ``State.through`` applies it."""
     match name.rsplit("_", 1):
         case ["max_pool", "3x3"]:
             return _pool(nn.MaxPool2d(3, stride, 1), channels, searching)
@@ -34,19 +51,23 @@ def _pool(pool: nn.Module, channels: int, searching: bool) -> nn.Module:
 
 def _separable(
     channels: int, kernel: int, strides: tuple[int, ...], dilation: int, layers: LayerFactory, affine: bool
-) -> nn.Sequential:
+) -> "Separable":
     """ReLU, depthwise and pointwise convolution, normalisation; once for every stride."""
     padding = dilation * (kernel // 2)
     stages: list[nn.Module] = []
     for stride in strides:
         moved = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+        stages += [nn.ReLU()] if stages else []
         stages += [
-            nn.ReLU(),
             layers.conv(channels, channels, kernel, kind="separable", bias=False, **moved),
             layers.conv(channels, channels, 1, kind="separable", bias=False),
             nn.BatchNorm2d(channels, affine=affine),
         ]
-    return nn.Sequential(*stages)
+    return Separable(*stages)
+
+
+class Separable(nn.Sequential):
+    """A separable convolution; reads a rectified map, so that the convolutions that read the same one share its codes."""
 
 
 class ReluConvBn(nn.Sequential):

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
-from spaces.arithmetic.layers import MultiplierChoice
+from spaces.arithmetic.mixture import MultiplierChoice
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
 from spaces.cells.network import CellNetwork, reduction_positions
-from spaces.cells.operations import build_operation
+from spaces.cells.operations import State, build_operation
 from spaces.cells.space import CellSpace, check_shape
 from spaces.errors import InputError
 from spaces.shape import NetworkShape
@@ -35,13 +35,14 @@ class MixedEdge(nn.Module):
         self.weights: Tensor | None = None  # (operations,), set before every pass
         self.sampled: str | None = None  # the only operation to compute, if any
 
-    def forward(self, x: Tensor) -> Tensor:
-        inside = x[:, : self.computed] if self.partial > 1 else x
+    def forward(self, state: State) -> Tensor:
+        x = state.value
+        inside = State(x[:, : self.computed]) if self.partial > 1 else state
         total: Tensor | None = None
         for index, name in enumerate(OPERATION_NAMES):
             if name not in self.operations or self.sampled not in (None, name):
                 continue
-            weighted = self.operations[name](inside) * self.weights[index]
+            weighted = inside.through(self.operations[name]) * self.weights[index]
             total = weighted if total is None else total + weighted
         if self.partial == 1:
             return total
@@ -64,11 +65,11 @@ class MixedCell(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        states = [first, second]
+        states = [State(first), State(second)]
         edges = iter(self.edges)
         for _ in range(self.nodes):
-            states.append(sum(next(edges)(state) for state in list(states)))
-        return torch.cat(states[2:], dim=1)
+            states.append(State(sum(next(edges)(state) for state in list(states))))
+        return torch.cat([state.value for state in states[2:]], dim=1)
 
 
 class CellSupernet(CellNetwork):

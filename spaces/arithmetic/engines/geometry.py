@@ -1,6 +1,6 @@
 """How a convolution window moves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -29,15 +29,39 @@ class Geometry:
 
     def unpadded(self) -> "Geometry":
         """The same movement over an input that already carries its padding."""
-        return Geometry(self.stride, (0, 0), self.dilation, self.groups)
+        return replace(self, padding=(0, 0))
 
-    def pad(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) with its border of zeros."""
+    def pad(self, x: Tensor, value: int = 0) -> Tensor:
+        """x (N, C, H, W) with its border filled with ``value``."""
         height, width = self.padding
-        return F.pad(x, (width, width, height, height)) if height or width else x
+        return F.pad(x, (width, width, height, height), value=value) if height or width else x
 
-    def conv2d(self, x: Tensor, weight: Tensor, groups: int | None = None) -> Tensor:
-        """The ordinary convolution with this geometry, with other groups where given."""
-        groups = self.groups if groups is None else groups
+    def output_size(self, size: Pair, kernel: Pair) -> Pair:
+        """Height and width of the output for an input of ``size``."""
+        return tuple(
+            (side + 2 * padding - (extent - 1) * dilation - 1) // stride + 1
+            for side, extent, stride, padding, dilation in zip(size, kernel, self.stride, self.padding, self.dilation)
+        )
+
+    def beaten_track(self, x: Tensor, kernel: Pair, fill: int) -> tuple[Tensor, "Geometry"]:
+        """The same convolution without what oneDNN (3.12, in torch 2.13) gets wrong or dies of.
+
+        That is: windows that lie in the padding altogether, and a stride where there is one output row or column.
+        """
+        extents = [(side - 1) * dilation + 1 for side, dilation in zip(kernel, self.dilation)]
+        ones = [size == 1 < stride for size, stride in zip(self.output_size(x.shape[2:], kernel), self.stride)]
+        lost = [
+            padding and (padding >= extent or side < extent)
+            for padding, extent, side in zip(self.padding, extents, x.shape[2:])
+        ]
+        if not any(ones) and not any(lost):
+            return x, self
+        x, geometry = self.pad(x, fill), self.unpadded()
+        height, width = (extent if one else side for extent, one, side in zip(extents, ones, x.shape[2:]))
+        stride = tuple(1 if one else stride for one, stride in zip(ones, self.stride))
+        return x[:, :, :height, :width], replace(geometry, stride=stride)
+
+    def conv2d(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The ordinary convolution with this geometry."""
         with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, groups)
+            return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)

@@ -1,28 +1,44 @@
 """The oracle: unfold, look every single product up in the table, add in int64. No shortcut, and slow."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import ProductTable
 
 
-def conv2d(x_codes: Tensor, w_codes: Tensor, multiplier: Multiplier, geometry: Geometry) -> Tensor:
-    """Sums Σ T[x̂, ŵ] as int64 (N, O, H', W'); codes as in ``emulate.approx_conv2d``."""
-    table = torch.tensor(multiplier.table, dtype=torch.int64, device=x_codes.device)
-    outputs, _, *kernel = w_codes.shape
-    groups = geometry.groups
-    padded = geometry.pad(x_codes.double())  # a padded position holds the code 0; codes are exact in float64
-    columns = F.unfold(padded, kernel, geometry.dilation, 0, geometry.stride).long()
+@dataclass(frozen=True)
+class Packed:
+    weights: Tensor  # (groups, O/groups, K) int64
+    kernel: tuple[int, int]
+    table: Tensor  # (256, 256) int64
+    geometry: Geometry
+
+
+def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
+    """The reference computes everything everywhere."""
+    return ""
+
+
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+    outputs, _, *kernel = weights.shape
+    rows = weights.long().reshape(geometry.groups, outputs // geometry.groups, -1)
+    entries = torch.tensor(table.table, dtype=torch.int64, device=weights.device)
+    return Packed(rows, tuple(kernel), entries, geometry)
+
+
+def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    geometry, weights = packed.geometry, packed.weights
+    padded = geometry.pad(x.double(), fill)
+    columns = F.unfold(padded, packed.kernel, geometry.dilation, 0, geometry.stride).long()
     batch, _, positions = columns.shape
-    columns = columns.view(batch, groups, -1, positions) - multiplier.lo
-    weights = w_codes.long().reshape(groups, outputs // groups, -1) - multiplier.lo
+    columns = columns.view(batch, geometry.groups, -1, positions)
     sums = [  # one output channel of every group at a time, to bound the memory
-        table[columns, weights[:, channel, :, None]].sum(dim=2) for channel in range(outputs // groups)
+        packed.table[columns, weights[:, channel, :, None]].sum(dim=2) for channel in range(weights.shape[1])
     ]
-    height, width = (
-        (size - (extent - 1) * dilation - 1) // stride + 1
-        for size, extent, dilation, stride in zip(padded.shape[2:], kernel, geometry.dilation, geometry.stride)
-    )
-    return torch.stack(sums, dim=2).reshape(batch, outputs, height, width)
+    size = geometry.output_size(x.shape[2:], packed.kernel)
+    sums = torch.stack(sums, dim=2).reshape(batch, -1, *size)
+    return sums if scale is None else sums.float() * scale.view(1, -1, 1, 1)

@@ -1,0 +1,166 @@
+"""The convolution through a table as a differentiable function, and its two operands in the form that engines take."""
+
+import itertools
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.arithmetic import emulate
+from spaces.arithmetic.engines import kernels
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.gradients import GradientFactors, convolution_gradients, gradient_factors
+from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, flat, weight_codes
+from spaces.multipliers.multiplier import SIZE
+from spaces.multipliers.products import ProductTable
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A weight's codes, scales and the form in which an engine wants it."""
+
+    index: Tensor  # (O, C/groups, kH, kW) uint8
+    scale: Tensor  # (O,)
+    engine: str
+    packed: object
+
+
+class WeightCache:
+    """The packed weight of one layer, reused while neither the weight nor what it is packed for has changed.
+
+    A change is noticed by the tensor's identity, memory and version counter; every in-place operation moves the latter,
+    except one through ``weight.data``.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple | None = None
+        self._weight: weakref.ref | None = None
+        self._packed: PackedWeight | None = None
+
+    def __deepcopy__(self, memo: dict) -> "WeightCache":
+        return WeightCache()  # a copy of a layer packs its own weight
+
+    def __reduce__(self) -> tuple:
+        return WeightCache, ()
+
+    def get(self, weight: Tensor, table: ProductTable, geometry: Geometry) -> PackedWeight:
+        shape = (*weight.shape, 1, 1)[:4]
+        engine = emulate.choose_engine(table, shape, geometry, weight.device)
+        known = (weight.data_ptr(), weight._version, table.key, geometry, engine)
+        if self._packed is None or known != self._known or self._weight() is not weight:
+            index, scale = weight_codes(weight)
+            index = index.view(*index.shape, *[1] * (4 - index.dim()))  # a linear layer is a 1×1 convolution
+            packed = emulate.ENGINES[engine].pack(index, table, geometry)
+            self._packed = PackedWeight(index, scale, engine, packed)
+            self._known, self._weight = known, weakref.ref(weight)
+        return self._packed
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    codes: Codes,
+    packed: PackedWeight,
+    table: ProductTable,
+    geometry: Geometry,
+    gradient: str = "straight-through",
+    constant: Tensor | None = None,
+) -> Tensor:
+    """y = s_x s_w (Σ T[x̂, ŵ] − z Σ ŵ) + constant, (N, O, H', W') in x's dtype; z is x's zero point.
+
+    ``x`` and ``weight`` are where gradients go; what is computed comes from ``codes`` and ``packed``. ``constant`` (O,)
+    gets no gradient.
+    """
+    factors = gradient_factors(table, gradient)
+    return _Convolution.apply(x, weight, codes, packed, table, geometry, factors, constant)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, codes, packed, table, geometry, factors, constant):
+        scale = codes.scale.step * packed.scale
+        y = emulate.ENGINES[packed.engine].conv2d(codes.index, packed.packed, codes.scale.zero, scale)
+        zero_point = codes.scale.zero + table.a_lo
+        if zero_point:
+            taken = (packed.index.float() - WEIGHT_ZERO).sum(dim=(1, 2, 3)) * scale * zero_point
+            constant = -taken if constant is None else constant - taken
+        if constant is not None:
+            y.add_(constant.view(1, -1, 1, 1))
+        ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, packed.index, packed.scale)
+        ctx.geometry, ctx.factors, ctx.zero_point, ctx.dtypes = geometry, factors, zero_point, (x.dtype, weight.dtype)
+        return y.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        index, clamped, step, w_index, w_scale = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        grad_x, grad_w = product_gradients(
+            grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, ctx.geometry, wanted
+        )
+        if grad_x is not None:
+            grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
+        return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
+
+
+def product_gradients(
+    grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
+    factors: GradientFactors, zero_point: int, geometry: Geometry, wanted: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Gradients of s_x s_w (Σ T[x̂, ŵ] − z Σ ŵ) for x and w, by the factors of T's.
+
+    ∂/∂x = Σ_r p_r(x̂) ⊙ (the exact convolution's gradient with the weights s_w q_r(ŵ)), and ∂/∂w likewise with the
+    activations s_x p′_r(x̂). The zero point's share, −z Σ ŵ, is one more factor of 1. Padded positions pass no gradient.
+    """
+    for_x = list(zip(factors.a_left.T, factors.a_right)) if wanted[0] else []
+    for_w = list(zip(factors.b_left.T, factors.b_right)) if wanted[1] else []
+    if for_w and zero_point:
+        if len(for_w) == 1 and (for_w[0][1] == 1).all():
+            for_w = [(for_w[0][0] - zero_point, for_w[0][1])]
+        else:
+            for_w.append((np.full(SIZE, -zero_point, dtype=np.float32), np.ones(SIZE, dtype=np.float32)))
+    grad_x = grad_w = None
+    nothing = (None, None)
+    for (x_left, x_right), (w_left, w_right) in itertools.zip_longest(for_x, for_w, fillvalue=nothing):
+        # What an unwanted gradient belongs to is only a shape, and memory in the right order.
+        activations = torch.empty_like(index, dtype=torch.float32)
+        weights = torch.empty(w_index.shape, device=grad.device)
+        if w_left is not None:
+            activations = look_up(index, torch.tensor(w_left, device=grad.device) * step)
+        if x_right is not None:
+            weights = torch.tensor(x_right, device=grad.device)[w_index.int()] * w_scale.view(-1, 1, 1, 1)
+        part_x, part_w = convolution_gradients(
+            grad, activations, weights, geometry, (x_right is not None, w_left is not None)
+        )
+        if part_x is not None:
+            part_x = (
+                part_x if (x_left == 1).all() else part_x * look_up(index, torch.tensor(x_left, device=grad.device))
+            )
+            grad_x = part_x if grad_x is None else grad_x.add_(part_x)
+        if part_w is not None:
+            part_w = (
+                part_w if (w_right == 1).all() else part_w * torch.tensor(w_right, device=grad.device)[w_index.int()]
+            )
+            grad_w = part_w if grad_w is None else grad_w.add_(part_w)
+    return grad_x, grad_w
+
+
+def look_up(index: Tensor, values: Tensor) -> Tensor:
+    """values[index], float32, in the same order of memory; index (N, C, H, W) uint8, values (256,)."""
+    if index.device.type != "cpu":
+        return values[index.int()]
+    looked_up = torch.empty_like(index, dtype=torch.float32)  # dense, as index is
+    images = [flat(part).view(len(index), -1).numpy() for part in (index, looked_up)]
+    kernels.expand_floats(images[0], values.numpy()[None], images[1])
+    return looked_up
+
+
+def cleared(values: Tensor, where: Tensor | None) -> Tensor:
+    """``values`` with zeros where ``where`` is 1; None means nowhere."""
+    if where is None:
+        return values
+    if values.device.type == "cpu" and flat(values) is not None and values.stride() == where.stride():
+        kernels.clear(flat(values).numpy(), flat(where).numpy())
+        return values
+    return values.masked_fill_(where.bool(), 0.0)

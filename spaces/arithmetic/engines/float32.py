@@ -1,0 +1,95 @@
+"""Factors as ordinary numbers: one fp32 convolution with R × the input channels. Runs everywhere."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
+from spaces.arithmetic.engines.features import Features, describe, expand
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers.factors import Factors, candidates
+from spaces.multipliers.products import ProductTable
+
+HIGHEST_RANK = 64  # beyond, looking every product up is faster than so many channels
+
+
+@dataclass(frozen=True)
+class _Part:
+    channels: slice | None  # of every group; None: all
+    features: Features
+    weights: Tensor  # (O, C/groups·R, kH, kW) float32 or float64
+
+
+@dataclass(frozen=True)
+class Packed:
+    parts: tuple[_Part, ...]
+    kernel: tuple[int, int]
+    outputs: int
+    wide: bool  # whether the sums need float64
+    geometry: Geometry
+
+
+@functools.lru_cache(maxsize=256)
+def factors_of(table: ProductTable) -> Factors | None:
+    """The factors of the lowest rank that are small enough for exact float arithmetic."""
+    fitting = (f for f in candidates(table) if f.rank <= HIGHEST_RANK and f.largest_term < EXACT_FLOAT32)
+    return next(fitting, None)
+
+
+def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
+    """Why the engine cannot be used: no factors, too many, or too large ones."""
+    if factors_of(table) is None:
+        return f"the table of {table.name} has no integer factors of rank {HIGHEST_RANK} or less that float32 holds"
+    return ""
+
+
+def channels(table: ProductTable) -> int:
+    """Factor channels per input channel."""
+    return factors_of(table).rank
+
+
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+    factors = factors_of(table)
+    outputs, inner, *kernel = weights.shape
+    window = int(np.prod(kernel))
+    largest = np.abs(factors.u).max(axis=0) * np.abs(factors.v).max(axis=1) if factors.rank else np.zeros(0)
+    wide = window * inner * factors.largest_term >= EXACT_FLOAT32
+    by_weight = torch.tensor(factors.v, dtype=torch.float32, device=weights.device)[:, weights.int()]
+    ones = np.ones(factors.rank, dtype=np.int64)
+    parts = []
+    for _, terms, channels in slices_of_terms(ones, largest * window, inner, exact=wide):
+        width = inner if channels is None else channels.stop - channels.start
+        features = _features(table, terms.start, terms.stop, width)
+        chosen = by_weight[terms] if channels is None else by_weight[terms][:, :, channels]
+        parts.append(_Part(channels, features, features.order_weights(chosen.permute(1, 2, 0, 3, 4))))
+    if window * int(largest.max(initial=0)) >= EXACT_FLOAT32:  # one channel of one feature alone is too much
+        parts = [_Part(part.channels, part.features, part.weights.double()) for part in parts]
+    return Packed(tuple(parts), tuple(kernel), outputs, wide, geometry)
+
+
+@functools.lru_cache(maxsize=1024)
+def _features(table: ProductTable, first: int, last: int, channels: int) -> Features:
+    return describe(factors_of(table).u[:, first:last].astype(np.float32), channels)
+
+
+def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    x, geometry = packed.geometry.beaten_track(x, packed.kernel, fill)
+    if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
+        x, geometry = geometry.pad(x, fill), geometry.unpadded()
+    total = None
+    for part in packed.parts:
+        inside = x
+        if part.channels is not None:
+            inside = x.unflatten(1, (geometry.groups, -1))[:, :, part.channels].flatten(1, 2)
+        features = expand(inside, part.features, geometry.groups).to(part.weights.dtype)
+        sums = geometry.conv2d(features, part.weights)
+        sums = sums.double() if packed.wide else sums
+        total = sums if total is None else total.add_(sums)
+    if total is None:
+        total = torch.zeros(
+            x.shape[0], packed.outputs, *geometry.output_size(x.shape[2:], packed.kernel), device=x.device
+        )
+    return finish(total, None, scale)

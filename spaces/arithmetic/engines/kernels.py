@@ -1,0 +1,314 @@
+"""Loops over bytes that no library offers, compiled with numba: quantise, look features up, look products up.
+
+Every loop has a serial body over a block, which the compiler vectorises, and a parallel loop over blocks. Arrays are flat
+or (pixels, channels): the memory of a channels-last tensor.
+"""
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+
+_BLOCK = 32768  # elements per task: some ten microseconds of work
+_TAPS = 8  # kernel taps that one pass of ``gather_rows`` adds up in registers
+CHUNK = 8192  # output pixels per task of the gathers: their sums stay in the second-level cache
+
+
+def use_threads(work: int) -> bool:
+    """Whether ``work`` elements are worth sharing; then also lets numba use as many threads as torch does."""
+    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    if threads == 1 or work <= _BLOCK:
+        return False
+    numba.set_num_threads(threads)
+    return True
+
+
+# -- activations -------------------------------------------------------------------------------------------------------
+
+
+CLAMPED, NAN = 1, 2  # what ``quantise`` met
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_block(x, scale, low, high, zero, out):
+    outside, nan = np.int32(0), np.int32(0)
+    for i in range(x.size):
+        code = np.rint(x[i] / scale)
+        nan |= np.int32(code != code)
+        outside |= np.int32((code < low) | (code > high))
+        code = code if code == code else np.float32(0)  # a NaN must not become an index
+        out[i] = np.uint8(np.int32(min(max(code, low), high)) + zero)
+    return outside | nan << 1
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _quantise_blocks(x, scale, low, high, zero, out):
+    blocks = (x.size + _BLOCK - 1) // _BLOCK
+    flags = np.empty(blocks, np.int32)
+    for block in prange(blocks):
+        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        flags[block] = _quantise_block(x[part], scale, low, high, zero, out[part])
+    return flags.max() & NAN | (flags & CLAMPED).max()
+
+
+def quantise(x: np.ndarray, scale: float, low: int, high: int, zero: int, out: np.ndarray) -> int:
+    """out = clamp(round(x / scale), low, high) + zero; x (n,) float32, out (n,) uint8. Returns CLAMPED | NAN if met."""
+    run = _quantise_blocks if use_threads(x.size) else _quantise_block
+    return run(x, np.float32(scale), np.float32(low), np.float32(high), np.int32(zero), out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outside_block(x, scale, low, high, out):
+    for i in range(x.size):
+        code = np.rint(x[i] / scale)
+        out[i] = np.uint8((code < low) | (code > high))
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _outside_blocks(x, scale, low, high, out):
+    for block in prange((x.size + _BLOCK - 1) // _BLOCK):
+        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        _outside_block(x[part], scale, low, high, out[part])
+
+
+def outside(x: np.ndarray, scale: float, low: int, high: int, out: np.ndarray) -> None:
+    """out = 1 where ``quantise`` clamps, else 0 (uint8)."""
+    run = _outside_blocks if use_threads(x.size) else _outside_block
+    run(x, np.float32(scale), np.float32(low), np.float32(high), out)
+
+
+@njit(cache=True, nogil=True)
+def _clear_block(values, where):
+    for i in range(values.size):
+        values[i] = np.float32(0) if where[i] else values[i]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _clear_blocks(values, where):
+    for block in prange((values.size + _BLOCK - 1) // _BLOCK):
+        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        _clear_block(values[part], where[part])
+
+
+def clear(values: np.ndarray, where: np.ndarray) -> None:
+    """values = 0 where ``where`` is not; values (n,) float32, where (n,) uint8."""
+    run = _clear_blocks if use_threads(values.size) else _clear_block
+    run(values, where)
+
+
+@njit(cache=True, nogil=True)
+def _bits_block(index, masks, flips, out):
+    channels = index.shape[1]
+    for pixel in range(index.shape[0]):
+        for r in range(masks.size):
+            mask, flip = masks[r], flips[r]
+            for c in range(channels):
+                out[pixel, r * channels + c] = (index[pixel, c] & mask) ^ flip
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _bits_blocks(index, masks, flips, out, rows):
+    for block in prange((index.shape[0] + rows - 1) // rows):
+        part = slice(block * rows, (block + 1) * rows)
+        _bits_block(index[part], masks, flips, out[part])
+
+
+@njit(cache=True, nogil=True)
+def _words_block(index, words, start, out):
+    for pixel in range(index.shape[0]):
+        for c in range(index.shape[1]):
+            out[pixel, start + c] = words[index[pixel, c]]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _words_blocks(index, words, start, out, rows):
+    for block in prange((index.shape[0] + rows - 1) // rows):
+        part = slice(block * rows, (block + 1) * rows)
+        _words_block(index[part], words, start, out[part])
+
+
+@njit(cache=True, nogil=True)
+def _floats_block(index, values, out):
+    channels = index.shape[1]
+    for pixel in range(index.shape[0]):
+        for r in range(values.shape[0]):
+            row = values[r]
+            for c in range(channels):
+                out[pixel, r * channels + c] = row[index[pixel, c]]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _floats_blocks(index, values, out, rows):
+    for block in prange((index.shape[0] + rows - 1) // rows):
+        part = slice(block * rows, (block + 1) * rows)
+        _floats_block(index[part], values, out[part])
+
+
+@njit(cache=True, nogil=True)
+def _rows_block(index, values, out):
+    for i in range(index.size):
+        row = index[i]
+        for r in range(values.shape[1]):
+            out[i, r] = values[row, r]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _rows_blocks(index, values, out):
+    for block in prange((index.size + _BLOCK - 1) // _BLOCK):
+        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
+        _rows_block(index[part], values, out[part])
+
+
+def expand_rows(index: np.ndarray, values: np.ndarray, out: np.ndarray) -> None:
+    """out[i] = values[index[i]]; index (n,) uint8, values (256, R) and out (n, R) float32."""
+    run = _rows_blocks if use_threads(out.size) else _rows_block
+    run(index, values, out)
+
+
+def expand_floats(index: np.ndarray, values: np.ndarray, out: np.ndarray) -> None:
+    """out[p, r·C + c] = values[r, index[p, c]]; index (P, C) uint8, values (R, 256) and out (P, R·C) float32."""
+    if use_threads(out.size):
+        _floats_blocks(index, values, out, max(1, _BLOCK // out.shape[1]))
+    else:
+        _floats_block(index, values, out)
+
+
+def expand_bits(index: np.ndarray, masks: np.ndarray, flips: np.ndarray, out: np.ndarray) -> None:
+    """out[p, r·C + c] = (index[p, c] & masks[r]) ^ flips[r]; all uint8, index (P, C), out (P, R·C)."""
+    if use_threads(out.size):
+        _bits_blocks(index, masks, flips, out, max(1, _BLOCK // out.shape[1]))
+    else:
+        _bits_block(index, masks, flips, out)
+
+
+def expand_words(index: np.ndarray, words: np.ndarray, start: int, out: np.ndarray) -> None:
+    """out[p, start + c] = words[index[p, c]]; index (P, C) uint8, words (256,) and out of one unsigned type."""
+    if use_threads(index.size):
+        _words_blocks(index, words, start, out, max(1, _BLOCK // index.shape[1]))
+    else:
+        _words_block(index, words, start, out)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def quantise_rows(weight, largest, smallest_scale, zero, index, scale):
+    """Per row: scale = max|weight| / largest, index = round(weight / scale) + zero.
+
+    weight (O, K) and scale (O,) float32, index (O, K) uint8. A NaN makes its row's scale NaN, and gets the index zero.
+    """
+    for o in range(weight.shape[0]):
+        most, nan = np.float32(0), False
+        for k in range(weight.shape[1]):
+            nan |= weight[o, k] != weight[o, k]
+            most = max(most, abs(weight[o, k]))
+        step = np.float32(max(most / largest, smallest_scale))
+        scale[o] = np.float32(np.nan) if nan else step
+        for k in range(weight.shape[1]):
+            code = np.float32(0) if nan else np.rint(weight[o, k] / step)
+            index[o, k] = np.uint8(np.int32(code) + zero)
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _add_and_scale_block(sums, constant, scale):
+    for p in range(sums.shape[0]):
+        for o in range(sums.shape[1]):
+            sums[p, o] = (sums[p, o] + constant[o]) * scale[o]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _add_and_scale_blocks(sums, constant, scale, rows):
+    for block in prange((sums.shape[0] + rows - 1) // rows):
+        _add_and_scale_block(sums[block * rows : (block + 1) * rows], constant, scale)
+
+
+def add_and_scale(sums: np.ndarray, constant: np.ndarray, scale: np.ndarray) -> None:
+    """sums = (sums + constant)·scale in place; sums (P, O), constant and scale (O,), all float32."""
+    if use_threads(sums.size):
+        _add_and_scale_blocks(sums, constant, scale, max(1, _BLOCK // sums.shape[1]))
+    else:
+        _add_and_scale_block(sums, constant, scale)
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+# x is flat; output pixel p sees tap k at x[base[p] + offset[k]]. w (K, O) holds the weight index of tap k and output o.
+
+
+@njit(cache=True, nogil=True)
+def _build_rows(columns, w, taps, rows):
+    """rows[j, a, o] = table[a, w[taps + j, o]]: what an activation a adds to all outputs at once."""
+    for j in range(rows.shape[0]):
+        for first in range(0, 256, 32):  # so many rows stay in the first-level cache
+            for o in range(w.shape[1]):
+                column = columns[w[taps + j, o]]
+                for a in range(first, first + 32):
+                    rows[j, a, o] = column[a]
+
+
+@njit(cache=True, nogil=True)
+def _add_eight(x, base, offset, rows, sums):
+    for p in range(base.size):
+        b = base[p]
+        r0, r1, r2, r3 = (
+            rows[0, x[b + offset[0]]],
+            rows[1, x[b + offset[1]]],
+            rows[2, x[b + offset[2]]],
+            rows[3, x[b + offset[3]]],
+        )
+        r4, r5, r6, r7 = (
+            rows[4, x[b + offset[4]]],
+            rows[5, x[b + offset[5]]],
+            rows[6, x[b + offset[6]]],
+            rows[7, x[b + offset[7]]],
+        )
+        for o in range(sums.shape[1]):
+            sums[p, o] += np.int32(r0[o]) + r1[o] + r2[o] + r3[o] + r4[o] + r5[o] + r6[o] + r7[o]
+
+
+@njit(cache=True, nogil=True)
+def _add_one(x, base, offset, rows, sums):
+    for p in range(base.size):
+        row = rows[x[base[p] + offset]]
+        for o in range(sums.shape[1]):
+            sums[p, o] += row[o]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def gather_rows(x, base, offset, columns, w, out, chunk):
+    """out[p, o] = Σ_k table[x[base[p] + offset[k]], w[k, o]]: one look-up of an activation serves all outputs.
+
+    For eight taps at a time the table's columns that the weights select are laid side by side; then each activation
+    picks one contiguous row, and rows are added up as vectors. This is exact for every table.
+    """
+    pixels, taps, outputs = base.size, w.shape[0], w.shape[1]
+    for task in prange((pixels + chunk - 1) // chunk):
+        part = slice(task * chunk, min(pixels, (task + 1) * chunk))
+        sums = out[part]
+        sums[:] = 0
+        rows = np.empty((_TAPS, 256, outputs), columns.dtype)
+        first = 0
+        while first + _TAPS <= taps:
+            _build_rows(columns, w, first, rows)
+            _add_eight(x, base[part], offset[first : first + _TAPS], rows, sums)
+            first += _TAPS
+        _build_rows(columns, w, first, rows[: taps - first])
+        for k in range(first, taps):
+            _add_one(x, base[part], offset[k], rows[k - first], sums)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def gather_products(x, base, offset, groups, inner, table, w, out, chunk):
+    """The same sums of all groups, product by product in the order of the definition; ``inner`` channels a group."""
+    pixels, taps, outputs = base.size, w.shape[0], w.shape[1]
+    for task in prange((pixels + chunk - 1) // chunk):
+        for p in range(task * chunk, min(pixels, (task + 1) * chunk)):
+            for o in range(outputs):
+                start = base[p] + o // (outputs // groups) * inner
+                total = np.int32(0)
+                for k in range(taps):
+                    total += table[x[start + offset[k]], w[k, o]]
+                out[p, o] = total

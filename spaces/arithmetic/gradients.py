@@ -1,0 +1,103 @@
+"""Gradients of approximate convolutions.
+
+The default is straight-through: the gradient of the exact convolution of the dequantised operands. Two others know the
+circuit (Meng, Burleson, De Micheli: Gradient Estimation Methods of Approximate Multipliers, arXiv 2509.10519): tables of
+∂T/∂a and ∂T/∂b, in one dimension ("slope": a regression line for every row and column of the truth table) or in two
+("difference": central differences of the smoothed truth table).
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.phases import Phases
+from spaces.errors import suggest
+from spaces.multipliers.multiplier import SIZE
+from spaces.multipliers.products import ProductTable
+
+GRADIENTS = ("straight-through", "slope", "difference")
+SMOOTHING = 4  # products on either side that a smoothed one averages
+_TOLERANCE = 1e-2  # of a gradient table's norm, which factors may leave out
+
+
+@dataclass(frozen=True, eq=False)
+class GradientFactors:
+    """∂T/∂a ≈ Σ_r a_left[a, r]·a_right[r, b] and ∂T/∂b ≈ Σ_r b_left[a, r]·b_right[r, b]; float32 (256, R), (R, 256)."""
+
+    a_left: np.ndarray
+    a_right: np.ndarray
+    b_left: np.ndarray
+    b_right: np.ndarray
+
+
+@functools.lru_cache(maxsize=256)
+def gradient_factors(table: ProductTable, method: str) -> GradientFactors:
+    """The factors of a table's gradients under ``method``. Raises InputError for an unknown one.
+
+    Straight-through and slope are products of one factor that is 1. Differences keep as many factors as leave out at
+    most 1 % of the gradient table's norm.
+    """
+    one = np.ones((1, SIZE), dtype=np.float32)
+    if method == "straight-through":
+        values_a, values_b = (values.astype(np.float32) for values in (table.a_values, table.b_values))
+        return GradientFactors(one.T, values_b[None], values_a[:, None], one)
+    entries = table.table.astype(np.float64)
+    if method == "slope":
+        by_weight, by_activation = regression_slopes(entries), regression_slopes(entries.T)
+        return GradientFactors(
+            one.T, by_weight[None].astype(np.float32), by_activation[:, None].astype(np.float32), one
+        )
+    if method == "difference":
+        return GradientFactors(*_low_rank(smoothed_differences(entries)), *_low_rank(smoothed_differences(entries.T).T))
+    raise suggest(method, GRADIENTS, "gradient")
+
+
+def regression_slopes(entries: np.ndarray) -> np.ndarray:
+    """The slope (256,) of the least-squares line through every column of (256, 256), against the row's number."""
+    centred = np.arange(SIZE) - (SIZE - 1) / 2
+    return centred @ entries / (centred @ centred)
+
+
+def smoothed_differences(entries: np.ndarray, reach: int = SMOOTHING) -> np.ndarray:
+    """Differences along the first axis of (256, n) after a moving average over 2·reach + 1 entries.
+
+    At the ends, where the window is cut, the average still stands for its window's middle; differences are central, and
+    one-sided at the first and last entry.
+    """
+    index = np.arange(len(entries))
+    first, last = np.maximum(index - reach, 0), np.minimum(index + reach, len(entries) - 1)
+    sums = np.vstack([np.zeros((1, entries.shape[1])), np.cumsum(entries, axis=0)])
+    average = (sums[last + 1] - sums[first]) / (last - first + 1)[:, None]
+    return np.gradient(average, (first + last) / 2, axis=0)
+
+
+def _low_rank(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    u, sizes, v = np.linalg.svd(entries)
+    left_out = np.sqrt(np.append(np.cumsum(sizes[::-1] ** 2)[::-1], 0.0))
+    rank = max(1, int((left_out > _TOLERANCE * left_out[0]).sum()))
+    return (u[:, :rank] * sizes[:rank]).astype(np.float32), v[:rank].astype(np.float32)
+
+
+# -- the convolution's gradients ---------------------------------------------------------------------------------------
+
+
+def convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool] = (True, True)
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of an ordinary convolution for its input and its weight, where wanted.
+
+    Each depends on the other's values alone, so that what belongs to an unwanted one may be uninitialised memory.
+    """
+    if not any(wanted):
+        return None, None
+    phases = Phases.of(x.shape, grad.shape, geometry)
+    x, grad, g = phases.split_input(x), phases.split_output(grad), phases.geometry
+    with torch.autocast(grad.device.type, enabled=False):
+        grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, g.stride, g.padding, g.dilation, False, [0, 0], g.groups, [*wanted, False]
+        )
+    return (phases.join_input(grad_x) if wanted[0] else None), grad_w
