@@ -1,0 +1,378 @@
+"""The Triton engines: sums against plain loops in Triton's interpreter and, where there is one, on a CUDA device.
+
+The interpreter is chosen when kernels are imported, so that its tests run in a process of their own.
+"""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spaces.arithmetic.engines import reference, triton_factored, triton_gather
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers import catalogue
+from spaces.multipliers.byte_factors import byte_factors
+from spaces.multipliers.products import ProductTable, operand_table
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+interpreted = pytest.mark.skipif(not (HAS_TRITON and INTERPRETED), reason="runs under TRITON_INTERPRET=1")
+compiled = pytest.mark.skipif(not HAS_TRITON or INTERPRETED, reason="needs Triton, and not its interpreter")
+cuda = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs CUDA")
+
+UNSIGNED, SIGNED = np.arange(256), np.arange(256) - 128
+CPU = torch.device("cpu")
+FILL = 77  # the index of padded positions; no table here has zero features for it
+
+
+def product(name: str, a_lo: int, b_lo: int, error: np.ndarray | int = 0) -> ProductTable:
+    return ProductTable(name, np.multiply.outer(UNSIGNED + a_lo, UNSIGNED + b_lo) + error, a_lo, b_lo)
+
+
+def circuit(name: str) -> ProductTable:
+    return operand_table(catalogue.get(name))
+
+
+def rough(a_lo: int, b_lo: int) -> ProductTable:
+    """Factors that are no bits of the index, in three chunks of different weights; errors for zero operands, too."""
+    error = np.multiply.outer(UNSIGNED % 7 * 37, SIGNED % 5) + np.multiply.outer(UNSIGNED**2 // 100, UNSIGNED // 2)
+    return product(f"rough{a_lo}{b_lo}", a_lo, b_lo, error + np.multiply.outer(SIGNED // 3, SIGNED) + 5)
+
+
+def noise(bits: int) -> ProductTable:
+    entries = np.random.default_rng(0).integers(-(1 << bits - 1), 1 << bits - 1, (256, 256))
+    return ProductTable(f"noise{bits}", entries + (1 << bits - 2), -128, 0)
+
+
+FACTORED = {
+    "exact": circuit("mul8s_1KV8"),
+    "four factors": circuit("mul8s_1KVL"),
+    "five factors": circuit("mul8s_1KX2"),
+    "unsigned": product("unsigned", 0, 0),  # in two weights
+    "mixed": product("mixed", 0, -128),  # with a constant
+    "rough": rough(0, -128),
+    "rough signed": rough(-128, -128),
+    "rough unsigned": rough(0, 0),
+    "zero": ProductTable("zero", np.zeros((256, 256)), -128, -128),
+    "constant": ProductTable("constant", np.zeros((256, 256)) - SIGNED * 3, -128, -128),
+}
+GATHERED = {**FACTORED, "16 bits": noise(16), "24 bits": noise(24)}
+
+# Images, channels, height, width; outputs, kernel; geometry.
+GEOMETRIES = {
+    "one pixel": ((1, 1, 1, 1), 1, (1, 1), Geometry()),
+    "pointwise": ((2, 36, 5, 3), 70, (1, 1), Geometry()),
+    "pointwise strided": ((1, 64, 5, 4), 17, (1, 1), Geometry(stride=(2, 3))),
+    "dense": ((1, 40, 3, 4), 33, (3, 3), Geometry(padding=(1, 1))),
+    "three channels": ((2, 3, 9, 7), 16, (3, 3), Geometry((2, 1), (1, 1))),
+    "five taps": ((1, 16, 6, 5), 9, (5, 5), Geometry(padding=(2, 2))),
+    "dilated": ((1, 40, 6, 7), 4, (3, 2), Geometry((1, 2), (2, 1), (2, 3))),
+    "wide padding": ((1, 5, 2, 2), 6, (2, 3), Geometry(padding=(4, 5))),
+    "grouped": ((1, 72, 3, 4), 40, (3, 1), Geometry(padding=(1, 0), groups=2)),
+    "small groups": ((1, 12, 4, 4), 15, (3, 3), Geometry((2, 2), (1, 1), groups=3)),
+    "tiny groups": ((1, 10, 4, 3), 15, (3, 3), Geometry(padding=(1, 1), groups=5)),
+    "depthwise": ((2, 19, 5, 6), 19, (3, 3), Geometry((1, 2), (1, 1), groups=19)),
+    "depthwise dilated": ((1, 80, 5, 5), 80, (3, 3), Geometry(padding=(2, 2), dilation=(2, 2), groups=80)),
+    "many pixels": ((3, 4, 13, 11), 5, (1, 3), Geometry(padding=(0, 1))),
+}
+
+
+def operands(shape: tuple, outputs: int, kernel: tuple, geometry: Geometry, device="cpu") -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(sum(shape))
+    x = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    w = torch.randint(0, 256, (outputs, shape[1] // geometry.groups, *kernel), generator=generator, dtype=torch.uint8)
+    return x.contiguous(memory_format=torch.channels_last).to(device), w.to(device)
+
+
+def loop_sums(x: np.ndarray, w: np.ndarray, table: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The sums as the definition has them: a loop over outputs, input channels and taps, all pixels at once."""
+    (up, left), (down, along), (far, wide) = geometry.padding, geometry.stride, geometry.dilation
+    padded = np.pad(x, ((0, 0), (0, 0), (up, up), (left, left)), constant_values=FILL)
+    height = (padded.shape[2] - far * (w.shape[2] - 1) - 1) // down + 1
+    width = (padded.shape[3] - wide * (w.shape[3] - 1) - 1) // along + 1
+    y = np.zeros((len(x), len(w), height, width), dtype=np.int64)
+    for o, c, k, m in np.ndindex(w.shape):
+        channel = o // (len(w) // geometry.groups) * w.shape[1] + c
+        seen = padded[:, channel, k * far :: down, m * wide :: along][:, :height, :width]
+        y[:, o] += table[seen, w[o, c, k, m]]
+    return y
+
+
+def check(engine, table: ProductTable, case: tuple, scaled: bool) -> None:
+    x, w = operands(*case)
+    sums = torch.from_numpy(loop_sums(x.numpy(), w.numpy(), table.table, case[3]))
+    packed = engine.pack(w, table, case[3])
+    if scaled:
+        scale = torch.rand(len(w)) + 1e-3
+        assert torch.equal(engine.conv2d(x, packed, FILL, scale), sums.float() * scale.view(1, -1, 1, 1))
+    else:
+        y = engine.conv2d(x, packed, FILL)
+        assert y.dtype == torch.int32
+        assert torch.equal(y.long(), sums)
+
+
+# -- in the interpreter ------------------------------------------------------------------------------------------------
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="starts the interpreter, in which this runs")
+def test_the_kernels_in_the_interpreter():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "interpreter_", __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+@interpreted
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("table", ["four factors", "rough"])
+def test_interpreter_factored_geometries(name, table):
+    check(triton_factored, FACTORED[table], GEOMETRIES[name], scaled=len(name) % 2 == 0)
+
+
+@interpreted
+@pytest.mark.parametrize(("name", "scaled"), [("dense", True), ("tiny groups", False)])
+@pytest.mark.parametrize("table", FACTORED)
+def test_interpreter_factored_tables(table, name, scaled):
+    check(triton_factored, FACTORED[table], GEOMETRIES[name], scaled)
+
+
+@interpreted
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_interpreter_gather_geometries(name):
+    check(triton_gather, GATHERED["rough signed"], GEOMETRIES[name], scaled=len(name) % 2 == 0)
+
+
+@interpreted
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("table", GATHERED)
+def test_interpreter_gather_tables(table, scaled):
+    check(triton_gather, GATHERED[table], GEOMETRIES["wide padding"], scaled)
+
+
+@interpreted
+@pytest.mark.parametrize("engine", [triton_factored, triton_gather])
+def test_interpreter_takes_any_strides(engine):
+    geometry = Geometry(padding=(1, 1))
+    x, w = operands((1, 8, 4, 3), 6, (3, 1), geometry)
+    packed = engine.pack(w, FACTORED["exact"], geometry)
+    expected = engine.conv2d(x, packed, FILL)
+    unaligned = torch.empty(x.numel() + 3, dtype=torch.uint8)[3:].view(1, 4, 3, 8).permute(0, 3, 1, 2)
+    apart = torch.empty(1, 16, 4, 6, dtype=torch.uint8)[:, ::2, :, ::2]
+    for held in (unaligned, apart, torch.empty(x.shape, dtype=torch.uint8)):
+        assert torch.equal(engine.conv2d(held.copy_(x), packed, FILL), expected)
+    turned = engine.pack(w.transpose(0, 3).contiguous().transpose(0, 3), FACTORED["exact"], geometry)
+    assert torch.equal(engine.conv2d(x, turned, FILL), expected)
+
+
+@interpreted
+@pytest.mark.parametrize("engine", [triton_factored, triton_gather])
+def test_interpreter_empty_batches(engine):
+    geometry = Geometry(padding=(1, 1))
+    x, w = operands((1, 2, 4, 4), 3, (3, 3), geometry)
+    y = engine.conv2d(x[:0], engine.pack(w, FACTORED["exact"], geometry), FILL, torch.ones(3))
+    assert y.shape == (0, 3, 4, 4)
+    assert y.dtype == torch.float32
+
+
+@interpreted
+@pytest.mark.parametrize("engine", [triton_factored, triton_gather])
+def test_interpreter_sums_up_to_the_last_bit(engine):
+    """Sums near 2^31, whose conversion to float32 rounds, and whose parts wrap around."""
+    table = ProductTable("large", product("unsigned", 0, 0).table * 509, 0, 0)
+    x, w = torch.full((1, 64, 1, 1), 255, dtype=torch.uint8), torch.full((1, 64, 1, 1), 255, dtype=torch.uint8)
+    x[0, 0], exact = 251, 509 * 255 * (63 * 255 + 251)
+    packed = engine.pack(w, table, Geometry())
+    assert engine.conv2d(x, packed, 0).item() == exact
+    assert float(np.float32(exact)) != exact
+    scaled = engine.conv2d(x, packed, 0, torch.tensor([0.1])).item()
+    assert scaled == np.float32(exact) * np.float32(0.1)
+
+
+@interpreted
+def test_interpreter_is_no_reason_to_refuse():
+    assert triton_factored.refusal(FACTORED["rough"], CPU) == ""
+    assert triton_gather.refusal(GATHERED["24 bits"], CPU) == ""
+    assert "no integer factors" in triton_factored.refusal(GATHERED["24 bits"], CPU)
+
+
+# -- without any device ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [*FACTORED.values(), *map(circuit, catalogue.names())], ids=lambda table: table.name)
+def test_features_multiply_out(table):
+    features, index = triton_factored._features(table, CPU), np.arange(256)
+    total = np.zeros((256, 256), dtype=np.int64)
+    for chunk in range(len(features.words)):
+        for r in range(features.width):
+            if features.bits:
+                byte = index & (features.bits[0] >> 8 * r) ^ (features.bits[1] >> 8 * r)
+            else:
+                byte = features.words[chunk].numpy().astype(np.int64) >> 8 * r
+            u = (byte & 255) - 256 * ((byte >> 7) & 1)
+            total += np.multiply.outer(u, features.weights[:, chunk, r].numpy().astype(np.int64))
+        total <<= int(features.shifts[chunk])
+    if features.constant is not None:
+        total += features.constant.numpy()
+    assert np.array_equal(total, table.table)
+
+
+def test_all_published_signed_circuits_have_bits_of_the_index_as_features():
+    for name in catalogue.names():
+        features = triton_factored._features(circuit(name), CPU)
+        assert features.bits, name
+        assert features.width == byte_factors(circuit(name)).channels
+
+
+def test_bits_take_over_signs_and_powers_of_two():
+    bit = (UNSIGNED >> 3 & 1).astype(np.int8)
+    mask, flip, rest = triton_factored._as_bits(bit, np.full(256, 8, dtype=np.int8))
+    assert (mask, flip, set(rest.tolist())) == (8, 0, {1})
+    mask, flip, rest = triton_factored._as_bits(-(bit << 3), np.full(256, 5, dtype=np.int8))
+    assert (mask, flip, set(rest.tolist())) == (8, 0, {-5})
+    mask, flip, rest = triton_factored._as_bits((SIGNED >> 2).astype(np.int8), np.full(256, -12, dtype=np.int8))
+    assert (mask, flip, set(rest.tolist())) == (0xFC, 0x80, {-3})
+    assert triton_factored._as_bits(bit, np.full(256, 9, dtype=np.int8)) is None
+    assert triton_factored._as_bits((UNSIGNED % 3).astype(np.int8), np.full(256, 8, dtype=np.int8)) is None
+
+
+@pytest.mark.parametrize("engine", [triton_factored, triton_gather])
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter runs on the CPU")
+def test_engines_say_why_they_refuse(engine, monkeypatch):
+    table, device = FACTORED["exact"], torch.device("cuda")
+    assert engine.refusal(table, CPU) == "it needs a CUDA device, not cpu"
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_gather, "kernels", lambda: None)
+        assert engine.refusal(table, device) == "Triton is not installed"
+    if HAS_TRITON:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
+        assert "of compute capability" in engine.refusal(table, device)
+        assert "not 6.1" in engine.refusal(table, device)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+        assert engine.refusal(table, device) == ""
+
+
+def test_engines_tell_their_channels():
+    assert triton_factored.channels(FACTORED["four factors"]) == 4
+    assert triton_gather.channels(FACTORED["four factors"]) == 0
+
+
+def test_importing_the_engines_does_not_import_triton():
+    code = "import sys, spaces.arithmetic.emulate; assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+POINTERS = {"x": "*u8", "border": "*u8", "words": "*i32", "shifts": "*i32", "constant": "*i32", "scale": "*fp32"}
+BITS = {"CHUNKS": 1, "WIDTH": 2, "BITS": True, "MASKS": 0x02FF, "FLIPS": 0x80, "SCALED": True}
+TILE = {"UNIT": 16, "OUT_UNIT": 4, "BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 64}
+SMALL = {"UNIT": 4, "GROUP_INPUTS": 1, "GROUP_OUTPUTS": 1, "PIXELS": 32, "OUTPUTS": 64}
+KERNELS = {
+    "matrix, Hopper": ("matrix_kernel", 90, {**BITS, **TILE, "FLAT": False}, r"wgmma\.\S+\.s32\.s8\.s8"),
+    "matrix, Ampere": ("matrix_kernel", 80, {**BITS, **TILE, "FLAT": True}, r"mma\.sync\.\S+\.s32\.s8\.s8\.s32"),
+    "look-ups": ("matrix_kernel", 90, {**BITS, **TILE, "BITS": False, "FLAT": False}, r"wgmma\.\S+\.s32\.s8\.s8"),
+    "direct": ("direct_kernel", 80, {**BITS, **SMALL}, r"mul\.rn\.f32|mul\.f32"),
+    "gather": (
+        "gather_kernel",
+        80,
+        {"SHARED": True, "SCALED": True, "CHANNELS_LAST": True, "OUTPUTS": 32, "PIXELS": 128},
+        r"ld\.global\S*\.(b16|s16|u16)",
+    ),
+}  # fmt: skip
+
+
+@compiled
+@pytest.mark.parametrize("case", KERNELS)
+def test_kernels_compile_for_a_device_that_is_not_there(case):
+    """The interpreter takes what the compiler may not; int8 must reach the tensor cores, and scales stay unfused."""
+    triton = pytest.importorskip("triton", minversion="3.9", reason="needs the compiler's interface of Triton 3.9")
+    from triton.backends.compiler import GPUTarget
+
+    name, capability, constants, expected = KERNELS[case]
+    kernel = getattr(triton_gather.kernels(), name)
+    weights = {"weights": "*u8" if name == "gather_kernel" else "*i8", "table": "*i16", "y": "*fp32"}
+    kinds = {**POINTERS, **weights, **dict.fromkeys(constants, "constexpr")}
+    aligned = {
+        (number,): [["tt.divisibility", 16]]
+        for number, arg in enumerate(kernel.arg_names)
+        if kinds.get(arg, "i")[0] == "*"
+    }
+    source = triton.compiler.ASTSource(
+        kernel, {arg: kinds.get(arg, "i32") for arg in kernel.arg_names}, constexprs=constants, attrs=aligned
+    )
+    options = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
+    assembly = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["ptx"]
+    assert re.search(expected, assembly)
+    assert "fma" not in assembly
+
+
+# -- on a CUDA device --------------------------------------------------------------------------------------------------
+
+LARGE = {
+    "dense": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1))),
+    "pointwise": ((32, 64, 56, 56), 256, (1, 1), Geometry()),
+    "strided": ((8, 128, 28, 28), 200, (3, 3), Geometry((2, 2), (1, 1))),
+    "dilated": ((8, 36, 32, 32), 72, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2))),
+    "stem": ((16, 3, 64, 64), 48, (3, 3), Geometry(padding=(1, 1))),
+    "small groups": ((8, 96, 28, 28), 96, (3, 3), Geometry(padding=(1, 1), groups=12)),
+    "grouped": ((8, 256, 14, 14), 256, (3, 3), Geometry(padding=(1, 1), groups=4)),
+    "depthwise": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1), groups=64)),
+    "depthwise dilated": ((8, 36, 32, 32), 36, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2), groups=36)),
+    "tiny groups": ((8, 40, 32, 32), 60, (3, 3), Geometry(padding=(1, 1), groups=20)),
+}
+ON_DEVICE = [(triton_factored, table) for table in FACTORED] + [
+    (triton_gather, table) for table in ("exact", "16 bits", "24 bits")
+]
+
+
+@cuda
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
+def test_cuda_agrees_with_the_reference(engine, table, name):
+    compare_with_the_reference(engine, GATHERED[table], GEOMETRIES[name])
+
+
+@cuda
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
+def test_cuda_agrees_with_the_reference_at_real_sizes(engine, table, name):
+    compare_with_the_reference(engine, GATHERED[table], LARGE[name])
+
+
+def compare_with_the_reference(engine, table: ProductTable, case: tuple) -> None:
+    """All images by the engine, the first and the last by the reference; raw and scaled."""
+    geometry = case[3]
+    x, w = operands(*case, device="cuda")
+    packed, scale = engine.pack(w, table, geometry), torch.rand(len(w), device="cuda") + 1e-3
+    sums, scaled = engine.conv2d(x, packed, FILL), engine.conv2d(x, packed, FILL, scale)
+    for image in {0, len(x) - 1}:
+        expected = reference.conv2d(x[image : image + 1], reference.pack(w, table, geometry), FILL)
+        wrapped = (expected + 2**31) % 2**32 - 2**31  # the largest of these sums would not be let through
+        assert torch.equal(sums[image : image + 1].long(), wrapped)
+        assert torch.equal(scaled[image : image + 1], wrapped.float() * scale.view(1, -1, 1, 1))
+
+
+@cuda
+def test_cuda_takes_bytes_at_any_address():
+    geometry = Geometry(padding=(1, 1))
+    x, w = operands((4, 64, 16, 16), 32, (3, 3), geometry, device="cuda")
+    for engine in (triton_factored, triton_gather):
+        packed = engine.pack(w, FACTORED["four factors"], geometry)
+        expected = engine.conv2d(x, packed, FILL)
+        for shift in (1, 2, 4, 8):
+            moved = torch.empty(x.numel() + shift, dtype=torch.uint8, device="cuda")[shift:]
+            moved = moved.view(4, 16, 16, 64).permute(0, 3, 1, 2).copy_(x)
+            assert torch.equal(engine.conv2d(moved, packed, FILL), expected)
