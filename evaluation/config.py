@@ -172,7 +172,7 @@ class Options:
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
     multipliers: tuple[str, ...] = ()
-    """Circuits to search; one fixes it, none means all built-in ones. bam8s_<hA>_<hB>_<v> is a broken array."""
+    """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
     nodes: int = 4
     """Nodes per cell."""
     scope: Literal["all", "separable"] = "all"
@@ -191,6 +191,8 @@ class Options:
     """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu or cuda."""
+    engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
+    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
     threads: int = 0
     """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
     image_size: int = 0
@@ -221,6 +223,8 @@ class RunConfig:
     threads: int
     image_size: int
     command: str
+    engine: str = "auto"
+    tables: dict[str, str] = field(default_factory=dict)  # key of every circuit's truth table
     space: str = "cells"
     schema: int = field(default=SCHEMA)
 

@@ -14,7 +14,7 @@ from evaluation.training import DeviceImages, Schedule, Training, accuracy, chan
 from methods.method import Architecture, Evaluation
 from spaces.cells import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
-from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
 FAILED_ENERGY_PJ = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
@@ -36,12 +36,12 @@ def build_seeded(build: Callable[[], torch.nn.Module], seed: int) -> torch.nn.Mo
 class SearchProblem:
     """Implements ``methods.method.Problem``. Holds the training images only; the test set cannot be reached from here."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
+    ) -> None:
         self.config, self.device = config, device
         protocol = config.protocol
-        self.space = CellSpace(
-            catalogue.library(config.multipliers), config.nodes, config.scope, config.multiplier_choice
-        )
+        self.space = CellSpace(library, config.nodes, config.scope, config.multiplier_choice)
         self.energy_model = energy_model(config.energy_model)
         channels, *size = dataset.train.images.shape[1:]
         self.shape = NetworkShape(

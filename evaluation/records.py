@@ -3,13 +3,19 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.config import SCHEMA, RunConfig
 from spaces.errors import InputError
+from spaces.multipliers import catalogue
+from spaces.multipliers.files import read_multipliers
+from spaces.multipliers.importing import keep_tables
+from spaces.multipliers.multiplier import Multiplier
 
 CONFIG, HISTORY, PROPOSALS, RECORD = "config.json", "history.jsonl", "proposals.json", "record.json"
+TABLES = "multipliers"  # the folder of truth tables that are not built in
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -53,8 +59,11 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, parent: Path, config: RunConfig) -> "RunFolder":
-        """A new folder with its ``config.json``. Raises InputError where it cannot be written."""
+    def create(cls, parent: Path, config: RunConfig, library: Sequence[Multiplier]) -> "RunFolder":
+        """A new folder with its ``config.json`` and a copy of what ``library`` has that is not built in.
+
+        Raises InputError where it cannot be written.
+        """
         dataset = Path(config.dataset).name or "data"
         stem = f"{config.method}-{dataset}-{config.protocol.name}-s{config.seed}"
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
@@ -69,6 +78,8 @@ class RunFolder:
                 except FileExistsError:
                     number += 1
             folder = cls(path)
+            if foreign := [circuit for circuit in library if catalogue.find(circuit.name) != circuit]:
+                keep_tables(foreign, folder.path / TABLES)
             write_json(folder.path / CONFIG, config.to_json())
         except OSError as error:
             raise InputError(
@@ -78,6 +89,16 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         return RunConfig.from_json(read_json(self.path / CONFIG), self.path / CONFIG)
+
+    def library(self, config: RunConfig) -> tuple[Multiplier, ...]:
+        """The circuits that the run began with. Raises InputError where a truth table is no longer the same."""
+        kept = self.path / TABLES
+        foreign = {circuit.name: circuit for circuit in read_multipliers(kept)} if kept.is_dir() else {}
+        circuits = [foreign[name] if name in foreign else catalogue.get(name) for name in config.multipliers]
+        for circuit in circuits:
+            if config.tables.get(circuit.name, circuit.key) != circuit.key:
+                raise InputError(f"{self.path}: {circuit.name} has another truth table than when this run began")
+        return catalogue.check_library(circuits)
 
     def append_history(self, line: dict) -> None:
         with (self.path / HISTORY).open("a", encoding="utf-8") as file:

@@ -29,6 +29,8 @@ from spaces.errors import InputError, suggest
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
     import torch
 
+    from spaces.multipliers.multiplier import Multiplier
+
 BAD_INPUT, INTERRUPTED = 2, 130
 TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine with two cores
 PROGRAM = "python -m evaluation.run"
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _resume(options.resume, folder)
             else:
                 command = shlex.join(["python", "-m", "evaluation.run", *arguments])
-                _run_all(_plan(options, protocol, method_configs, command), options.out, folder)
+                _run_all(*_plan(options, protocol, method_configs, command), options.out, folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -141,8 +143,10 @@ def _parse_with_tyro(cls: type, arguments: list[str]) -> Any:
         raise InputError(f"{reason}; see {PROGRAM} --help") from None
 
 
-def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], command: str) -> list[RunConfig]:
-    """One RunConfig per method and seed. Raises InputError for what no run could be made of."""
+def _plan(
+    options: Options, protocol: Protocol, method_configs: dict[str, Any], command: str
+) -> tuple[list[RunConfig], tuple["Multiplier", ...]]:
+    """One RunConfig per method and seed, and their circuits. Raises InputError for what no run could be made of."""
     Budget.parse(options.budget)
     for name, lowest, highest in (
         ("seeds", 1, 10_000), ("seed", 0, 2**63), ("nodes", 1, 64), ("image_size", 0, LARGEST), ("threads", 0, 1024),
@@ -153,19 +157,19 @@ def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], 
         require_finite(name, config)
     from spaces.multipliers import catalogue
 
-    multipliers = options.multipliers or catalogue.names()
-    catalogue.library(multipliers)
+    library = catalogue.library(options.multipliers or catalogue.names())
     names = {field.name for field in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(RunConfig)}
     shared = {name: getattr(options, name) for name in names - {"method", "protocol", "multipliers", "seed", "dataset"}}
     # A folder is remembered by its full path, so that --resume works from anywhere.
     dataset = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
-    return [
+    plan = [
         RunConfig(
             method=name,
             method_config=dataclasses.asdict(config),
             seed=seed,
             protocol=protocol,
-            multipliers=tuple(multipliers),
+            multipliers=tuple(multiplier.name for multiplier in library),
+            tables={multiplier.name: multiplier.key for multiplier in library},
             command=command,
             dataset=dataset,
             **shared,
@@ -173,22 +177,25 @@ def _plan(options: Options, protocol: Protocol, method_configs: dict[str, Any], 
         for name, config in method_configs.items()
         for seed in range(options.seed, options.seed + options.seeds)
     ]
+    return plan, library
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(plan: list[RunConfig], out: Path, folder: list[Path]) -> None:
+def _run_all(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, folder: list[Path]) -> None:
     from evaluation import datasets
     from evaluation.records import RunFolder
     from evaluation.runner import STATE, Run
+    from spaces.arithmetic import emulate
 
     device = choose_device(plan[0].device)
     dataset = datasets.load(plan[0].dataset, plan[0].image_size)
     use_threads(plan[0].threads, dataset.train.images.shape[2])
+    emulate.use_engine(plan[0].engine)
     for config in plan:
-        run = Run(config, dataset, device)
-        place = RunFolder.create(out, config)
+        run = Run(config, dataset, device, library)
+        place = RunFolder.create(out, config, library)
         folder.append(place.path)
         try:
             _execute(run, place)
@@ -203,6 +210,7 @@ def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
     from evaluation import datasets
     from evaluation.records import RunFolder
     from evaluation.runner import Run
+    from spaces.arithmetic import emulate
 
     for path in paths:
         if not path.is_dir():
@@ -212,7 +220,8 @@ def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
         folder.append(path)
         dataset = datasets.load(config.dataset, config.image_size)
         use_threads(config.threads, dataset.train.images.shape[2])
-        _execute(Run(config, dataset, choose_device(config.device)), place)
+        emulate.use_engine(config.engine)
+        _execute(Run(config, dataset, choose_device(config.device), place.library(config)), place)
         folder.clear()
 
 

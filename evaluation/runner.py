@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from evaluation.records import RunFolder
 from evaluation.training import DeviceImages, Schedule, Training, accuracy
 from methods import METHODS
 from methods.method import Architecture, Method, StepReport, pareto_front
+from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
+from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import layer_table
 
 STATE = Path("checkpoint") / "state.pt"
 
@@ -30,9 +34,12 @@ STATE = Path("checkpoint") / "state.pt"
 class Run:
     """One run. ``execute`` goes on wherever the checkpoint in its folder stands."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
+    ) -> None:
         self.config, self.dataset, self.device = config, dataset, device
-        self.problem = SearchProblem(config, dataset, device)
+        emulate.require_engine(config.engine, [layer_table(circuit) for circuit in library], device)
+        self.problem = SearchProblem(config, dataset, device, library)
         self.final_shape = replace(
             self.problem.shape,
             channels=config.protocol.final_channels,
@@ -329,6 +336,8 @@ class Run:
             "multiplier_choice": config.multiplier_choice,
             "energy_model": config.energy_model,
             "multipliers": list(config.multipliers),
+            "tables": config.tables,
+            "engine": config.engine,
             "budget": config.budget,
             "versions": _versions(),
             "command": config.command,

@@ -112,8 +112,8 @@ def test_a_resumed_method_equals_an_uninterrupted_one(name):
 @every_method
 def test_a_budget_of_steps_is_kept(name, tmp_path):
     config = tiny.run_config(name, budget="1steps")
-    folder = RunFolder.create(tmp_path, config)
-    Run(config, tiny.dataset(), torch.device("cpu")).execute(folder, quiet())
+    folder = RunFolder.create(tmp_path, config, tiny.library(config))
+    Run(config, tiny.dataset(), torch.device("cpu"), tiny.library(config)).execute(folder, quiet())
     stages = [line["stage"] for line in records.read_history(folder.path / records.HISTORY)]
     assert stages.count("search") == 1
 
@@ -127,8 +127,8 @@ def test_the_test_set_is_read_in_the_test_stage_only(name, tmp_path):
         return tiny.dataset().test()
 
     config = tiny.run_config(name)
-    run = Run(config, tiny.dataset(read), torch.device("cpu"))
-    run.execute(RunFolder.create(tmp_path, config), quiet())
+    run = Run(config, tiny.dataset(read), torch.device("cpu"), tiny.library(config))
+    run.execute(RunFolder.create(tmp_path, config, tiny.library(config)), quiet())
     assert stages_of_reading == ["test"]
 
 

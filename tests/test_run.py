@@ -46,8 +46,8 @@ def without_times(record: dict) -> dict:
 
 
 def finished_run(parent: Path, config) -> tuple[RunFolder, dict]:
-    folder = RunFolder.create(parent, config)
-    return folder, Run(config, tiny.dataset(), CPU).execute(folder, quiet())
+    folder = RunFolder.create(parent, config, tiny.library(config))
+    return folder, Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
 
 
 # -- the record --------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_the_record_adds_up(tmp_path):
     folder, record = finished_run(tmp_path, config)
     assert record == records.read_record(folder.path / "record.json")
     assert record["protocol"]["hash"] == tiny.PROTOCOL.hash
-    run = Run(config, tiny.dataset(), CPU)
+    run = Run(config, tiny.dataset(), CPU, tiny.library(config))
     assert 1 <= len(record["finalists"]) <= 2
     for finalist in record["finalists"]:
         architecture = run.problem.space.from_json(finalist["architecture"])
@@ -133,11 +133,13 @@ def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_
                 raise Killed
 
         monkeypatch.setattr(checkpoints, "save", dying)
-        place = RunFolder.create(tmp_path / "killed", config)
+        place = RunFolder.create(tmp_path / "killed", config, tiny.library(config))
         with pytest.raises(Killed):
-            Run(config, tiny.dataset(), CPU).execute(place, quiet())
+            Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(place, quiet())
         monkeypatch.setattr(checkpoints, "save", save)
-        resumed = Run(place.config(), tiny.dataset(), CPU).execute(RunFolder(place.path), quiet())
+        resumed = Run(place.config(), tiny.dataset(), CPU, tiny.library(place.config())).execute(
+            RunFolder(place.path), quiet()
+        )
         assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
         lines = records.read_history(place.path / "history.jsonl")
         assert [{k: v for k, v in line.items() if k != "device_seconds"} for line in lines] == history
@@ -171,15 +173,15 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     config = tiny.run_config("random")
     folder, record = finished_run(tmp_path, config)
     before = {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir() if path.name != ".lock"}
-    assert Run(config, tiny.dataset(), CPU).execute(folder, quiet()) == record
+    assert Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet()) == record
     assert {path.name: path.stat().st_mtime_ns for path in folder.path.iterdir() if path.name != ".lock"} == before
 
 
 def test_a_run_in_use_is_not_resumed_twice(tmp_path):
     config = tiny.run_config("random")
-    folder = RunFolder.create(tmp_path, config)
+    folder = RunFolder.create(tmp_path, config, tiny.library(config))
     with filelock.FileLock(folder.path / ".lock"), pytest.raises(InputError, match="in use"):
-        Run(config, tiny.dataset(), CPU).execute(folder, quiet())
+        Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
@@ -280,8 +282,8 @@ def test_an_out_folder_that_is_a_file_is_refused(tmp_path):
 def half_finished(tmp_path_factory) -> Path:
     """A run that was killed in its second step."""
     config = tiny.run_config("random")
-    folder = RunFolder.create(tmp_path_factory.mktemp("half"), config)
-    run = Run(config, tiny.dataset(), CPU)
+    folder = RunFolder.create(tmp_path_factory.mktemp("half"), config, tiny.library(config))
+    run = Run(config, tiny.dataset(), CPU, tiny.library(config))
     step = run.problem.evaluate
     calls = iter(range(10))
 
@@ -352,7 +354,7 @@ def test_a_damaged_run_folder_is_refused(half_finished, tmp_path, harm, expected
     place = RunFolder(Path(shutil.copytree(half_finished, tmp_path / "run")))
     harm(place.path)
     with pytest.raises(InputError, match=expected):
-        Run(place.config(), tiny.dataset(), CPU).execute(place, quiet())
+        Run(place.config(), tiny.dataset(), CPU, tiny.library(place.config())).execute(place, quiet())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "method": "random"}', "\x00\xff"])

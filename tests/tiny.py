@@ -9,6 +9,8 @@ from evaluation.config import Protocol, RunConfig
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.problem import SearchProblem
 from methods import METHODS
+from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
 
 PROTOCOL = Protocol(
     name="tiny",
@@ -81,4 +83,9 @@ def dataset(test=lambda: _blobs(30, seed=1)) -> Dataset:
 
 
 def problem(method: str = "random", **changes) -> SearchProblem:
-    return SearchProblem(run_config(method, **changes), dataset(), torch.device("cpu"))
+    config = run_config(method, **changes)
+    return SearchProblem(config, dataset(), torch.device("cpu"), library(config))
+
+
+def library(config: RunConfig) -> tuple[Multiplier, ...]:
+    return catalogue.library(config.multipliers)
