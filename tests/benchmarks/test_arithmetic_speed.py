@@ -1,31 +1,135 @@
-"""How fast the emulated layers are beside the ordinary convolution: tox -e bench. Compare within one run only."""
+"""How fast emulated layers are beside the ordinary convolution: tox -e bench. Compare within one run only."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spaces.arithmetic.layers import ApproxConv2d, MultiplierChoice, MultiplierMixture
+from spaces.arithmetic import emulate
+from spaces.arithmetic.engines import gather, kernels
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.layers import ApproxConv2d
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import operand_table
+from tests.benchmarks.conftest import FP32
 
-SHAPES = {"pointwise": (32, 64, 1, 1), "depthwise": (64, 64, 3, 64), "ordinary": (64, 64, 3, 1)}
+# Inputs, outputs, kernel, dilation, groups; on maps of 32×32.
+SHAPES = {
+    "1×1 64→64": (64, 64, 1, 1, 1),
+    "3×3 64→64": (64, 64, 3, 1, 1),
+    "5×5 dilated 32→32": (32, 32, 5, 2, 1),
+    "3×3 depthwise 64": (64, 64, 3, 1, 64),
+    "stem 3×3 3→48": (3, 48, 3, 1, 1),
+}
+RANDOM = Multiplier(name="random", signed=True, table=np.random.default_rng(0).integers(-16000, 16000, (256, 256)))
+# By the rank of their error matrix; a random table has the full rank.
+CIRCUITS = {"rank 0": "mul8s_1KV8", "rank 1": "mul8s_1KTY", "rank 4": "mul8s_1KX2", "rank 10": "comp42_8u_4"}
+CIRCUITS |= {"rank 18": "comp42_8u_5", "rank 256": RANDOM}
 
 
-def layer(kind: str, inputs: int, outputs: int, kernel: int, groups: int) -> nn.Conv2d:
-    shape = {"padding": kernel // 2, "groups": groups, "bias": False}
-    if kind == "fp32":
-        return nn.Conv2d(inputs, outputs, kernel, **shape)
-    if kind == "mixture":
+def layer(circuit: str | Multiplier, shape: str) -> nn.Conv2d:
+    inputs, outputs, kernel, dilation, groups = SHAPES[shape]
+    keywords = {"padding": dilation * (kernel // 2), "dilation": dilation, "groups": groups, "bias": False}
+    if circuit == FP32:
+        made = nn.Conv2d(inputs, outputs, kernel, **keywords)
+    elif circuit == "mixture of 13":
         choice = MultiplierChoice([catalogue.get(name) for name in catalogue.names()])
         choice.set(torch.full((13,), 1 / 13))
-        return MultiplierMixture(inputs, outputs, kernel, choice=choice, **shape)
-    return ApproxConv2d(inputs, outputs, kernel, multiplier=catalogue.get(kind), **shape)
+        made = MultiplierMixture(inputs, outputs, kernel, choice=choice, **keywords)
+    else:
+        circuit = catalogue.get(circuit) if isinstance(circuit, str) else circuit
+        made = ApproxConv2d(inputs, outputs, kernel, multiplier=circuit, **keywords)
+    return made.to(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("kind", ["fp32", "mul8s_1KV8", "mul8s_1L2H", "mul8s_1KX2", "mixture"])
+def run(benchmark, function) -> None:
+    function()
+    benchmark.pedantic(function, rounds=9, warmup_rounds=2)
+
+
+@pytest.fixture
+def prepare(benchmark):
+    def prepare(what: str, name: str, circuit: str | Multiplier, shape: str, batch: int, engine: str = "auto"):
+        emulate.use_engine(engine)
+        conv = layer(circuit, shape)
+        x = torch.randn(batch, conv.in_channels, 32, 32).contiguous(memory_format=torch.channels_last)
+        conv(x)
+        benchmark.group, benchmark.extra_info["circuit"] = f"{what} {shape}, batch {batch}", name
+        return conv, x
+
+    yield prepare
+    emulate.use_engine("auto")
+
+
+@pytest.mark.parametrize("name", [FP32, *CIRCUITS])
+@pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward_and_backward(benchmark, shape, kind):
-    conv = layer(kind, *SHAPES[shape]).to(memory_format=torch.channels_last)
-    x = torch.randn(32, SHAPES[shape][0], 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+def test_forward(benchmark, prepare, shape, batch, name):
+    conv, x = prepare("forward", name, CIRCUITS.get(name, name), shape, batch)
+    conv.eval()
+    with torch.no_grad():
+        run(benchmark, lambda: conv(x))
+
+
+@pytest.mark.parametrize("name", [FP32, *CIRCUITS, "mixture of 13"])
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_and_backward(benchmark, prepare, shape, batch, name):
+    if name == "rank 256" and batch == 64 and "depthwise" not in shape:
+        pytest.skip("takes long and tells nothing beyond the forward pass")
+    conv, x = prepare("step", name, CIRCUITS.get(name, name), shape, batch)
+    x.requires_grad_()
     grad = torch.randn_like(conv(x))
-    benchmark.group = shape
-    benchmark(lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+    run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+
+
+@pytest.mark.parametrize("name", [FP32, *catalogue.names()])
+@pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64", "5×5 dilated 32→32"])
+@pytest.mark.parametrize("what", ["forward", "step"])
+def test_published_circuits(benchmark, prepare, shape, what, name):
+    conv, x = prepare(f"published, {what}", name, name, shape, 64)
+    if what == "forward":
+        conv.eval()
+        with torch.no_grad():
+            run(benchmark, lambda: conv(x))
+    else:
+        x.requires_grad_()
+        grad = torch.randn_like(conv(x))
+        run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+
+
+@pytest.mark.parametrize("name", [FP32, "rank 0", "rank 1", "rank 4"])
+@pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64"])
+def test_forward_without_matrix_units(benchmark, prepare, shape, name):
+    conv, x = prepare("float32 engine", name, CIRCUITS.get(name, name), shape, 64, "float32")
+    conv.eval()
+    with torch.no_grad():
+        run(benchmark, lambda: conv(x))
+
+
+@pytest.mark.parametrize("how", ["rows", "scalar loop", "torch indexing"])
+def test_look_ups(benchmark, how):
+    """8 maps of 64×32×32, 64 3×3 filters, a random table: 302 million look-ups."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (8, 64, 34, 34), generator=generator, dtype=torch.uint8)
+    w = torch.randint(0, 256, (64, 64, 3, 3), generator=generator, dtype=torch.uint8)
+    table, geometry = operand_table(RANDOM), Geometry()
+    packed = gather.pack(w, table, geometry)
+    benchmark.group = "look-ups"
+    if how == "rows":
+        run(benchmark, lambda: gather.conv2d(x, packed, 0))
+    elif how == "scalar loop":
+        base, offset = gather._positions((8, 34, 34, 64), (32, 32), (3, 3), geometry)
+        flat = x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
+        out = np.empty((base.size, 64), np.int32)
+        kernels.use_threads(out.size)
+        arguments = (flat, base, offset, 1, 64, packed.table, packed.weights, out, 512)
+        benchmark.pedantic(lambda: kernels.gather_products(*arguments), rounds=3, warmup_rounds=1)
+    else:
+        columns = torch.nn.functional.unfold(x[:1].float(), 3).int()[0]  # one image is enough: it takes long
+        entries = torch.tensor(table.table)
+        weights = w.flatten(1).int()
+        benchmark.extra_info["images"] = 1
+        benchmark.pedantic(lambda: [entries[columns, row[:, None]].sum(dim=0) for row in weights], rounds=3)
