@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spaces import cache
 from spaces.multipliers import catalogue
 from spaces.multipliers import factors as factors_module
-from spaces.multipliers.byte_factors import byte_factors
+from spaces.multipliers.byte_factors import _prefer_bits, as_bits, byte_factors
 from spaces.multipliers.factors import Factors, candidates, factorise_rows
 from spaces.multipliers.families import broken_array
 from spaces.multipliers.multiplier import Multiplier
@@ -186,8 +186,25 @@ def test_large_factors_are_split_into_bytes(seed, rank, largest_u, largest_v):
 def test_a_product_of_rounded_operands_stays_one_product_in_a_layer(name):
     """T′ = f(a)·g(b) − 128 a has rank 2, but none of its rows is an integer combination of a few others."""
     table = layer_table(catalogue.get(name))
-    assert factors_module.factorise(table).rank == 2 and byte_factors(table).channels <= 3
+    assert factors_module.factorise(table).rank == 2 and byte_factors(table).channels <= 4
     assert_bytes_multiply_out(table)
+
+
+def test_features_that_can_be_cut_out_of_an_index_take_over_signs_and_powers_of_two():
+    index = np.arange(256)
+    bit = index >> 3 & 1
+    for u, v, expected in (
+        (bit, 8, (8, 0, 1)),
+        (-(bit << 3), 5, (8, 0, -5)),
+        ((index - 128) >> 2, -12, (0xFC, 0x80, -3)),
+    ):
+        moved, rest = _prefer_bits(u, np.full(256, v))
+        masks, flips = as_bits(moved[:, None].astype(np.int8))
+        assert (int(masks[0]), int(flips[0]), set(rest.tolist())) == (*expected[:2], {expected[2]})
+    for u, v in ((bit, 9), (index % 3, 8)):
+        moved, rest = _prefer_bits(u, np.full(256, v))
+        assert np.array_equal(moved, u) and set(rest.tolist()) == {v}
+    assert as_bits((index % 3)[:, None].astype(np.int8)) is None
 
 
 def test_a_table_without_factors_has_no_bytes():

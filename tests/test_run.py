@@ -23,6 +23,7 @@ from evaluation.records import RunFolder
 from evaluation.runner import STATE, Run
 from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
+from spaces.multipliers import catalogue
 from tests import tiny
 from tests.test_methods import every_method, quiet
 
@@ -468,3 +469,52 @@ def test_a_bad_image_folder_is_refused(tmp_path, harm, expected):
     assert expected in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+# -- circuits of one's own ---------------------------------------------------------------------------------------------
+
+
+def foreign_tables(folder: Path, figures: str = "mine_a,0.3\nmine_b,0.1\n") -> Path:
+    folder.mkdir()
+    values = np.arange(-128, 128)
+    for name, cut in (("mine_a", 4), ("mine_b", 16)):
+        np.save(folder / f"{name}.npy", np.multiply.outer(values // cut * cut, values))
+    if figures:
+        (folder / "figures.csv").write_text("name,power_mw\n" + figures)
+    return folder
+
+
+def test_foreign_tables_travel_with_the_run(tmp_path):
+    library = catalogue.library([str(foreign_tables(tmp_path / "tables")), "mul8s_1KV8"])
+    keys = {circuit.name: circuit.key for circuit in library}
+    config = tiny.run_config(multipliers=tuple(keys), tables=keys)
+    place = RunFolder.create(tmp_path / "runs", config, library)
+    shutil.rmtree(tmp_path / "tables")
+    again = RunFolder(place.path).library(place.config())
+    assert again == library and [circuit.power_mw for circuit in again] == [0.3, 0.1, 0.425]
+    assert sorted(path.stem for path in (place.path / "multipliers").glob("*.npy")) == ["mine_a", "mine_b"]
+    record = Run(config, tiny.dataset(), CPU, again).execute(place, quiet())
+    assert record["tables"] == keys
+    other = {**config.to_json(), "tables": {**keys, "mine_a": "0" * 64}}
+    (place.path / "config.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match="mine_a has another truth table than when this run began"):
+        place.library(place.config())
+
+
+def test_a_run_on_a_folder_of_tables_and_one_engine(tmp_path):
+    tables = foreign_tables(tmp_path / "tables")
+    flags = [flag for flag in SMALL_RANDOM if not flag.startswith("mul8s")]
+    flags[flags.index("--multipliers") : flags.index("--multipliers") + 1] = ["--multipliers", str(tables)]
+    done = run_cli(*flags, "--engine", "gather", "--out", str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    record = records.read_record(next((tmp_path / "runs").glob("*/record.json")))
+    assert record["multipliers"] == ["mine_a", "mine_b"] and record["engine"] == "gather"
+    for arguments, expected in (
+        (("--multipliers", str(foreign_tables(tmp_path / "bare", figures=""))), "mine_a has no power figure"),
+        (("--multipliers", str(foreign_tables(tmp_path / "lacking", "mine_a,1\n"))), "mine_b"),
+        (("--engine", "gahter"), "engine"),
+        (("--engine", "triton"), "engine 'triton' cannot be used"),
+    ):
+        refused = run_cli(*flags, *arguments, "--out", str(tmp_path / "none"))
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+        assert expected in refused.stderr and not (tmp_path / "none").exists()

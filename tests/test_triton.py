@@ -238,18 +238,6 @@ def test_all_published_signed_circuits_have_bits_of_the_index_as_features():
         assert features.width == byte_factors(circuit(name)).channels
 
 
-def test_bits_take_over_signs_and_powers_of_two():
-    bit = (UNSIGNED >> 3 & 1).astype(np.int8)
-    mask, flip, rest = triton_factored._as_bits(bit, np.full(256, 8, dtype=np.int8))
-    assert (mask, flip, set(rest.tolist())) == (8, 0, {1})
-    mask, flip, rest = triton_factored._as_bits(-(bit << 3), np.full(256, 5, dtype=np.int8))
-    assert (mask, flip, set(rest.tolist())) == (8, 0, {-5})
-    mask, flip, rest = triton_factored._as_bits((SIGNED >> 2).astype(np.int8), np.full(256, -12, dtype=np.int8))
-    assert (mask, flip, set(rest.tolist())) == (0xFC, 0x80, {-3})
-    assert triton_factored._as_bits(bit, np.full(256, 9, dtype=np.int8)) is None
-    assert triton_factored._as_bits((UNSIGNED % 3).astype(np.int8), np.full(256, 8, dtype=np.int8)) is None
-
-
 @pytest.mark.parametrize("engine", [triton_factored, triton_gather])
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs on the CPU")
 def test_engines_say_why_they_refuse(engine, monkeypatch):

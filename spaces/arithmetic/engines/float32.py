@@ -13,6 +13,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.factors import Factors, candidates
 from spaces.multipliers.products import ProductTable
 
+_CHUNK = 1 << 20  # features, of four bytes each, that are expanded at a time
 HIGHEST_RANK = 64  # beyond, looking every product up is faster than so many channels
 
 
@@ -79,6 +80,14 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     x, geometry = packed.geometry.beaten_track(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()
+    images = _CHUNK // (sum(part.features.count for part in packed.parts) * x[0].numel() or 1)
+    if x.device.type == "cpu" and x.shape[0] > max(1, images):  # so that the features stay in the cache
+        return torch.cat([_sums(part, packed, geometry, scale) for part in x.split(max(1, images))])
+    return _sums(x, packed, geometry, scale)
+
+
+def _sums(x: Tensor, packed: Packed, geometry: Geometry, scale: Tensor | None) -> Tensor:
+    """The sums of padded activations."""
     total = None
     for part in packed.parts:
         inside = x
