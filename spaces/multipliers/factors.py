@@ -127,7 +127,9 @@ def candidates(table: ProductTable) -> tuple[Factors, ...]:
         found = list(_both_sides(table, table.table))
         for part in _both_sides(table, error):
             found.append(Factors(np.column_stack([table.a_values, part.u]), np.vstack([table.b_values, part.v])))
-        if table.b_lo < table.a_lo:  # an unsigned circuit in a layer: its own factors, and what its zero point takes away
+        if (
+            table.b_lo < table.a_lo
+        ):  # an unsigned circuit in a layer: its own factors, and what its zero point takes away
             circuit = table.table + WEIGHT_ZERO * table.a_values[:, None]
             zero = np.full((1, SIZE), -WEIGHT_ZERO)
             for part in _both_sides(table, circuit):
