@@ -16,7 +16,6 @@ import itertools
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -24,7 +23,7 @@ import tyro
 
 from evaluation.config import LARGEST, Budget, Options, Protocol, RunConfig, named_protocol, require_finite
 from methods import METHODS
-from spaces.errors import InputError, suggest
+from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
     import torch
@@ -44,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     folder: list[Path] = []  # the run in flight
     try:
-        with _errors_as_input_errors():
+        with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
             options, protocol, method_configs = parse(arguments)
             if options.resume:
                 others = [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]
@@ -266,19 +265,6 @@ def _all_threads() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-@contextlib.contextmanager
-def _errors_as_input_errors() -> Iterator[None]:
-    """A full disk or a folder without permission is bad input, too: one line, and the run can go on later."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader of our output went away, as in "… | head"
-        sys.stderr.close()
-        raise SystemExit(1) from None
-    except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        raise InputError(f"{error.strerror or error}{where}; once that is mended, go on with --resume") from error
 
 
 if __name__ == "__main__":

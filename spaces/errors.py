@@ -1,7 +1,9 @@
 """The one exception that speaks to the person at the keyboard."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -18,3 +20,16 @@ def suggest(name: str, known: Iterable[str], kind: str) -> InputError:
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'; {hint}")
+
+
+@contextlib.contextmanager
+def disk_errors_as_input_errors(advice: str = "") -> Iterator[None]:
+    """A full disk or a folder without permission is bad input, too: one line, which ends with ``advice``."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output went away, as in "… | head"
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        raise InputError(f"{error.strerror or error}{where}{advice}") from error

@@ -84,7 +84,7 @@ class _Convolution(torch.autograd.Function):
         y = emulate.ENGINES[packed.engine].conv2d(codes.index, packed.packed, codes.scale.zero, scale)
         zero_point = codes.scale.zero + table.a_lo
         if zero_point:
-            taken = (packed.index.float() - WEIGHT_ZERO).sum(dim=(1, 2, 3)) * scale * zero_point
+            taken = zero_point_share(packed.index, scale, zero_point)
             constant = -taken if constant is None else constant - taken
         if constant is not None:
             y.add_(constant.view(1, -1, 1, 1))
@@ -102,6 +102,11 @@ class _Convolution(torch.autograd.Function):
         if grad_x is not None:
             grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
+
+
+def zero_point_share(w_index: Tensor, scale: Tensor, zero_point: int) -> Tensor:
+    """s_x s_w z Σ ŵ, (O,): what the zero point of unsigned activations adds to every sum."""
+    return (w_index.float() - WEIGHT_ZERO).sum(dim=(1, 2, 3)) * scale * zero_point
 
 
 def product_gradients(

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.arithmetic.convolution import cleared, product_gradients
+from spaces.arithmetic.convolution import cleared, product_gradients, zero_point_share
 from spaces.arithmetic.engines.features import Features, describe, expand, expand_once
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import convolution_gradients, gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
 from spaces.arithmetic.phases import Phases
-from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, quantise_once, weight_codes
+from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_basis
 from spaces.multipliers.multiplier import SIZE, Multiplier
@@ -86,8 +86,7 @@ class _Mixture(torch.autograd.Function):
         y = _sums(features, by_weight, inside).mul_(scale.view(1, -1, 1, 1))
         zero_point = codes.scale.zero + tables[0].a_lo
         if zero_point:
-            taken = (w_index.float() - WEIGHT_ZERO).sum(dim=(1, 2, 3)) * scale * zero_point
-            y.sub_(taken.view(1, -1, 1, 1))
+            y.sub_(zero_point_share(w_index, scale, zero_point).view(1, -1, 1, 1))
         ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale)
         ctx.features, ctx.inside = (features, inside) if wanted else (None, None)
         ctx.geometry, ctx.zero_point, ctx.table = geometry, zero_point, tables[0]

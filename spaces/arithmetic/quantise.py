@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.engines import kernels
+from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
-WEIGHT_ZERO = 128  # the index of a weight of zero
-_SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**20  # keeps x / s finite for an all-zero tensor
+_SMALLEST_SCALE = np.finfo(np.float32).tiny * np.float32(2**20)  # keeps x / s finite for an all-zero tensor
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Scale:
     @classmethod
     def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
         """For an unsigned circuit: s = (max − min) / 255; zero lies inside the range and has a code of its own."""
-        step = ((maximum - minimum) / 255).clamp_min(_SMALLEST_SCALE)
+        step = ((maximum - minimum) / 255).clamp_min(float(_SMALLEST_SCALE))
         zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, 255)
         zero = int(zero)
         return cls(step, -zero, 255 - zero, zero)
@@ -58,12 +58,9 @@ class Codes:
     scale: Scale  # with a step of NaN where x held one, so that it reaches the layer's output
 
 
-_SMALLEST = np.float32(_SMALLEST_SCALE)
-
-
 def scale_from_maximum(maximum: Tensor) -> Tensor:
     """The scale s = max|x| / 127 that spends the whole code range on ``maximum`` (any shape)."""
-    return (maximum / LARGEST_CODE).clamp_min(_SMALLEST_SCALE)
+    return (maximum / LARGEST_CODE).clamp_min(float(_SMALLEST_SCALE))
 
 
 def quantise(x: Tensor, scale: Scale) -> Codes:
@@ -127,7 +124,9 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     if weight.device.type == "cpu":
         index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(len(weight))
         rows = (part.view(len(weight), -1).numpy() for part in (weight.contiguous(), index))
-        kernels.quantise_rows(next(rows), np.float32(LARGEST_CODE), _SMALLEST, WEIGHT_ZERO, next(rows), scale.numpy())
+        kernels.quantise_rows(
+            next(rows), np.float32(LARGEST_CODE), _SMALLEST_SCALE, WEIGHT_ZERO, next(rows), scale.numpy()
+        )
         return index, scale
     scale = scale_from_maximum(weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True))
     index = (weight / scale).round_().nan_to_num_(nan=0.0).add_(WEIGHT_ZERO).to(torch.uint8)

@@ -15,14 +15,14 @@ import io
 import itertools
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tyro
 
-from spaces.errors import InputError, suggest
+from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 from spaces.multipliers import catalogue, presentation
 from spaces.multipliers.figures import Figures, deviations
 from spaces.multipliers.files import Datasheet, read_datasheets, verify
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with _errors_as_input_errors():
+        with disk_errors_as_input_errors():
             return run(parse(arguments))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -236,19 +236,6 @@ def _errors(command: Errors) -> int:
         f"{len(sheets)} circuits, {len(published)} published error figures: {verdict}", highlight=False, soft_wrap=True
     )
     return DEVIATES if wrong else 0
-
-
-@contextlib.contextmanager
-def _errors_as_input_errors() -> Iterator[None]:
-    """A full disk or a folder without permission is bad input, too."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader of our output went away, as in "… | head"
-        sys.stderr.close()
-        raise SystemExit(1) from None
-    except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        raise InputError(f"{error.strerror or error}{where}") from error
 
 
 if __name__ == "__main__":

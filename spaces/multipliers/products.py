@@ -8,7 +8,7 @@ import numpy as np
 
 from spaces.multipliers.multiplier import SIZE, Multiplier
 
-WEIGHT_ZERO = 128  # the code of a weight of zero under an unsigned circuit
+WEIGHT_ZERO = 128  # the index of a weight of zero
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from torch import Tensor
 from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
 from spaces.arithmetic.engines.features import Features, describe, expand
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers.byte_factors import MOST_CHANNELS
 from spaces.multipliers.factors import Factors, candidates
 from spaces.multipliers.products import ProductTable
 
 _CHUNK = 1 << 20  # features, of four bytes each, that are expanded at a time
-HIGHEST_RANK = 64  # beyond, looking every product up is faster than so many channels
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Packed:
 @functools.lru_cache(maxsize=256)
 def factors_of(table: ProductTable) -> Factors | None:
     """The factors of the lowest rank that are small enough for exact float arithmetic."""
-    fitting = (f for f in candidates(table) if f.rank <= HIGHEST_RANK and f.largest_term < EXACT_FLOAT32)
+    fitting = (f for f in candidates(table) if f.rank <= MOST_CHANNELS and f.largest_term < EXACT_FLOAT32)
     return next(fitting, None)
 
 
 def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
     """Why the engine cannot be used: no factors, too many, or too large ones."""
     if factors_of(table) is None:
-        return f"the table of {table.name} has no integer factors of rank {HIGHEST_RANK} or less that float32 holds"
+        return f"the table of {table.name} has no integer factors of rank {MOST_CHANNELS} or less that float32 holds"
     return ""
 
 
@@ -80,7 +80,7 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     x, geometry = packed.geometry.beaten_track(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()
-    images = _CHUNK // (sum(part.features.count for part in packed.parts) * x[0].numel() or 1)
+    images = _CHUNK // (sum(part.features.count for part in packed.parts) * x.shape[1:].numel() or 1)
     if x.device.type == "cpu" and x.shape[0] > max(1, images):  # so that the features stay in the cache
         return torch.cat([_sums(part, packed, geometry, scale) for part in x.split(max(1, images))])
     return _sums(x, packed, geometry, scale)
