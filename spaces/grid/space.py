@@ -1,0 +1,185 @@
+"""The grid space: how genotypes are drawn and mutated, built and counted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
+from spaces.energy import LayerCost, trace
+from spaces.errors import InputError, suggest
+from spaces.grid.architecture import (
+    BLOCKS,
+    FUNCTIONS,
+    IMAGE,
+    GridArchitecture,
+    GridNode,
+    arity,
+    check_grid,
+    outputs_of,
+    sources_of,
+)
+from spaces.grid.network import GridNetwork
+from spaces.multipliers.catalogue import power_ratio
+from spaces.multipliers.multiplier import Multiplier
+from spaces.shape import NetworkShape
+
+CHOICES = ("edge", "network")
+MUTATION_RATE = 0.05  # probability of every gene to be drawn anew, as in CGP-CNN
+_ATTEMPTS = 1000
+
+
+class GridSpace:
+    """Convolutional networks on a grid of ``rows`` × ``columns`` nodes, with multipliers from ``library``.
+
+    ``choice`` says how finely circuits are chosen: one for every node (called "edge", as in cells), or one for the whole
+    "network". They always govern every convolution and the classifier. Raises InputError for a grid that cannot be.
+    """
+
+    name = "grid"
+
+    def __init__(
+        self,
+        library: Sequence[Multiplier],
+        rows: int = 5,
+        columns: int = 30,
+        levels_back: int = 10,
+        choice: str = "edge",
+        scope: str = "all",
+    ) -> None:
+        check_grid(rows, columns, levels_back)
+        if choice not in CHOICES:
+            raise InputError(f"multipliers of a grid are chosen per edge (node) or network, not per {choice}")
+        if scope != "all":
+            raise InputError(f"a grid has no separable convolutions; its scope is all, not {scope}")
+        self.library = tuple(library)
+        self.rows, self.columns, self.levels_back, self.choice = rows, columns, levels_back, choice
+        self._circuits = {multiplier.name: multiplier for multiplier in library}
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> GridArchitecture:
+        """A uniform draw of every gene."""
+        tied = self._circuit(rng) if self.choice == "network" else None
+        nodes = tuple(
+            GridNode(
+                self._function(rng), tied or self._circuit(rng), (self._source(index, rng), self._source(index, rng))
+            )
+            for index in range(self.rows * self.columns)
+        )
+        return self._architecture(nodes, self._output(rng), tied or self._circuit(rng))
+
+    def mutate(self, architecture: GridArchitecture, rng: np.random.Generator) -> GridArchitecture:
+        """A neighbour with another key: genes are drawn anew at ``MUTATION_RATE`` until an active one has changed.
+
+        Raises InputError where the space has a single architecture only.
+        """
+        child = architecture
+        for _ in range(_ATTEMPTS):
+            child = self._redraw(child, rng, active=True)
+            if child.key != architecture.key:
+                return child
+        raise InputError("this architecture has no neighbour in the space")
+
+    def drift(self, architecture: GridArchitecture, rng: np.random.Generator) -> GridArchitecture:
+        """The same network with other inactive genes, drawn anew at ``MUTATION_RATE``: what later mutations switch on."""
+        return self._redraw(architecture, rng, active=False)
+
+    def _redraw(self, architecture: GridArchitecture, rng: np.random.Generator, active: bool) -> GridArchitecture:
+        """Every gene drawn anew with ``MUTATION_RATE``; where ``active`` is false, only those that do not matter."""
+        used = {node.position for node in architecture.active}
+        hit = rng.random((len(architecture.nodes), 4)) < MUTATION_RATE
+        nodes = list(architecture.nodes)
+        for index in np.flatnonzero(hit.any(axis=1)).tolist():
+            old, change = nodes[index], hit[index]
+            if not active and index in used:  # its function and what that reads are the network itself
+                change = change & [False, old.function not in BLOCKS, False, arity(old.function) == 1]
+            function = self._function(rng) if change[0] else old.function
+            circuit = self._circuit(rng) if change[1] and self.choice == "edge" else old.multiplier
+            sources = tuple(self._source(index, rng) if hit_ else s for s, hit_ in zip(old.sources, change[2:]))
+            nodes[index] = GridNode(function, circuit, sources)
+        output, last = architecture.output, architecture.multiplier
+        redrawn = rng.random(2) < MUTATION_RATE
+        if active and redrawn[0]:
+            output = self._output(rng)
+        if active and redrawn[1]:
+            last = self._circuit(rng)
+            if self.choice == "network":
+                nodes = [replace(node, multiplier=last) for node in nodes]
+        return self._architecture(tuple(nodes), output, last)
+
+    def _architecture(self, nodes: tuple[GridNode, ...], output: int, multiplier: str) -> GridArchitecture:
+        return GridArchitecture(self.rows, self.columns, self.levels_back, nodes, output, multiplier)
+
+    def _function(self, rng: np.random.Generator) -> str:
+        return FUNCTIONS[int(rng.integers(len(FUNCTIONS)))]
+
+    def _circuit(self, rng: np.random.Generator) -> str:
+        return self.library[int(rng.integers(len(self.library)))].name
+
+    def _source(self, index: int, rng: np.random.Generator) -> int:
+        sources = sources_of(index // self.rows, self.rows, self.levels_back)
+        return sources[int(rng.integers(len(sources)))]
+
+    def _output(self, rng: np.random.Generator) -> int:
+        last = outputs_of(self.rows, self.columns, self.levels_back)
+        return last[int(rng.integers(len(last)))]
+
+    def reference(self) -> GridArchitecture:
+        """The network whose energy in exact int8 is the unit of hypervolumes; fixed, so that they can be compared.
+
+        Three of the largest residual blocks, each followed by max pooling; more pooling in further columns.
+        """
+        circuit = max(self.library, key=power_ratio).name
+        nodes = []
+        for index in range(self.rows * self.columns):
+            column = index // self.rows
+            before = IMAGE if column == 0 else 1 + (column - 1) * self.rows
+            function = "res_5x5_128" if column in (0, 2, 4) else "max_pool"
+            nodes.append(GridNode(function, circuit, (before, before)))
+        return self._architecture(tuple(nodes), 1 + (self.columns - 1) * self.rows, circuit)
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def from_json(self, data: object) -> GridArchitecture:
+        return GridArchitecture.from_json(data)
+
+    def build(
+        self, architecture: GridArchitecture, shape: NetworkShape, arithmetic: str = "approximate"
+    ) -> GridNetwork:
+        """The network in "fp32", exact "int8" or "approximate" arithmetic.
+
+        Raises InputError for a circuit outside the library and for a network without channels.
+        """
+        if arithmetic not in ARITHMETICS:
+            raise suggest(arithmetic, ARITHMETICS, "arithmetic")
+        if shape.channels < 1:
+            raise InputError(f"a network needs at least one initial channel, not {shape.channels}")
+
+        def layers(name: str | None) -> FixedLayers:
+            return FixedLayers(arithmetic, None if name is None else self._multiplier(name))
+
+        return GridNetwork(architecture.active, shape, layers, architecture.multiplier)
+
+    def costs(self, architecture: GridArchitecture, shape: NetworkShape) -> list[LayerCost]:
+        """The cost rows of one inference, traced on the ``meta`` device: no arithmetic is done."""
+        with torch.device("meta"):
+            return trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
+
+    def inherited(self, child: GridArchitecture, parent: GridArchitecture) -> dict[str, str]:
+        """Modules of the child's network → modules of the parent's whose weights they can start from.
+
+        Those are active nodes at the same place of the grid with the same function, whatever their circuit or sources,
+        and the classifier.
+        """
+        at = {(node.position, node.function): number for number, node in enumerate(parent.active)}
+        pairs = ((number, at.get((node.position, node.function))) for number, node in enumerate(child.active))
+        return {f"nodes.{mine}": f"nodes.{theirs}" for mine, theirs in pairs if theirs is not None} | {
+            "classifier": "classifier"
+        }
+
+    def _multiplier(self, name: str) -> Multiplier:
+        if name not in self._circuits:
+            raise suggest(name, self._circuits, "multiplier in this library")
+        return self._circuits[name]
