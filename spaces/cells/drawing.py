@@ -9,38 +9,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.textpath import text_to_path
 
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
-from spaces.errors import suggest
+from spaces.drawing import (
+    ARROW,
+    BLACK,
+    BLUE,
+    CIRCUIT_SIZE,
+    GREEN,
+    HEADER,
+    LINE,
+    MARGIN,
+    OPERATION_SIZE,
+    PURPLE,
+    TITLE_SIZE,
+    VERMILION,
+    add_box,
+    circuit_label,
+    text_width,
+    write,
+)
 
-# Okabe and Ito's palette, which readers with any colour vision can tell apart.
-COLOURS = {
-    "max_pool": "#009E73",
-    "avg_pool": "#CC79A7",
-    "skip": "#000000",
-    "sep_conv": "#0072B2",
-    "dil_conv": "#D55E00",
-}
-RAIL, OUTPUT = "#707070", "#A0A0A0"
-OPERATION_SIZE, CIRCUIT_SIZE, TITLE_SIZE = 8.0, 6.5, 9.0  # points
-# A timestamp in the file would make two drawings of one architecture differ.
-METADATA = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
+COLOURS = {"max_pool": GREEN, "avg_pool": PURPLE, "skip": BLACK, "sep_conv": BLUE, "dil_conv": VERMILION}
+OUTPUT = "#A0A0A0"
 
-# Inches: the axes' unit is the inch, so that type and geometry keep their proportion at any number of nodes.
-MARGIN, HEADER = 0.12, 0.3
+# Inches
 BOX, BOX_HEIGHT, INPUT = 0.26, 0.54, 0.5
 INPUT_PITCH, NODE_PITCH = 0.34, 0.72
 LANES = (0.26, 0.14)  # from the column's left side: the upper edge's vertical, the lower edge's
 PORT = 0.165  # from a node's middle to where an edge enters
-ARROW, CORNER = 0.09, 0.08
+CORNER = 0.08
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def draw(architecture: CellArchitecture) -> Figure:
     it, the multiplier below. The figure is about 7 inches wide for 4 nodes, type between 6.5 and 9 points.
     """
     cells, heading, titles = architecture.cells, _heading(architecture), _titles(architecture.cells)
-    widest = max(_width(heading, TITLE_SIZE, "bold"), *(_width(title, TITLE_SIZE) for title in titles))
+    widest = max(text_width(heading, TITLE_SIZE, "bold"), *(text_width(title, TITLE_SIZE) for title in titles))
     layout = Layout(max(len(cell.nodes) for cell in cells), _label_width(cells), widest)
     columns = 1 if len(cells) < 4 else 2
     rows = -(-len(cells) // columns)
@@ -108,21 +111,13 @@ def draw(architecture: CellArchitecture) -> Figure:
 
 def save(architecture: CellArchitecture, path: str | Path) -> None:
     """Draw to an .svg, .png or .pdf file, the same bytes every time; raises InputError for another suffix."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in METADATA:
-        raise suggest(suffix, METADATA, "picture format")
-    with matplotlib.rc_context({"svg.hashsalt": architecture.key}):
-        draw(architecture).savefig(path, dpi=200, metadata=METADATA[suffix])
-
-
-def _circuit(multiplier: str) -> str:
-    return multiplier.removeprefix("mul8s_")
+    write(draw(architecture), path, architecture.key)
 
 
 def _heading(architecture: CellArchitecture) -> str:
     heading = f"{architecture.key[:8]} · scope {architecture.scope}"
     if architecture.multiplier:
-        heading += f" · stem and classifier: {_circuit(architecture.multiplier)}"
+        heading += f" · stem and classifier: {circuit_label(architecture.multiplier)}"
     return heading
 
 
@@ -132,22 +127,16 @@ def _titles(cells: Sequence[Cell]) -> list[str]:
     for position, cell in enumerate(cells):
         title = f"{'reduction' if cell.reduction else 'normal'} cell"
         title = title if repeated else f"{position}: {title}"
-        titles.append(f"{title} · projections {_circuit(cell.multiplier)}" if cell.multiplier else title)
+        titles.append(f"{title} · projections {circuit_label(cell.multiplier)}" if cell.multiplier else title)
     return titles
-
-
-def _width(text: str, size: float, weight: str = "normal") -> float:
-    """Inches that a line of text needs."""
-    font = FontProperties(size=size, weight=weight)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
 
 
 def _label_width(cells: Sequence[Cell]) -> float:
     """Inches that the longest label needs; multipliers of the user's own may have any name."""
     edges = [edge for cell in cells for node in cell.nodes for edge in node]
     texts = {(edge.operation, OPERATION_SIZE) for edge in edges}
-    texts |= {(_circuit(edge.multiplier), CIRCUIT_SIZE) for edge in edges if edge.multiplier}
-    return max(_width(text, size) for text, size in texts)
+    texts |= {(circuit_label(edge.multiplier), CIRCUIT_SIZE) for edge in edges if edge.multiplier}
+    return max(text_width(text, size) for text, size in texts)
 
 
 def _draw_cell(axes: Axes, cell: Cell, layout: Layout, name: str) -> None:
@@ -181,7 +170,7 @@ def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, na
     middle = (layout.column(node) + LANES[0] + end - ARROW) / 2
     axes.text(middle, y + 0.025, edge.operation, size=OPERATION_SIZE, ha="center", va="bottom", gid=f"{name}-operation")
     if edge.multiplier:
-        text = _circuit(edge.multiplier)
+        text = circuit_label(edge.multiplier)
         axes.text(
             middle, y - 0.03, text, size=CIRCUIT_SIZE, ha="center", va="top", gid=f"{name}-multiplier", parse_math=False
         )
@@ -201,14 +190,12 @@ def _draw_rails(axes: Axes, cell: Cell, layout: Layout) -> None:
             if edge.source == source
         ]
         end = max(readers, default=start)
-        axes.plot([start, end], [y, y], color=RAIL, linewidth=1.2, zorder=2)
+        axes.plot([start, end], [y, y], color=LINE, linewidth=1.2, zorder=2)
         if source >= 2:
             axes.plot([end, output - ARROW], [y, y], "--", color=OUTPUT, linewidth=1, zorder=1)
             axes.plot(output - ARROW / 2, y, ">", color=OUTPUT, markersize=72 * ARROW, markeredgewidth=0)
 
 
 def _box(axes: Axes, left: float, middle: float, width: float, height: float, text: str) -> None:
-    style = "round,pad=0,rounding_size=0.06"
-    corner = (left, middle - height / 2)
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc="#F2F2F2", ec="#333333", lw=1, zorder=5))
+    add_box(axes, left, middle, width, height)
     axes.text(left + width / 2, middle, text, size=TITLE_SIZE, ha="center", va="center", zorder=6)
