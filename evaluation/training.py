@@ -16,7 +16,10 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class Schedule:
-    """One training: SGD with momentum, learning rate falling from ``lr`` to zero along a cosine."""
+    """One training: SGD with momentum, learning rate falling from ``lr`` to zero along a cosine, step by step.
+
+    DARTS lowers it epoch by epoch, which is the same over hundreds of them, but leaves the last of few too high.
+    """
 
     epochs: int
     batch: int
@@ -31,12 +34,10 @@ class Schedule:
     drop_path: float = 0.0
 
     @classmethod
-    def selection(cls, protocol: Protocol) -> "Schedule":
+    def selection(cls, protocol: Protocol, epochs: int) -> "Schedule":
         """The brief training of candidates."""
         p = protocol
-        return cls(
-            p.selection_epochs, p.batch, p.selection_lr, p.momentum, p.weight_decay, p.clip, p.crop_padding, p.flip
-        )
+        return cls(epochs, p.batch, p.selection_lr, p.momentum, p.weight_decay, p.clip, p.crop_padding, p.flip)
 
     @classmethod
     def final(cls, protocol: Protocol) -> "Schedule":
@@ -144,19 +145,21 @@ class Training:
     def run_epoch(self) -> float:
         """Train for one epoch and return its mean loss. Raises FloatingPointError when that is not finite."""
         plan, network = self.schedule, self.network
-        for group in self.optimiser.param_groups:
-            group["lr"] = plan.lr * 0.5 * (1 + math.cos(math.pi * self.epoch / plan.epochs))
         drop_path = getattr(network, "drop_path", None)
         if drop_path is not None:
             drop_path.probability = plan.drop_path * self.epoch / plan.epochs
             drop_path.generator = self.generator
         network.train()
         total, batches = torch.zeros((), device=self.data.device), 0
+        planned = plan.epochs * max(1, len(self.data) // plan.batch)
         for images, labels in self.data.shuffled(plan.batch, self.generator, plan.crop_padding, plan.flip, plan.cutout):
             loss = F.cross_entropy(network(images), labels)
             auxiliary = getattr(network, "auxiliary_logits", None)
             if auxiliary is not None:
                 loss = loss + plan.auxiliary_weight * F.cross_entropy(auxiliary, labels)
+            done = self.epoch / plan.epochs + batches / planned
+            for group in self.optimiser.param_groups:
+                group["lr"] = plan.lr * 0.5 * (1 + math.cos(math.pi * done))
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
