@@ -359,8 +359,8 @@ def test_a_mutant_differs_in_one_thing_and_anything_can_change():
 @every_space
 def test_the_hungriest_network_costs_most(choice, scope):
     space, rng, model = space_of(choice, scope, 1), np.random.default_rng(0), energy_model("horowitz45")
-    most = model.network(space.costs(space.dearest(), SHAPE), "approximate").total
-    assert_valid(space.dearest(), 1)
+    most = model.network(space.costs(space.reference(), SHAPE), "approximate").total
+    assert_valid(space.reference(), 1)
     for _ in range(4):
         assert model.network(space.costs(space.sample(rng), SHAPE), "approximate").total <= most
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class CellSpace:
             )
         return CellArchitecture(tuple(cells), self._outer(sites, self.sites.network), self.scope)
 
-    def dearest(self) -> CellArchitecture:
+    def reference(self) -> CellArchitecture:
         """The architecture that costs most: 5×5 separable convolutions everywhere, on the hungriest circuit."""
         circuit = max(self.library, key=power_ratio).name
         nodes = tuple(tuple(Edge(source, "sep_conv_5x5", circuit) for source in range(2)) for _ in range(self.nodes))
@@ -252,6 +253,29 @@ class CellSpace:
             network = self.build(architecture, replace(shape, auxiliary=False), "fp32")
             return trace(network, shape.input_shape, integer=architecture.scope == "all")
 
+    def inherited(self, child: CellArchitecture, parent: CellArchitecture, shape: NetworkShape) -> dict[str, str]:
+        """Modules of the child's network → modules of the parent's whose weights they can start from.
+
+        Those are the edges between the same nodes with the same operation, whatever their circuit, and all that is
+        outside the cells' bodies.
+        """
+        modules = {name: name for name in ("stem", "classifier")}
+        both = zip(expand_cells(child.cells, shape.cells), expand_cells(parent.cells, shape.cells))
+        for position, (mine, theirs) in enumerate(both):
+            cell = f"cells.{position}"
+            modules |= {f"{cell}.{part}": f"{cell}.{part}" for part in ("project_first", "project_second")}
+            known = {place: f"{cell}.body.operations.{at}" for place, at in _edge_places(theirs)}
+            for place, at in _edge_places(mine):
+                if place in known:
+                    modules[f"{cell}.body.operations.{at}"] = known[place]
+        return modules
+
+    def draw(self, architecture: CellArchitecture, path: Path) -> None:
+        """Raises InputError for a suffix other than .svg, .pdf or .png."""
+        from spaces.cells.drawing import save  # matplotlib takes a second to import
+
+        save(architecture, path)
+
     def _circuit(self, name: str) -> Multiplier:
         if name not in self._circuits:
             raise suggest(name, self._circuits, "multiplier in this library")
@@ -291,3 +315,12 @@ def _with_circuit(cell: Cell, circuit: str) -> Cell:
     """Every multiplier of the cell replaced."""
     nodes = tuple(tuple(replace(edge, multiplier=circuit) for edge in node) for node in cell.nodes)
     return replace(cell, nodes=nodes, multiplier=circuit)
+
+
+def _edge_places(cell: Cell) -> list[tuple[tuple[int, int, str], str]]:
+    """Of every edge: its node, source and operation, and where the network keeps its module."""
+    return [
+        ((at_node, edge.source, edge.operation), f"{at_node}.{at_edge}")
+        for at_node, node in enumerate(cell.nodes)
+        for at_edge, edge in enumerate(node)
+    ]

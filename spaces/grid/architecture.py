@@ -176,7 +176,7 @@ def sources_of(column: int, rows: int, levels_back: int) -> list[int]:
 
 def outputs_of(rows: int, columns: int, levels_back: int) -> list[int]:
     """The nodes that may be the output: those that a node behind the last column could read."""
-    return [source for source in sources_of(columns, rows, levels_back) if source != IMAGE]
+    return sources_of(columns, rows, levels_back)
 
 
 def _span(allowed: list[int]) -> str:

@@ -6,7 +6,7 @@ and of the inputs that a node adds or concatenates. Colours are refined until ne
 Congressus Numerantium 30, 1981).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 Colours = tuple[int, ...]  # of every node; equal graphs get equal colours
 
@@ -53,14 +53,12 @@ class _Graph:
                 return refined
             colours = refined
 
-    def _split(self, colours: Colours) -> list[Colours]:
+    def _split(self, colours: Colours) -> Iterator[Colours]:
         """The first colour that several nodes share, given to each of them alone in turn; nothing if all differ."""
         shared = next((c for c in sorted(set(colours)) if colours.count(c) > 1), None)
-        return [
-            self._refine(tuple(2 * c - (other == node) for other, c in enumerate(colours)))
-            for node, colour in enumerate(colours)
-            if colour == shared
-        ]
+        for node, colour in enumerate(colours):
+            if colour == shared:
+                yield self._refine(tuple(2 * c - (other == node) for other, c in enumerate(colours)))
 
     def _smallest(self, colours: Colours) -> Colours:
         """Of all ways to tell alike nodes apart, the one with the smallest form.
@@ -80,8 +78,8 @@ class _Graph:
         return colours if best is None else best
 
     def _any_outcome(self, colours: Colours) -> Colours:
-        while ways := self._split(colours):
-            colours = ways[0]
+        while way := next(self._split(colours), None):
+            colours = way
         return colours
 
     def _form(self, colours: Colours) -> tuple:

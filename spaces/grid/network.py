@@ -53,7 +53,7 @@ class GridNetwork(nn.Module):
 
 def scaled(width: int, shape: NetworkShape) -> int:
     """Channels of a block of nominal ``width`` in a network of this shape."""
-    return max(1, width * shape.channels // BASE_CHANNELS)
+    return width * shape.channels // BASE_CHANNELS
 
 
 def _build(node: ActiveNode, inputs: list[Map], shape: NetworkShape, layers: LayerFactory) -> tuple[nn.Module, Map]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class GridSpace:
     def mutate(self, architecture: GridArchitecture, rng: np.random.Generator) -> GridArchitecture:
         """A neighbour with another key: genes are drawn anew at ``MUTATION_RATE`` until an active one has changed.
 
-        Raises InputError where the space has a single architecture only.
+        Raises InputError where none is found.
         """
         child = architecture
         for _ in range(_ATTEMPTS):
@@ -143,7 +144,15 @@ class GridSpace:
     # -- building ----------------------------------------------------------------------------------------------------
 
     def from_json(self, data: object) -> GridArchitecture:
-        return GridArchitecture.from_json(data)
+        """Raises InputError for anything but an architecture of a grid of this size."""
+        architecture = GridArchitecture.from_json(data)
+        size = (architecture.rows, architecture.columns, architecture.levels_back)
+        if size != (self.rows, self.columns, self.levels_back):
+            raise InputError(
+                f"an architecture of a grid of {size[0]}×{size[1]} with levels-back {size[2]} does not belong to one of "
+                f"{self.rows}×{self.columns} with levels-back {self.levels_back}"
+            )
+        return architecture
 
     def build(
         self, architecture: GridArchitecture, shape: NetworkShape, arithmetic: str = "approximate"
@@ -167,17 +176,24 @@ class GridSpace:
         with torch.device("meta"):
             return trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
 
-    def inherited(self, child: GridArchitecture, parent: GridArchitecture) -> dict[str, str]:
+    def inherited(self, child: GridArchitecture, parent: GridArchitecture, shape: NetworkShape) -> dict[str, str]:  # noqa: ARG002
         """Modules of the child's network → modules of the parent's whose weights they can start from.
 
         Those are active nodes at the same place of the grid with the same function, whatever their circuit or sources,
-        and the classifier.
+        and the classifier. A changed operand may come to stand after the other one in a concatenation: what reads that
+        then inherits weights in another order of channels, and has to learn anew.
         """
         at = {(node.position, node.function): number for number, node in enumerate(parent.active)}
         pairs = ((number, at.get((node.position, node.function))) for number, node in enumerate(child.active))
         return {f"nodes.{mine}": f"nodes.{theirs}" for mine, theirs in pairs if theirs is not None} | {
             "classifier": "classifier"
         }
+
+    def draw(self, architecture: GridArchitecture, path: Path) -> None:
+        """Raises InputError for a suffix other than .svg, .pdf or .png."""
+        from spaces.grid.drawing import save  # matplotlib takes a second to import
+
+        save(architecture, path)
 
     def _multiplier(self, name: str) -> Multiplier:
         if name not in self._circuits:
