@@ -101,6 +101,12 @@ class Protocol:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+# Device time that each method gets when several are compared without --budget. Ours for quick; ApproxDARTS needs just
+# under ten GPU-hours for a search under the published setting.
+COMPARISON_BUDGETS = {"quick": "90s"}
+COMPARISON_BUDGET = "10h"
+COMPARISON_SNAPSHOTS = 3
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -138,27 +144,32 @@ def named_protocol(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class Budget:
-    """When the search stage stops early: after so many device-seconds, or steps."""
+    """When the search stage stops: after so many device-seconds, steps or trained candidates."""
 
     seconds: float | None = None
     steps: int | None = None
+    evaluations: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """``60s``, ``5m``, ``2h`` or ``10steps``; the empty text sets no limit. Raises InputError otherwise."""
+        """``60s``, ``5m``, ``2h``, ``10steps`` or ``200evals``; the empty text sets no limit. Raises InputError otherwise."""
         if not text:
             return cls()
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?)", text.strip())
-        if not match or float(match[1]) <= 0 or (match[2].startswith("step") and not match[1].isdigit()):
-            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h or 10steps")
-        if match[2].startswith("step"):
-            return cls(steps=int(match[1]))
-        return cls(seconds=float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?|evals?)", text.strip())
+        counted = match and match[2] not in _SECONDS
+        if not match or float(match[1]) <= 0 or (counted and not match[1].isdigit()):
+            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h, 10steps or 200evals")
+        if counted:
+            return cls(**{"steps" if match[2].startswith("step") else "evaluations": int(match[1])})
+        return cls(seconds=float(match[1]) * _SECONDS[match[2]])
 
-    def spent(self, seconds: float, steps: int) -> bool:
-        return (self.seconds is not None and seconds >= self.seconds) or (
-            self.steps is not None and steps >= self.steps
-        )
+    def share(self, seconds: float, steps: int, evaluations: int) -> float:
+        """How much of it is spent, from 0; at 1 it is used up. 0 where nothing is limited."""
+        spent = ((seconds, self.seconds), (steps, self.steps), (evaluations, self.evaluations))
+        return max((done / limit for done, limit in spent if limit is not None), default=0.0)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -173,12 +184,20 @@ class Options:
     """Named protocol: how candidates are trained and judged."""
     multipliers: tuple[str, ...] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
+    space: Literal["auto", "cells", "grid"] = "auto"
+    """Search space; auto takes cells where several methods are compared, else the method's native one."""
     nodes: int = 4
-    """Nodes per cell."""
+    """Nodes per cell (cells)."""
+    rows: int = 5
+    """Rows of the grid (grid). This grid and its levels-back are those of CGP-CNN."""
+    columns: int = 30
+    """Columns of the grid (grid)."""
+    levels_back: int = 10
+    """Columns back from which a node may read (grid)."""
     scope: Literal["all", "separable"] = "all"
     """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv (as published)."""
     multiplier_choice: Literal["edge", "cell", "network"] = "edge"
-    """How finely circuits are chosen."""
+    """How finely circuits are chosen; an edge of a cell is a node of a grid."""
     energy_model: str = "horowitz45"
     """Accounting that guides the search; reports show all of them."""
     seed: int = 0
@@ -186,7 +205,11 @@ class Options:
     seeds: int = 1
     """Number of runs per method, with consecutive seeds."""
     budget: str = ""
-    """Stop the search stage after this much device time or so many steps: 60s, 5m, 2h, 10steps."""
+    """Search until this much device time, steps or trained candidates are spent: 60s, 5m, 2h, 10steps, 200evals.
+    Where several methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
+    snapshots: int = -1
+    """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
+    search); -1 takes 3 where several methods are compared and none otherwise."""
     baselines: Literal["all", "first", "none"] = "all"
     """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
     device: str = "auto"
@@ -226,6 +249,10 @@ class RunConfig:
     engine: str = "auto"
     tables: dict[str, str] = field(default_factory=dict)  # key of every circuit's truth table
     space: str = "cells"
+    rows: int = 5
+    columns: int = 30
+    levels_back: int = 10
+    snapshots: int = 0
     schema: int = field(default=SCHEMA)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 STAGES = ("search", "selection", "final", "test")
+MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
 
 
 class Ledger:
@@ -16,7 +17,7 @@ class Ledger:
 
     def __init__(self, device: torch.device, booked: dict | None = None) -> None:
         self.device, self.devices = device, 1
-        self.booked = {stage: {"device_seconds": 0.0, "wall_seconds": 0.0} for stage in STAGES}
+        self.booked = {stage: {"device_seconds": 0.0, "wall_seconds": 0.0} for stage in (*STAGES, MEASURING)}
         for stage, times in (booked or {}).items():
             self.booked[stage].update(times)
 
@@ -35,6 +36,10 @@ class Ledger:
 
     def device_seconds(self, stage: str) -> float:
         return self.booked[stage]["device_seconds"]
+
+    def total(self) -> float:
+        """Device-seconds of all stages, without those of snapshots."""
+        return sum(self.device_seconds(stage) for stage in STAGES)
 
     def to_json(self) -> dict:
         return {stage: dict(times) for stage, times in self.booked.items()}

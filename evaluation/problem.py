@@ -1,19 +1,21 @@
 """The problem that a method is given: space, data, energy, randomness and the evaluation of candidates."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-import moocore
 import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.config import RunConfig
+from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset, split
 from evaluation.training import DeviceImages, Schedule, Training, accuracy, channel_statistics
-from methods.method import Architecture, Evaluation
+from methods.method import Architecture, Evaluation, Space, relative_hypervolume
 from spaces.cells import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
+from spaces.grid import GridSpace
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
@@ -33,15 +35,36 @@ def build_seeded(build: Callable[[], torch.nn.Module], seed: int) -> torch.nn.Mo
         return build()
 
 
+def make_space(config: RunConfig, library: Sequence[Multiplier]) -> Space:
+    """The space that a run searches. Raises InputError where its settings do not fit together."""
+    if config.space == "grid":
+        size = (config.rows, config.columns, config.levels_back)
+        return GridSpace(library, *size, config.multiplier_choice, config.scope)
+    return CellSpace(library, config.nodes, config.scope, config.multiplier_choice)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights of a candidate, from which others can start."""
+
+    architecture: Architecture
+    epochs: int
+    weights: dict[str, Tensor]
+
+
 class SearchProblem:
-    """Implements ``methods.method.Problem``. Holds the training images only; the test set cannot be reached from here."""
+    """Implements ``methods.method.Problem``. Holds the training images only; the test set cannot be reached from here.
+
+    A method's own ``evaluate`` and the harness's ``judge`` are kept apart: what a search found good by luck is trained
+    anew, from scratch and with other random numbers, before methods are compared by it.
+    """
 
     def __init__(
         self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
     ) -> None:
         self.config, self.device = config, device
         protocol = config.protocol
-        self.space = CellSpace(library, config.nodes, config.scope, config.multiplier_choice)
+        self.space = make_space(config, library)
         self.energy_model = energy_model(config.energy_model)
         channels, *size = dataset.train.images.shape[1:]
         self.shape = NetworkShape(
@@ -55,10 +78,18 @@ class SearchProblem:
         self.statistics = statistics
         self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
         self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, config.method))
-        self.evaluations: dict[str, Evaluation] = {}
+        budget = Budget.parse(config.budget)
+        self.open_ended, self.evaluation_limit = bool(config.budget), budget.evaluations
+        self.evaluations: dict[tuple[str, int], Evaluation] = {}  # of the search, by key and epochs
+        self.judged: dict[str, Evaluation] = {}  # under the selection protocol, by key
+        self.hits = 0  # evaluations that were asked for again
+        self.spent: dict[tuple[str, int], float] = {}  # seconds of training in the search
+        self.trained: dict[str, Trained] = {}
         self.on_evaluation: Callable[[Evaluation], None] = lambda _: None
-        dearest = self.space.costs(self.space.dearest(), self.shape)
-        self.reference_pj = self.energy_model.network(dearest, "int8").total
+        reference = self.space.costs(self.space.reference(), self.shape)
+        self.reference_pj = self.energy_model.network(reference, "int8").total
+        self.reference_params = total_params(reference)
+        self.selection_epochs = protocol.selection_epochs
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         protocol = self.config.protocol
@@ -70,51 +101,136 @@ class SearchProblem:
     def init_seed(self) -> int:
         return int(self.rng.integers(2**48))
 
-    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """See ``methods.method.Problem.evaluate``. A result depends on the run's seed and the key alone."""
+    def evaluate(
+        self,
+        architectures: Sequence[Architecture],
+        epochs: int | None = None,
+        parents: Sequence[Architecture | None] | None = None,
+    ) -> list[Evaluation]:
+        """See ``methods.method.Problem.evaluate``. A result depends on the run's seed, the key, epochs and parent."""
+        epochs = epochs or self.selection_epochs
         results = []
-        for architecture in architectures:
-            if architecture.key not in self.evaluations:
-                self.evaluations[architecture.key] = self._evaluate(architecture)
-            results.append(self.evaluations[architecture.key])
+        for at, architecture in enumerate(architectures):
+            known = (architecture.key, epochs)
+            if known in self.evaluations:
+                self.hits += 1
+            else:
+                parent = parents[at] if parents else None
+                self.evaluations[known] = self._search_evaluation(architecture, epochs, parent, parents is not None)
+            results.append(self.evaluations[known])
             self.on_evaluation(results[-1])
         return results
 
-    def _evaluate(self, architecture: Architecture) -> Evaluation:
+    def _search_evaluation(
+        self, architecture: Architecture, epochs: int, parent: Architecture | None, keep: bool
+    ) -> Evaluation:
+        start = self.trained.get(parent.key) if parent is not None else None
+        evaluation, network, seconds = self._train(architecture, "search", epochs, start)
+        self.spent[architecture.key, epochs] = seconds
+        if keep and network is not None:
+            self.trained[architecture.key] = Trained(architecture, epochs, network.state_dict())
+        return evaluation
+
+    def judge(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """Train each from scratch under the selection protocol, whatever the search knows of it; cached by key."""
+        for architecture in architectures:
+            if architecture.key not in self.judged:
+                self.judged[architecture.key], *_ = self._train(architecture, "selection", self.selection_epochs)
+            self.on_evaluation(self.judged[architecture.key])
+        return [self.judged[architecture.key] for architecture in architectures]
+
+    def retain(self, keys: Iterable[str]) -> None:
+        """See ``methods.method.Problem.retain``."""
+        self.trained = {key: self.trained[key] for key in keys if key in self.trained}
+
+    def _train(
+        self, architecture: Architecture, purpose: str, epochs: int, start: Trained | None = None
+    ) -> tuple[Evaluation, torch.nn.Module | None, float]:
+        """The outcome, the trained network unless it failed, and the seconds that its training took."""
         energy, params, macs = FAILED_ENERGY_PJ, 0, 0
+        began = time.perf_counter()
         try:
             rows = self.space.costs(architecture, self.shape)
             energy = self.energy_model.network(rows, "approximate").total
             params, macs = total_params(rows), total_macs(rows)
-            seed = derived_seed(self.config.seed, "selection", architecture.key)
-            network = build_seeded(lambda: self.space.build(architecture, self.shape), seed)
-            generator = torch.Generator(self.device).manual_seed(seed)
-            training = Training(network, self.training, Schedule.selection(self.config.protocol), generator)
-            while not training.finished:
-                training.run_epoch()
+            began = time.perf_counter()
+            network = self._trained_network(architecture, purpose, epochs, start)
             error = 1.0 - accuracy(network, self.validation)
-        except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
-            # A candidate that diverges or does not fit must not end the search; its reason goes into the record.
+        except Exception as failure:
+            # A candidate that diverges, does not fit or cannot be built must not end the search; its reason is recorded.
             reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
-            return Evaluation(architecture.key, 1.0, energy, params, macs, reason)
-        return Evaluation(architecture.key, error, energy, params, macs)
+            failed = Evaluation(architecture.key, 1.0, energy, params, macs, reason, epochs)
+            return failed, None, time.perf_counter() - began
+        evaluation = Evaluation(architecture.key, error, energy, params, macs, None, epochs)
+        return evaluation, network, time.perf_counter() - began
 
-    def hypervolume(self) -> float:
-        """Of all evaluations so far: error and energy, relative to the dearest architecture, against the point (1, 1)."""
-        good = [e for e in self.evaluations.values() if e.failure is None]
-        if not good:
-            return 0.0
-        points = np.array([[e.error, e.energy_pj / self.reference_pj] for e in good])
-        return float(moocore.hypervolume(points, ref=[1.0, 1.0]))
+    def _trained_network(
+        self, architecture: Architecture, purpose: str, epochs: int, start: Trained | None
+    ) -> torch.nn.Module:
+        seed = derived_seed(self.config.seed, purpose, architecture.key)
+        network = build_seeded(lambda: self.space.build(architecture, self.shape), seed)
+        if start is not None:
+            inherit(network, start.weights, self.space.inherited(architecture, start.architecture, self.shape))
+            if start.architecture.key == architecture.key:
+                epochs -= start.epochs
+        generator = torch.Generator(self.device).manual_seed(derived_seed(seed, epochs))
+        training = Training(network, self.training, Schedule.selection(self.config.protocol, epochs), generator)
+        while not training.finished:
+            training.run_epoch()
+        return network
+
+    def full_fidelity(self) -> list[Evaluation]:
+        """The search's evaluations of the highest number of epochs: only these can be set side by side."""
+        most = max((e.epochs for e in self.evaluations.values()), default=0)
+        return [e for e in self.evaluations.values() if e.epochs == most]
+
+    def hypervolume(self) -> float | None:
+        """Of the search's own evaluations, if it made any; see ``methods.method.relative_hypervolume``."""
+        if not self.evaluations:
+            return None
+        return relative_hypervolume(self.full_fidelity(), self.reference_pj)
 
     def state_dict(self) -> dict:
         return {
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
-            "evaluations": [vars(evaluation) for evaluation in self.evaluations.values()],
+            "evaluations": [{**vars(e), "seconds": self.spent[at]} for at, e in self.evaluations.items()],
+            "judged": [vars(evaluation) for evaluation in self.judged.values()],
+            "hits": self.hits,
+            "trained": [
+                {"architecture": t.architecture.to_json(), "epochs": t.epochs, "weights": t.weights}
+                for t in self.trained.values()
+            ],
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
-        self.evaluations = {data["key"]: Evaluation(**data) for data in state["evaluations"]}
+        self.evaluations, self.spent = {}, {}
+        for data in state["evaluations"]:
+            at = (data["key"], data["epochs"])
+            self.spent[at] = data["seconds"]
+            self.evaluations[at] = Evaluation(**{name: data[name] for name in data if name != "seconds"})
+        self.judged = {data["key"]: Evaluation(**data) for data in state["judged"]}
+        self.hits = state["hits"]
+        trained = [
+            Trained(self.space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in state["trained"]
+        ]
+        self.trained = {t.architecture.key: t for t in trained}
+
+
+def inherit(network: torch.nn.Module, weights: dict[str, Tensor], modules: dict[str, str]) -> int:
+    """Copy into each module of ``network`` what ``weights`` hold for the module it descends from.
+
+    ``modules``: own module → the ancestor's. A module of which any tensor has another shape there keeps its own values.
+    Returns the number of modules that inherited.
+    """
+    state, count = network.state_dict(), 0
+    for own, ancestor in modules.items():
+        names = [name for name in state if name.startswith(f"{own}.")]
+        pairs = [(state[name], weights.get(ancestor + name[len(own) :])) for name in names]
+        if pairs and all(theirs is not None and theirs.shape == mine.shape for mine, theirs in pairs):
+            count += 1
+            for mine, theirs in pairs:
+                mine.copy_(theirs)
+    return count

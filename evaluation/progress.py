@@ -46,6 +46,10 @@ class RunProgress:
         self._total = total
         self._live.update(self._task, total=total)
 
+    def note(self, note: str) -> None:
+        """What goes on within a step; seen on a terminal only."""
+        self._live.update(self._task, note=note)
+
     def step(self, done: int, note: str) -> None:
         """``done`` steps of the stage are finished."""
         self._live.update(self._task, completed=done, note=note)

@@ -1,34 +1,29 @@
 """One run from search to record: search → selection → final → test, saved after every step."""
 
-import importlib.metadata
-import json
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
 import numpy as np
 import torch
 
-from evaluation import checkpoints, records
-from evaluation.config import SCHEMA, Budget, RunConfig
+from evaluation import checkpoints, outcome, records, state
+from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset
-from evaluation.ledger import STAGES, Ledger, describe_device
+from evaluation.ledger import MEASURING, STAGES, Ledger
 from evaluation.problem import SearchProblem, build_seeded, derived_seed
 from evaluation.progress import RunProgress
 from evaluation.records import RunFolder
+from evaluation.state import RunState
 from evaluation.training import DeviceImages, Schedule, Training, accuracy
 from methods import METHODS
-from methods.method import Architecture, Method, StepReport, pareto_front
+from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
-from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
-
-STATE = Path("checkpoint") / "state.pt"
 
 
 class Run:
@@ -46,104 +41,50 @@ class Run:
             cells=config.protocol.final_cells,
             auxiliary=config.protocol.auxiliary_weight > 0,
         )
-        self.problem.space.costs(self.problem.space.dearest(), self.final_shape)  # refuses an impossible shape now
+        self.problem.space.costs(self.problem.space.reference(), self.final_shape)  # refuses an impossible shape now
         self.ledger = Ledger(device)
-        self.stage = STAGES[0]
-        self.lines = 0  # of the history
-        self.proposals: list[Architecture] = []
-        self.finalists: list[Architecture] = []
-        self.failures: list[dict] = []
-        self.results: dict[str, dict] = {}  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
-        self.training_state: dict | None = None  # of the final training in flight
-        self.method_state: dict | None = None
+        self.state = RunState()
 
-    # -- state -------------------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Raises InputError where the method refuses its settings or this problem."""
+        before = self.problem.state_dict()
+        self._method("config.json")
+        self.problem.load_state_dict(before)
 
     def _save(self) -> None:
-        state = {
-            "schema": SCHEMA,
-            "method": self.config.method,
-            "config": self.config.to_json(),
-            "data": self.dataset.fingerprint,
-            "stage": self.stage,
-            "lines": self.lines,
-            "ledger": self.ledger.to_json(),
-            "problem": self.problem.state_dict(),
-            "method_state": self.method_state,
-            "proposals": [architecture.to_json() for architecture in self.proposals],
-            "finalists": [architecture.to_json() for architecture in self.finalists],
-            "failures": self.failures,
-            "results": self.results,
-            "training": self.training_state,
-        }
-        checkpoints.save(self.folder.path / STATE, state)
+        state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
 
-    def _load(self) -> None:
-        path = self.folder.path / STATE
-        if not path.exists():
-            self.folder.truncate_history(0)
-            return
-        state = checkpoints.load(path, torch.device("cpu"))
-        if state.get("method") != self.config.method:
-            raise InputError(
-                f"{path} belongs to method '{state.get('method')}', config.json says '{self.config.method}'"
-            )
-        told, kept = self.config.to_json(), state.get("config") or {}
-        changed = [name for name in told if json.dumps(told[name]) != json.dumps(kept.get(name))]
-        if changed:
-            where = self.folder.path / records.CONFIG
-            raise InputError(
-                f"{where} was changed since the checkpoint ({', '.join(changed)}); restore it or start a new run"
-            )
-        if state.get("data") != self.dataset.fingerprint:
-            raise InputError(f"the training images of '{self.config.dataset}' are not those that this run began with")
-        try:
-            self.stage, self.lines, self.failures = state["stage"], state["lines"], state["failures"]
-            self.ledger = Ledger(self.device, state["ledger"])
-            self.problem.load_state_dict(state["problem"])
-            self.method_state, self.training_state = state["method_state"], state["training"]
-            self.proposals = [self.problem.space.from_json(data) for data in state["proposals"]]
-            self.finalists = [self.problem.space.from_json(data) for data in state["finalists"]]
-            self.results = state["results"]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path} is not a checkpoint of this program ({error}); start a new run") from None
-        self.folder.truncate_history(self.lines)
-
-    def _method(self) -> Method:
-        """The method, as new or as the checkpoint left it."""
+    def _method(self, settings: str) -> Method:
+        """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
         cls = METHODS[self.config.method]
         try:
-            settings = cls.Config(**self.config.method_config)
+            config = cls.Config(**self.config.method_config)
         except TypeError as error:
-            raise InputError(
-                f"{self.folder.path / records.CONFIG}: settings of {self.config.method}: {error}"
-            ) from None
-        state = self.problem.state_dict()
-        method = cls(self.problem, settings)
-        if self.method_state is not None:
+            raise InputError(f"{settings}: settings of {self.config.method}: {error}") from None
+        before = self.problem.state_dict()
+        method = cls(self.problem, config)
+        if self.state.method is not None:
             try:
-                method.load_state_dict(self.method_state)
+                method.load_state_dict(self.state.method)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"{self.folder.path / STATE} does not fit config.json ({reason}); start a new run"
-                ) from None
-            self.problem.load_state_dict(state)  # the constructor draws from the generators, as it did at first
+                raise InputError(f"the checkpoint does not fit {settings} ({reason}); start a new run") from None
+            self.problem.load_state_dict(before)  # the constructor draws from the generators, as it did at first
         return method
 
     def _record_step(self, stage: str, error: float | None, energy_pj: float | None, diagnostics: dict) -> None:
         self.folder.append_history(
             {
-                "step": self.lines + 1,
+                "step": self.state.lines + 1,
                 "stage": stage,
-                "device_seconds": sum(times["device_seconds"] for times in self.ledger.booked.values()),
+                "device_seconds": self.ledger.total(),
                 "validation_error": error,
                 "energy_pj": energy_pj,
                 "hypervolume": self.problem.hypervolume(),
                 "diagnostics": {name: float(value) for name, value in diagnostics.items()},
             }
         )
-        self.lines += 1
+        self.state.lines += 1
 
     # -- stages ------------------------------------------------------------------------------------------------------
 
@@ -158,75 +99,119 @@ class Run:
         try:
             if (self.folder.path / records.RECORD).exists():
                 return records.read_record(self.folder.path / records.RECORD)
-            self._load()
+            self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
             for stage, work in zip(STAGES, (self._search, self._selection, self._final, self._test)):
-                if self.stage == stage:
+                if self.state.stage == stage:
                     work(progress)
-                    self.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
+                    self.state.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
                     self._save()
             self._draw_finalists()
-            record = self._record()
+            record = outcome.record(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
             records.write_json(self.folder.path / records.RECORD, record)
             return record
         finally:
             lock.release()
 
     def _search(self, progress: RunProgress) -> None:
+        """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
         with self.ledger.measure("search"):
-            method = self._method()
+            method = self._method(str(self.folder.path / records.CONFIG))
         budget = Budget.parse(self.config.budget)
-        progress.stage("search", 1)
-        while not (method.finished or budget.spent(self.ledger.device_seconds("search"), self.lines)):
-            with self.ledger.measure("search"):
-                try:
-                    report: StepReport = method.step()
-                except (RuntimeError, MemoryError) as error:
-                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                    raise InputError(
-                        f"the search cannot go on ({reason}); make the protocol's networks smaller"
-                    ) from error
-            self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
-            self.method_state = method.state_dict()
-            self._save()
-            progress.expect(report.total)
-            progress.step(report.step, _note(report.validation_error, report.energy_pj))
+        progress.stage("search", 100 if self.config.budget else 1)
+        while True:
+            self._snapshot_if_due(method, progress)
+            if method.finished or (self.config.budget and self.state.share >= 1):
+                break
+            self._search_step(method, budget, progress)
         with self.ledger.measure("search"):
-            self.proposals = method.proposals()
-        if not self.proposals:
+            self.state.proposals = method.proposals()
+        if not self.state.proposals:
             raise InputError(self._why_no_proposals())
-        self.method_state = None
-        data = [architecture.to_json() for architecture in self.proposals]
+        self.state.method = None
+        self.problem.retain(())
+        data = [architecture.to_json() for architecture in self.state.proposals]
         records.write_json(self.folder.path / records.PROPOSALS, data)
+
+    def _search_step(self, method: Method, budget: Budget, progress: RunProgress) -> None:
+        self.problem.on_evaluation = lambda e: progress.note(
+            f"candidate {len(self.problem.evaluations)}: {e.failure or _note(e.error, e.energy_pj)}"
+        )
+        with self.ledger.measure("search"):
+            try:
+                report: StepReport = method.step()
+            except (RuntimeError, MemoryError) as error:
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise InputError(f"the search cannot go on ({reason}); make the protocol's networks smaller") from error
+            kept = method.state_dict()
+        self.problem.on_evaluation = lambda _: None
+        self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
+        seconds, evaluations = self.ledger.device_seconds("search"), len(self.problem.evaluations)
+        spent = budget.share(seconds, self.state.lines, evaluations)
+        self.state.share = spent if self.config.budget else report.step / report.total
+        self.state.method = kept
+        self._save()
+        note = _note(report.validation_error, report.energy_pj)
+        if self.config.budget:
+            progress.step(min(100, int(100 * spent)), f"% of {self.config.budget}, step {report.step}: {note}")
+        else:
+            progress.expect(report.total)
+            progress.step(report.step, note)
+
+    def _snapshot_if_due(self, method: Method, progress: RunProgress) -> None:
+        """Judge the proposals of this moment as if the search ended here, if the next of the moments has come."""
+        parts = self.config.snapshots + 1
+        mark = int(self.state.share * parts)
+        if not max((taken["mark"] for taken in self.state.anytime), default=0) < mark < parts:
+            return
+        with self.ledger.measure(MEASURING):
+            self._look_at(self.problem.judge(method.proposals()), mark)
+        self._save()
+        now = self.state.anytime[-1]
+        progress.say(f"after {now['device_seconds']:.0f} s of search: hypervolume {now['hypervolume']:.4f}")
+
+    def _look_at(self, judged: list[Evaluation], mark: int) -> None:
+        front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
+        self.state.anytime.append(
+            {
+                "mark": mark,  # of snapshots + 1 equal parts
+                "device_seconds": self.ledger.device_seconds("search"),
+                "evaluations": len(self.problem.evaluations),
+                "hypervolume": relative_hypervolume(front, self.problem.reference_pj),
+                "front": [[e.error, e.energy_pj] for e in front],
+            }
+        )
 
     def _selection(self, progress: RunProgress) -> None:
         """Train every proposal briefly, judge it on validation, keep an even spread of the accurate Pareto front."""
-        progress.stage("selection", len(self.proposals))
-        evaluations = []
-        for number, architecture in enumerate(self.proposals, 1):
-            known = architecture.key in self.problem.evaluations
+        proposals = self.state.proposals
+        progress.stage("selection", len(proposals))
+        judged = []
+        for number, architecture in enumerate(proposals, 1):
+            known = architecture.key in self.problem.judged
             with self.ledger.measure("selection"):
-                evaluation = self.problem.evaluate([architecture])[0]
-            evaluations.append(evaluation)
+                evaluation = self.problem.judge([architecture])[0]
+            judged.append(evaluation)
             if not known:
                 self._record_step("selection", evaluation.error, evaluation.energy_pj, {"candidate": number})
                 self._save()
             progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.energy_pj))
-        front = pareto_front([evaluation for evaluation in evaluations if evaluation.failure is None])
+        front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
         if not front:
             raise InputError(self._why_no_proposals())
+        self._look_at(judged, self.config.snapshots + 1)
         front = [e for e in front if e.error <= front[0].error + self.config.protocol.finalist_margin]
         spread = np.linspace(0, len(front) - 1, min(self.config.protocol.finalists, len(front))).round()
-        by_key = {architecture.key: architecture for architecture in self.proposals}
-        self.finalists = [by_key[front[int(at)].key] for at in spread]
+        by_key = {architecture.key: architecture for architecture in proposals}
+        self.state.finalists = [by_key[front[int(at)].key] for at in spread]
 
     def _final(self, progress: RunProgress) -> None:
         """Train every finalist in full on training and validation images, in every arithmetic that is asked for."""
         epochs = self.config.protocol.final_epochs
         jobs = self._jobs()
-        done = sum(f"{index}-{arithmetic}" in self.results for index, arithmetic in jobs) * epochs
+        done = sum(f"{index}-{arithmetic}" in self.state.results for index, arithmetic in jobs) * epochs
         progress.stage("final", len(jobs) * epochs, done)
         for index, arithmetic in jobs:
-            if f"{index}-{arithmetic}" in self.results:
+            if f"{index}-{arithmetic}" in self.state.results:
                 continue
             try:
                 self._train_finalist(index, arithmetic, progress)
@@ -234,34 +219,34 @@ class Run:
                 raise
             except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
                 reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
-                self.results[f"{index}-{arithmetic}"] = {"failure": reason}
-                self.failures.append({"stage": "final", "key": self.finalists[index].key, "reason": reason})
-            self.training_state = None
+                self.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
+                self.state.failures.append({"stage": "final", "key": self.state.finalists[index].key, "reason": reason})
+            self.state.training = None
             self._save()
 
     def _train_finalist(self, index: int, arithmetic: str, progress: RunProgress) -> None:
         with self.ledger.measure("final"):
             network, generator = self._finalist_network(index, arithmetic)
             training = Training(network, self.problem.everything, Schedule.final(self.config.protocol), generator)
-            if self.training_state is not None:
-                training.load_state_dict(self.training_state)
+            if self.state.training is not None:
+                training.load_state_dict(self.state.training)
         while not training.finished:
             with self.ledger.measure("final"):
                 loss = training.run_epoch()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
                 checkpoints.save(self._weights_path(index, arithmetic), network.state_dict())
-                self.results[f"{index}-{arithmetic}"] = {}
+                self.state.results[f"{index}-{arithmetic}"] = {}
             else:
-                self.training_state = training.state_dict()
+                self.state.training = training.state_dict()
                 self._save()
-            done = sum(key in self.results for key in self._job_keys()) * training.schedule.epochs
+            done = sum(key in self.state.results for key in self._job_keys()) * training.schedule.epochs
             done += 0 if training.finished else training.epoch
             progress.step(done, f"finalist {index + 1}, {arithmetic}: loss {loss:.3f}")
 
     def _test(self, progress: RunProgress) -> None:
         """Read the test set, once, and judge every trained network on it."""
-        jobs = [job for job in self._jobs() if "failure" not in self.results[f"{job[0]}-{job[1]}"]]
+        jobs = [job for job in self._jobs() if "failure" not in self.state.results[f"{job[0]}-{job[1]}"]]
         progress.stage("test", len(jobs))
         with self.ledger.measure("test"):
             data = DeviceImages(self.dataset.test(), *self.problem.statistics, self.device)
@@ -272,20 +257,22 @@ class Run:
                 try:
                     share = accuracy(network.to(self.device, memory_format=torch.channels_last), data)
                 except FloatingPointError as failure:
-                    self.results[f"{index}-{arithmetic}"] = {"failure": str(failure)}
-                    self.failures.append({"stage": "test", "key": self.finalists[index].key, "reason": str(failure)})
+                    self.state.results[f"{index}-{arithmetic}"] = {"failure": str(failure)}
+                    self.state.failures.append(
+                        {"stage": "test", "key": self.state.finalists[index].key, "reason": str(failure)}
+                    )
                     continue
-            self.results[f"{index}-{arithmetic}"] = {"accuracy": share}
+            self.state.results[f"{index}-{arithmetic}"] = {"accuracy": share}
             progress.step(number, f"finalist {index + 1}, {arithmetic}: accuracy {share:.2%}")
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _jobs(self) -> list[tuple[int, str]]:
         """(finalist, arithmetic) to train, the approximate network of each finalist first."""
-        baselines = {"all": len(self.finalists), "first": 1, "none": 0}[self.config.baselines]
+        baselines = {"all": len(self.state.finalists), "first": 1, "none": 0}[self.config.baselines]
         return [
             (index, arithmetic)
-            for index in range(len(self.finalists))
+            for index in range(len(self.state.finalists))
             for arithmetic in reversed(ARITHMETICS)
             if arithmetic == "approximate" or index < baselines
         ]
@@ -295,7 +282,7 @@ class Run:
 
     def _finalist_network(self, index: int, arithmetic: str) -> tuple[torch.nn.Module, torch.Generator]:
         """The network and its training's generator: the same start and the same batches in every arithmetic."""
-        architecture = self.finalists[index]
+        architecture = self.state.finalists[index]
         seed = derived_seed(self.config.seed, "final", architecture.key)
         network = build_seeded(lambda: self.problem.space.build(architecture, self.final_shape, arithmetic), seed)
         return network, torch.Generator(self.device).manual_seed(seed)
@@ -304,77 +291,15 @@ class Run:
         return self.folder.path / "checkpoint" / f"finalist{index + 1}-{arithmetic}.pt"
 
     def _draw_finalists(self) -> None:
-        from spaces.cells.drawing import save  # matplotlib takes a second to import
-
-        for number, architecture in enumerate(self.finalists, 1):
-            save(architecture, self.folder.path / f"finalist{number}.svg")
+        for number, architecture in enumerate(self.state.finalists, 1):
+            self.problem.space.draw(architecture, self.folder.path / f"finalist{number}.svg")
 
     def _why_no_proposals(self) -> str:
-        reasons = [e.failure for e in self.problem.evaluations.values() if e.failure]
+        tried = [*self.problem.evaluations.values(), *self.problem.judged.values()]
+        reasons = [evaluation.failure for evaluation in tried if evaluation.failure]
         why = f"; every candidate failed, the last with: {reasons[-1]}" if reasons else " within its budget"
         return f"{self.config.method} found no architecture to train{why}"
-
-    def _record(self) -> dict:
-        config = self.config
-        failed = [
-            {"stage": "candidate", "key": e.key, "reason": e.failure}
-            for e in self.problem.evaluations.values()
-            if e.failure
-        ]
-        return {
-            "schema": SCHEMA,
-            "status": "complete",
-            "method": config.method,
-            "method_config": config.method_config,
-            "space": config.space,
-            "dataset": self.dataset.name,
-            "dataset_origin": self.dataset.origin,
-            "dataset_fingerprint": self.dataset.fingerprint,
-            "seed": config.seed,
-            "protocol": {**asdict(config.protocol), "hash": config.protocol.hash},
-            "scope": config.scope,
-            "multiplier_choice": config.multiplier_choice,
-            "energy_model": config.energy_model,
-            "multipliers": list(config.multipliers),
-            "tables": config.tables,
-            "engine": config.engine,
-            "budget": config.budget,
-            "versions": _versions(),
-            "command": config.command,
-            "device": describe_device(self.device),
-            "ledger": self.ledger.to_json(),
-            "steps": self.lines,
-            "hypervolume": self.problem.hypervolume(),
-            "evaluations": len(self.problem.evaluations),
-            "finalists": [self._finalist_record(index) for index in range(len(self.finalists))],
-            "failures": failed + self.failures,
-        }
-
-    def _finalist_record(self, index: int) -> dict:
-        architecture = self.finalists[index]
-        rows = self.problem.space.costs(architecture, self.final_shape)
-        tested = {name: self.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
-        return {
-            "architecture": architecture.to_json(),
-            "key": architecture.key,
-            "params": total_params(rows),
-            "macs": total_macs(rows),
-            "accuracy": {"validation": 1.0 - self.problem.evaluations[architecture.key].error, "test": tested},
-            "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
-        }
 
 
 def _note(error: float, energy_pj: float) -> str:
     return f"validation error {error:.1%}, {energy_pj / 1e6:.3g} µJ"
-
-
-def _versions() -> dict:
-    names = ("approxnas-bench", "torch", "numpy", "scikit-learn", "moocore")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    versions["cuda"] = torch.version.cuda
-    return versions

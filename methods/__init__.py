@@ -13,6 +13,7 @@ from spaces.errors import suggest
 
 BUILT_IN = {
     "approxdarts": "methods.approxdarts:ApproxDarts",
+    "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
     "random": "methods.random_search:RandomSearch",
 }
 

@@ -79,6 +79,7 @@ class ApproxDarts:
     """See the module's docstring. Works on the cell space."""
 
     Config = ApproxDartsConfig
+    native_space = "cells"
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
         # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β.
         "quick": ApproxDartsConfig(

@@ -1,9 +1,11 @@
 """What a search method is, and what it is given. A method proposes architectures; everything else is the harness's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import moocore
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +27,11 @@ class Architecture(Protocol):
 
 
 class Space(Protocol):
-    """What can be built. A differentiable space also has ``supernet`` machinery that a method may import from it."""
+    """What can be built. A differentiable space also has ``supernet`` machinery that a method may import from it.
+
+    A space whose genotypes have parts without effect may offer ``drift(architecture, rng)``: the same network, with
+    other such parts.
+    """
 
     name: str
     library: tuple[Multiplier, ...]
@@ -34,7 +40,8 @@ class Space(Protocol):
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture: ...
 
-    def dearest(self) -> Architecture: ...
+    def reference(self) -> Architecture:
+        """A large network, always the same: its energy in exact int8 is the unit of hypervolumes."""
 
     def from_json(self, data: object) -> Architecture: ...
 
@@ -43,6 +50,11 @@ class Space(Protocol):
     ) -> torch.nn.Module: ...
 
     def costs(self, architecture: Architecture, shape: NetworkShape) -> list[LayerCost]: ...
+
+    def inherited(self, child: Architecture, parent: Architecture, shape: NetworkShape) -> dict[str, str]:
+        """Modules of the child's network → those of the parent's whose weights they can start from."""
+
+    def draw(self, architecture: Architecture, path: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Evaluation:
     params: int
     macs: int
     failure: str | None = None
+    epochs: int = 0  # of proxy training: results of different fidelity are not compared
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,11 @@ class Problem(Protocol):
     device: torch.device
     rng: np.random.Generator  # the method's own source of randomness, saved with every checkpoint
     generator: torch.Generator  # likewise, on ``device``
+    reference_pj: float  # of the space's reference network in exact int8, per inference
+    reference_params: int  # of the same network
+    selection_epochs: int  # of proxy training under the protocol
+    open_ended: bool  # a budget ends the search: a method that could go on then should
+    evaluation_limit: int | None  # of candidates trained in all, where the budget says so
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of augmented (images (N, C, H, W), labels (N,)) from the training part, reshuffled every time."""
@@ -84,8 +102,20 @@ class Problem(Protocol):
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of the validation part in random order, without augmentation."""
 
-    def evaluate(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Train each briefly under the selection protocol and judge it on validation; cached by key."""
+    def evaluate(
+        self,
+        architectures: Sequence[Architecture],
+        epochs: int | None = None,
+        parents: Sequence[Architecture | None] | None = None,
+    ) -> list[Evaluation]:
+        """Train each for so many epochs (None: those of the selection protocol) and judge it on validation.
+
+        Cached by key and epochs. With ``parents``, weights are kept, and a candidate starts from those of its parent
+        where their networks agree; its own parent goes on from where it stands, for the epochs that are missing.
+        """
+
+    def retain(self, keys: Iterable[str]) -> None:
+        """Forget the weights of all other candidates."""
 
     def init_seed(self) -> int:
         """A fresh seed for the weights of a network that the method builds itself."""
@@ -99,6 +129,7 @@ class Method(Protocol):
 
     Config: ClassVar[type]  # a dataclass with a default for every field; each becomes a flag
     presets: ClassVar[dict[str, Any]]  # named protocol → Config with settings that suit it
+    native_space: ClassVar[str]  # searched when the method runs alone and no space is asked for
 
     def step(self) -> StepReport: ...
 
@@ -120,3 +151,21 @@ def pareto_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         if not front or candidate.energy_pj < front[-1].energy_pj:
             front.append(candidate)
     return front
+
+
+def relative_hypervolume(evaluations: Sequence[Evaluation], reference_pj: float) -> float:
+    """Area, 0..1, that the evaluations dominate: error by energy / ``reference_pj``, up to the point (1, 1)."""
+    good = [(e.error, e.energy_pj / reference_pj) for e in evaluations if e.failure is None]
+    return float(moocore.hypervolume(np.array(good), ref=[1.0, 1.0])) if good else 0.0
+
+
+def representatives(evaluations: Sequence[Evaluation], count: int, reference_pj: float) -> list[Evaluation]:
+    """At most ``count`` points of the Pareto front: the most accurate, then, one by one, what adds most hypervolume."""
+    rest = pareto_front(evaluations)
+    chosen = rest[:1]
+    rest = rest[1:]
+    while rest and len(chosen) < count:
+        best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_pj))
+        rest.remove(best)
+        chosen.append(best)
+    return chosen

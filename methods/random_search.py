@@ -1,12 +1,13 @@
-"""Random search: draw architectures without repetition, train each briefly, keep the Pareto front.
+"""Random search: draw architectures without repetition, train each briefly, propose from the Pareto front.
 
 The baseline that every comparison of architecture search needs (Li & Talwalkar, UAI 2019).
 """
 
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
-from methods.method import Architecture, Evaluation, Problem, StepReport, pareto_front
+from methods.method import Architecture, Evaluation, Problem, StepReport, pareto_front, representatives
 from spaces.errors import InputError
 
 _DRAWS_PER_NEW = 200  # repeated draws before the space counts as exhausted
@@ -17,20 +18,23 @@ class RandomConfig:
     """Settings of random search."""
 
     samples: int = 100
-    """Architectures to draw and train."""
+    """Architectures to draw and train; a budget takes its place."""
     batch: int = 4
     """Architectures per step, between two checkpoints."""
+    proposals: int = 6
+    """Architectures to propose: of the Pareto front, those that add most hypervolume."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.batch < 1:
-            raise InputError("random search needs at least one sample and one sample per step")
+        if min(self.samples, self.batch, self.proposals) < 1:
+            raise InputError("random search needs at least one sample, one sample per step and one proposal")
 
 
 class RandomSearch:
     """See the module's docstring."""
 
     Config = RandomConfig
-    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=4, batch=2)}
+    native_space = "cells"
+    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=4, batch=1)}
 
     def __init__(self, problem: Problem, config: RandomConfig) -> None:
         self.problem, self.config = problem, config
@@ -41,7 +45,7 @@ class RandomSearch:
 
     def step(self) -> StepReport:
         """Draw and evaluate one batch of new architectures."""
-        drawn = self._draw(min(self.config.batch, self.config.samples - len(self.architectures)))
+        drawn = self._draw(min(self.config.batch, self._samples - len(self.architectures)))
         for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):
             self.architectures[architecture.key] = architecture
             self.evaluations[architecture.key] = evaluation
@@ -50,7 +54,7 @@ class RandomSearch:
         failures = sum(evaluation.failure is not None for evaluation in self.evaluations.values())
         return StepReport(
             step=self.steps,
-            total=-(-self.config.samples // self.config.batch),
+            total=-(-self._samples // self.config.batch),
             validation_error=best.error,
             energy_pj=best.energy_pj,
             diagnostics={"evaluated": len(self.evaluations), "failed": failures, "front": len(self._front())},
@@ -58,10 +62,19 @@ class RandomSearch:
 
     @property
     def finished(self) -> bool:
-        return self.exhausted or len(self.architectures) >= self.config.samples
+        return self.exhausted or len(self.architectures) >= self._samples
 
     def proposals(self) -> list[Architecture]:
-        return [self.architectures[evaluation.key] for evaluation in self._front() if evaluation.failure is None]
+        good = [evaluation for evaluation in self.evaluations.values() if evaluation.failure is None]
+        chosen = representatives(good, self.config.proposals, self.problem.reference_pj)
+        return [self.architectures[evaluation.key] for evaluation in chosen]
+
+    @property
+    def _samples(self) -> int:
+        """How many to draw in all."""
+        if self.problem.evaluation_limit:
+            return self.problem.evaluation_limit
+        return sys.maxsize if self.problem.open_ended else self.config.samples
 
     def _draw(self, count: int) -> list[Architecture]:
         drawn: dict[str, Architecture] = {}

@@ -123,7 +123,7 @@ def test_the_test_set_is_read_in_the_test_stage_only(name, tmp_path):
     stages_of_reading = []
 
     def read():
-        stages_of_reading.append(run.stage)
+        stages_of_reading.append(run.state.stage)
         return tiny.dataset().test()
 
     config = tiny.run_config(name)
@@ -136,7 +136,7 @@ def test_the_test_set_is_read_in_the_test_stage_only(name, tmp_path):
 def test_settings_that_make_no_sense_are_refused(name):
     cls = METHODS[name]
     for field in dataclasses.fields(cls.Config):
-        if field.name in ("epochs", "samples", "batch", "proposals"):
+        if field.name in ("samples", "batch", "proposals", "generations", "population", "offspring", "rungs"):
             with pytest.raises(InputError):
                 dataclasses.replace(cls.Config(), **{field.name: 0})
 

@@ -36,6 +36,7 @@ PROTOCOL = Protocol(
 # What makes a method small; a method that is not named here runs with its preset for "quick".
 SMALL = {
     "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
+    "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
     "random": {"samples": 5, "batch": 2},
 }
 

@@ -1,0 +1,99 @@
+"""How far a run has come, and its one checkpoint."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+
+from evaluation import checkpoints, records
+from evaluation.config import SCHEMA, RunConfig
+from evaluation.datasets import Dataset
+from evaluation.ledger import STAGES, Ledger
+from evaluation.problem import SearchProblem
+from evaluation.records import RunFolder
+from methods.method import Architecture
+from spaces.errors import InputError
+
+STATE = Path("checkpoint") / "state.pt"
+
+
+@dataclass
+class RunState:
+    """Everything about a run that changes, but for the problem and the ledger, which keep their own."""
+
+    stage: str = STAGES[0]
+    lines: int = 0  # of the history
+    share: float = 0.0  # of the search that is done
+    anytime: list[dict] = field(default_factory=list)  # the front after parts of the search, and at its end
+    proposals: list[Architecture] = field(default_factory=list)
+    finalists: list[Architecture] = field(default_factory=list)
+    failures: list[dict] = field(default_factory=list)
+    results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
+    training: dict | None = None  # of the final training in flight
+    method: dict | None = None  # of the search in flight
+
+
+_ARCHITECTURES = ("proposals", "finalists")
+
+
+def save(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, state: RunState, problem: SearchProblem, ledger: Ledger
+) -> None:
+    """Replace the checkpoint."""
+    content = {name.name: getattr(state, name.name) for name in fields(state)}
+    for name in _ARCHITECTURES:
+        content[name] = [architecture.to_json() for architecture in content[name]]
+    checkpoints.save(
+        folder.path / STATE,
+        {
+            "schema": SCHEMA,
+            "config": config.to_json(),
+            "data": dataset.fingerprint,
+            "ledger": ledger.to_json(),
+            "problem": problem.state_dict(),
+            "state": content,
+        },
+    )
+
+
+def load(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, problem: SearchProblem, device: torch.device
+) -> tuple[RunState, Ledger]:
+    """State and ledger as the checkpoint left them, or new ones; the problem and the history follow.
+
+    Raises InputError for a checkpoint that cannot be read, or that other settings or other data led to.
+    """
+    path = folder.path / STATE
+    if not path.exists():
+        folder.truncate_history(0)
+        return RunState(), Ledger(device)
+    kept = checkpoints.load(path, torch.device("cpu"))
+    _require_same(kept, config, dataset, folder)
+    try:
+        content = dict(kept["state"])
+        for name in _ARCHITECTURES:
+            content[name] = [problem.space.from_json(data) for data in content[name]]
+        state, ledger = RunState(**content), Ledger(device, kept["ledger"])
+        problem.load_state_dict(kept["problem"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a checkpoint of this program ({error}); start a new run") from None
+    folder.truncate_history(state.lines)
+    return state, ledger
+
+
+def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
+    """Raises InputError where the checkpoint is not of this configuration and these images."""
+    told, known = config.to_json(), kept.get("config") or {}
+    if known.get("method") != config.method:
+        raise InputError(
+            f"{folder.path / STATE} belongs to method '{known.get('method')}', config.json says '{config.method}'"
+        )
+    changed = [name for name in told if json.dumps(told[name]) != json.dumps(known.get(name))]
+    if changed:
+        where = folder.path / records.CONFIG
+        raise InputError(
+            f"{where} was changed since the checkpoint ({', '.join(changed)}); restore it or start a new run"
+        )
+    if kept.get("data") != dataset.fingerprint:
+        raise InputError(f"the training images of '{config.dataset}' are not those that this run began with")

@@ -1,0 +1,320 @@
+"""EvoApproxNAS: multi-objective evolution of networks together with their approximate multipliers.
+
+Pinos, Mrazek, Sekanina, EuroGP 2021 (arXiv 2101.11883) and Genetic Programming and Evolvable Machines 23(3), 2022: (μ + λ)
+evolution with NSGA-II (Deb et al., IEEE TEC 6(2), 2002) of Cartesian genetic programs, here through DEAP. Validation error,
+energy and parameters are minimised. Its native space is the grid; any space that offers ``sample`` and ``mutate`` will do.
+The papers' settings could not be read in full: those below are ours, and the grid's size is that of CGP-CNN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import moocore
+import numpy as np
+from deap import base, tools
+
+from methods.method import Architecture, Evaluation, Problem, StepReport, representatives
+from spaces.errors import InputError
+
+WORST = (1.0, 1e15, 1e15)  # objectives of what failed: finite, and worse than any network's
+_ATTEMPTS = 20  # mutations in search of a network that was not evaluated yet
+_IDLE_GENERATIONS = 10  # without such a network, after which the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class EvoApproxNasConfig:
+    """Settings of EvoApproxNAS; all are ours."""
+
+    population: int = 24
+    """μ: individuals that survive a generation."""
+    offspring: int = 24
+    """λ: children per generation."""
+    generations: int = 40
+    """Generations after the first population; a budget takes their place."""
+    epochs: int = 0
+    """Epochs of proxy training per candidate; 0 takes those of the selection protocol."""
+    inherit: bool = True
+    """Children start from their parent's weights where the networks agree."""
+    draws: int = 4
+    """Random networks drawn for each of the first population; those spread evenly over the logarithm of energy, which is
+    known without training, are trained. 1 takes them as they come."""
+    rungs: int = 1
+    """Successive halving: each generation starts with 2^(rungs − 1) times as many children on as small a part of the
+    epochs; the better half of each rung trains on for twice as long. 1 trains all in full."""
+    margin: float = 0.2
+    """Individuals whose validation error exceeds the best's by more survive only where places are left (constrained
+    domination); 1 turns this off. Otherwise tiny networks that are cheap but useless fill the population."""
+    proposals: int = 6
+    """Architectures to propose: of the Pareto front in error and energy, those that add most hypervolume."""
+
+    def __post_init__(self) -> None:
+        if self.population < 2:
+            raise InputError(f"evoapproxnas needs a population of at least 2, not {self.population}")
+        if min(self.offspring, self.generations, self.rungs, self.draws, self.proposals) < 1:
+            raise InputError(
+                "evoapproxnas needs at least one child, one generation, one rung, one draw and one proposal"
+            )
+        if self.epochs < 0:
+            raise InputError(f"evoapproxnas cannot train for {self.epochs} epochs")
+        if not 0 <= self.margin <= 1:
+            raise InputError(f"evoapproxnas needs a margin between 0 and 1, not {self.margin}")
+        if self.rungs > 16:
+            raise InputError(f"evoapproxnas cannot halve {self.rungs - 1} times; use fewer rungs")
+
+
+class Minimised(base.Fitness):
+    """Validation error, energy and parameters; all are minimised."""
+
+    weights = (-1.0, -1.0, -1.0)
+
+
+class Individual:
+    """A genotype and how its network did."""
+
+    def __init__(self, architecture: Architecture, evaluation: Evaluation) -> None:
+        self.architecture, self.evaluation = architecture, evaluation
+        self.fitness = Minimised(objectives(evaluation))
+
+    @property
+    def key(self) -> str:
+        return self.evaluation.key
+
+    def __deepcopy__(self, memo: dict) -> "Individual":
+        """What the archive keeps: both parts are frozen and can be shared."""
+        return Individual(self.architecture, self.evaluation)
+
+
+def objectives(evaluation: Evaluation) -> tuple[float, float, float]:
+    """(error, energy in pJ, parameters), always finite.
+
+    DEAP lets a NaN dominate everything, and an infinity turns crowding distances into NaN; so whatever failed, or is not
+    finite for any other reason, is worse than every network in all three.
+    """
+    values = (evaluation.error, evaluation.energy_pj, float(evaluation.params))
+    return values if evaluation.failure is None and np.isfinite(values).all() else WORST
+
+
+class EvoApproxNas:
+    """See the module's docstring. The first step evaluates a random population, each further one a generation."""
+
+    Config = EvoApproxNasConfig
+    native_space = "grid"
+    presets: ClassVar[dict[str, EvoApproxNasConfig]] = {
+        # Small generations, so that there are many and a budget is met closely; inheritance makes up for one epoch.
+        "quick": EvoApproxNasConfig(population=12, offspring=4, generations=13, epochs=1, proposals=4),
+    }
+
+    def __init__(self, problem: Problem, config: EvoApproxNasConfig) -> None:
+        self.problem, self.config = problem, config
+        limit = problem.evaluation_limit
+        if limit is not None and limit < config.population:
+            raise InputError(
+                f"a budget of {limit} candidates is below the first population of {config.population}; "
+                "raise --budget or lower --evoapproxnas.population"
+            )
+        self.full_epochs = config.epochs or problem.selection_epochs
+        if self.full_epochs < 2 ** (config.rungs - 1):
+            raise InputError(
+                f"{config.rungs} rungs need at least {2 ** (config.rungs - 1)} epochs per candidate, not "
+                f"{self.full_epochs}; set --evoapproxnas.epochs or fewer rungs"
+            )
+        self.population: list[Individual] = []
+        self.archive = tools.ParetoFront(similar=lambda a, b: a.key == b.key)
+        self.seen: set[str] = set()  # keys of all candidates
+        self.generation = 0  # steps done
+        self.idle = 0  # generations in a row without a new network
+
+    # -- one generation ----------------------------------------------------------------------------------------------
+
+    def step(self) -> StepReport:
+        """The first population, or the children of one generation and the selection of survivors."""
+        known = len(self.seen)
+        if self.generation == 0:
+            architectures = self._first()
+            newcomers = self._evaluate(architectures, [None] * len(architectures), rungs=1)
+        else:
+            newcomers = self._evaluate(*self._children(), self.config.rungs)
+            self._drift()
+        self.idle = self.idle + 1 if len(self.seen) == known else 0
+        self.archive.update([individual for individual in newcomers if individual.evaluation.failure is None])
+        pool: dict[str, Individual] = {}
+        for individual in (*newcomers, *self.population):  # copies of one network must not fill the population
+            pool.setdefault(individual.key, individual)
+        self.population = survivors(list(pool.values()), self.config.population, self.config.margin)
+        self.generation += 1
+        self.problem.retain([individual.key for individual in self.population])
+        return self._report(newcomers)
+
+    def _first(self) -> list[Architecture]:
+        """Different random networks, as many as the population holds, or as the space has; see ``draws``."""
+        drawn: dict[str, Architecture] = {}
+        wanted = self.config.draws * self.config.population
+        for _ in range(_ATTEMPTS * wanted):
+            if len(drawn) < wanted:
+                architecture = self.problem.space.sample(self.problem.rng)
+                drawn.setdefault(architecture.key, architecture)
+        first = list(drawn.values())
+        if self.config.draws > 1:
+            first = self._spread_over_energy(first)
+        self.seen |= {architecture.key for architecture in first}
+        return first
+
+    def _spread_over_energy(self, drawn: list[Architecture]) -> list[Architecture]:
+        """A population of those nearest to evenly spaced log-energies, up to that of the reference network.
+
+        What needs more is beyond the box in which fronts are measured, and takes longest to train.
+        """
+        space, model = self.problem.space, self.problem.energy_model
+        left = [(math.log(model.network(space.costs(a, self.problem.shape), "approximate").total), a) for a in drawn]
+        highest = min(max(energy for energy, _ in left), math.log(self.problem.reference_pj))
+        chosen = []
+        for target in np.linspace(min(energy for energy, _ in left), highest, self.config.population):
+            if left:
+                nearest = min(left, key=lambda pair: abs(pair[0] - target))
+                left.remove(nearest)
+                chosen.append(nearest[1])
+        return chosen
+
+    def _children(self) -> tuple[list[Architecture], list[Architecture]]:
+        """Mutants of parents that won a tournament, new networks as far as they are to be found; and the parents."""
+        count = self.config.offspring * 2 ** (self.config.rungs - 1)
+        parents = [winner.architecture for winner in tournament(self.population, count, self.problem.rng)]
+        return [self._child(parent) for parent in parents], parents
+
+    def _child(self, parent: Architecture) -> Architecture:
+        for _ in range(_ATTEMPTS):
+            child = self.problem.space.mutate(parent, self.problem.rng)
+            if child.key not in self.seen:
+                break
+        self.seen.add(child.key)
+        return child
+
+    def _drift(self) -> None:
+        """Neutral drift: survivors keep their network, but not the genes that have no effect on it."""
+        drift = getattr(self.problem.space, "drift", None)
+        for individual in self.population if drift else ():
+            individual.architecture = drift(individual.architecture, self.problem.rng)
+
+    def _evaluate(
+        self, architectures: list[Architecture], parents: Sequence[Architecture | None], rungs: int
+    ) -> list[Individual]:
+        """Train all; with several rungs, all for a part of the epochs, the better half of them for twice as long, …
+
+        Returns those that were trained in full: results of lower fidelity never meet them.
+        """
+        starts = parents if self.config.inherit else [None] * len(architectures)
+        for rung in range(rungs - 1, 0, -1):
+            tried = self._individuals(architectures, self.full_epochs // 2**rung, starts)
+            better = {individual.key for individual in survivors(tried, -(-len(tried) // 2), self.config.margin)}
+            architectures = [architecture for architecture in architectures if architecture.key in better]
+            starts = architectures  # goes on from where it stands
+        return self._individuals(architectures, self.full_epochs, starts)
+
+    def _individuals(
+        self, architectures: list[Architecture], epochs: int, starts: Sequence[Architecture | None]
+    ) -> list[Individual]:
+        keeps_weights = self.config.inherit or self.config.rungs > 1
+        evaluations = self.problem.evaluate(architectures, epochs, starts if keeps_weights else None)
+        return [Individual(architecture, evaluation) for architecture, evaluation in zip(architectures, evaluations)]
+
+    # -- what the harness asks ---------------------------------------------------------------------------------------
+
+    def _report(self, newcomers: list[Individual]) -> StepReport:
+        best = min(self.population, key=lambda i: objectives(i.evaluation)).evaluation
+        return StepReport(
+            step=self.generation,
+            total=1 + self.config.generations,
+            validation_error=best.error,
+            energy_pj=best.energy_pj,
+            diagnostics={
+                "newcomers": len(newcomers),
+                "failed": sum(individual.evaluation.failure is not None for individual in newcomers),
+                "archive": len(self.archive),
+                "front": len(tools.sortNondominated(self.population, len(self.population), True)[0]),
+                "hypervolume_3": self._hypervolume(),
+            },
+        )
+
+    def _hypervolume(self) -> float:
+        """Of the archive in all three objectives, relative to (1, reference energy, reference parameters)."""
+        if not len(self.archive):
+            return 0.0
+        reference = np.array([1.0, self.problem.reference_pj, self.problem.reference_params])
+        points = np.array([objectives(individual.evaluation) for individual in self.archive]) / reference
+        return float(moocore.hypervolume(points, ref=[1.0, 1.0, 1.0]))
+
+    @property
+    def finished(self) -> bool:
+        if self.idle >= _IDLE_GENERATIONS:
+            return True
+        return not self.problem.open_ended and self.generation > self.config.generations
+
+    def proposals(self) -> list[Architecture]:
+        by_key = {individual.key: individual.architecture for individual in self.archive}
+        front = [individual.evaluation for individual in self.archive]
+        chosen = representatives(front, self.config.proposals, self.problem.reference_pj)
+        return [by_key[evaluation.key] for evaluation in chosen]
+
+    def state_dict(self) -> dict:
+        return {
+            "generation": self.generation,
+            "idle": self.idle,
+            "seen": sorted(self.seen),
+            "population": [_to_plain(individual) for individual in self.population],
+            "archive": [_to_plain(individual) for individual in self.archive],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.generation, self.idle, self.seen = state["generation"], state["idle"], set(state["seen"])
+        self.population = [self._from_plain(data) for data in state["population"]]
+        measure_crowding(self.population)
+        self.archive.clear()
+        # The archive puts what it is given before its equals.
+        self.archive.update([self._from_plain(data) for data in reversed(state["archive"])])
+
+    def _from_plain(self, data: dict) -> Individual:
+        return Individual(self.problem.space.from_json(data["architecture"]), Evaluation(**data["evaluation"]))
+
+
+def _to_plain(individual: Individual) -> dict:
+    return {"architecture": individual.architecture.to_json(), "evaluation": vars(individual.evaluation)}
+
+
+# -- selection ---------------------------------------------------------------------------------------------------------
+
+
+def survivors(pool: list[Individual], count: int, margin: float = 1.0) -> list[Individual]:
+    """The ``count`` best by the rank of their front, then by crowding distance.
+
+    Those whose error exceeds the lowest by more than ``margin`` come after all others, in the order of their errors.
+    """
+    errors = {id(individual): individual.fitness.values[0] for individual in pool}
+    limit = min(errors.values()) + margin
+    chosen = tools.selNSGA2([individual for individual in pool if errors[id(individual)] <= limit], count)
+    beyond = [individual for individual in pool if errors[id(individual)] > limit]
+    chosen += sorted(beyond, key=lambda individual: errors[id(individual)])[: count - len(chosen)]
+    measure_crowding(chosen)
+    return chosen
+
+
+def measure_crowding(population: list[Individual]) -> None:
+    """Set the crowding distances among these individuals, front by front: a function of the population alone."""
+    for front in tools.sortNondominated(population, len(population)):
+        tools.emo.assignCrowdingDist(front)
+
+
+def tournament(population: list[Individual], count: int, rng: np.random.Generator) -> list[Individual]:
+    """Winners of ``count`` tournaments of two: who dominates, else who is less crowded, else the first drawn.
+
+    DEAP's own selTournamentDCD returns another number than asked for unless it is a multiple of four, and draws from
+    Python's global generator.
+    """
+    winners = []
+    for _ in range(count):
+        pair = [population[int(at)] for at in rng.permutation(len(population))[:2]]
+        first, second = pair[0].fitness, pair[-1].fitness
+        lost = second.dominates(first) or (not first.dominates(second) and second.crowding_dist > first.crowding_dist)
+        winners.append(pair[-1] if lost else pair[0])
+    return winners
