@@ -1,7 +1,7 @@
 """The command line: search, train, test and record.
 
     python -m evaluation.run --method approxdarts
-    python -m evaluation.run --method approxdarts random --seeds 3
+    python -m evaluation.run --method approxdarts evoapproxnas random --seeds 3
     python -m evaluation.run --resume runs/approxdarts-digits-quick-s0-1
 
 Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130; --resume goes on.
@@ -16,18 +16,31 @@ import itertools
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from evaluation.config import LARGEST, Budget, Options, Protocol, RunConfig, named_protocol, require_finite
+from evaluation.config import (
+    COMPARISON_BUDGET,
+    COMPARISON_BUDGETS,
+    COMPARISON_SNAPSHOTS,
+    LARGEST,
+    Budget,
+    Options,
+    Protocol,
+    RunConfig,
+    named_protocol,
+    require_finite,
+)
 from methods import METHODS
 from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
     import torch
 
+    from evaluation.datasets import Dataset
     from spaces.multipliers.multiplier import Multiplier
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -41,7 +54,7 @@ Methods: {", ".join(METHODS)}. The options of a method: {PROGRAM} --method NAME 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    folder: list[Path] = []  # the run in flight
+    unfinished: list[Path] = []
     try:
         with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
             options, protocol, method_configs = parse(arguments)
@@ -51,18 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
                     raise InputError(
                         f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})"
                     )
-                _resume(options.resume, folder)
-            else:
-                command = shlex.join(["python", "-m", "evaluation.run", *arguments])
-                _run_all(*_plan(options, protocol, method_configs, command), options.out, folder)
+                return _go_on(options.resume, unfinished)
+            command = shlex.join(["python", "-m", "evaluation.run", *arguments])
+            return _start(*_plan(options, protocol, method_configs, command), options.out, unfinished)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        go_on = f"; go on with: {PROGRAM} --resume {shlex.quote(str(folder[-1]))}" if folder else ""
-        print(f"stopped{go_on}", file=sys.stderr)
+        folders = shlex.join(map(str, unfinished))
+        print(f"stopped; go on with: {PROGRAM} --resume {folders}" if folders else "stopped", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -94,6 +105,8 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     )
     _check_flags(arguments, {"protocol": Protocol, **{name: cls.Config for name, cls in configs.items()}})
     parsed = _parse_with_tyro(everything, arguments)
+    if "--multipliers" in arguments and not parsed.options.multipliers:
+        raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
     settings = parsed.protocol
     if settings != protocol:
         settings = dataclasses.replace(settings, name=f"{protocol.name}-custom")
@@ -149,6 +162,7 @@ def _plan(
     Budget.parse(options.budget)
     for name, lowest, highest in (
         ("seeds", 1, 10_000), ("seed", 0, 2**63), ("nodes", 1, 64), ("image_size", 0, LARGEST), ("threads", 0, 1024),
+        ("rows", 1, 64), ("columns", 1, LARGEST), ("levels_back", 1, LARGEST), ("snapshots", -1, 1000),
     ):  # fmt: skip
         if not lowest <= getattr(options, name) <= highest:
             raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
@@ -158,7 +172,9 @@ def _plan(
 
     library = catalogue.library(options.multipliers or catalogue.names())
     names = {field.name for field in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(RunConfig)}
-    shared = {name: getattr(options, name) for name in names - {"method", "protocol", "multipliers", "seed", "dataset"}}
+    own = {"method", "protocol", "multipliers", "seed", "dataset", "space", "budget", "snapshots"}
+    shared = {name: getattr(options, name) for name in names - own}
+    shared |= _comparison_settings(options, list(method_configs))
     # A folder is remembered by its full path, so that --resume works from anywhere.
     dataset = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
     plan = [
@@ -173,67 +189,102 @@ def _plan(
             dataset=dataset,
             **shared,
         )
-        for name, config in method_configs.items()
+        # All methods of one seed, then of the next: a machine whose speed drifts then treats them alike.
         for seed in range(options.seed, options.seed + options.seeds)
+        for name, config in method_configs.items()
     ]
     return plan, library
+
+
+def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]:
+    """Space, budget and snapshots: where several methods are compared, they are the same for all."""
+    compared = len(methods) > 1
+    space = options.space
+    if space == "auto":
+        space = "cells" if compared else METHODS[methods[0]].native_space
+    budget, snapshots = options.budget, options.snapshots
+    if compared and not budget:
+        budget = COMPARISON_BUDGETS.get(options.protocol, COMPARISON_BUDGET)
+    if snapshots < 0:
+        snapshots = COMPARISON_SNAPSHOTS if compared else 0
+    return {"space": space, "budget": budget, "snapshots": snapshots}
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, folder: list[Path]) -> None:
-    from evaluation import datasets
-    from evaluation.records import RunFolder
-    from evaluation.runner import STATE, Run
-    from spaces.arithmetic import emulate
-
-    device = choose_device(plan[0].device)
-    dataset = datasets.load(plan[0].dataset, plan[0].image_size)
-    use_threads(plan[0].threads, dataset.train.images.shape[2])
-    emulate.use_engine(plan[0].engine)
-    for config in plan:
-        run = Run(config, dataset, device, library)
-        place = RunFolder.create(out, config, library)
-        folder.append(place.path)
-        try:
-            _execute(run, place)
-        except InputError:
-            if not (place.path / STATE).exists():  # refused before its first step: leave nothing behind
-                shutil.rmtree(place.path)
-            raise
-        folder.clear()
-
-
-def _resume(paths: tuple[Path, ...], folder: list[Path]) -> None:
-    from evaluation import datasets
+def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, unfinished: list[Path]) -> int:
+    """Check the whole plan, make its run folders, and run them."""
     from evaluation.records import RunFolder
     from evaluation.runner import Run
-    from spaces.arithmetic import emulate
+
+    device = choose_device(plan[0].device)
+    dataset = _dataset(plan[0].dataset, plan[0].image_size)
+    for config in {config.method: config for config in plan}.values():
+        Run(config, dataset, device, library).check()
+    return _go_on([RunFolder.create(out, config, library).path for config in plan], unfinished, fresh=True)
+
+
+def _go_on(paths: Sequence[Path], unfinished: list[Path], fresh: bool = False) -> int:
+    """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
+
+    One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed.
+    """
+    from rich.console import Console
+
+    from evaluation import comparison
+    from evaluation.state import STATE
 
     for path in paths:
         if not path.is_dir():
             raise InputError(f"'{path}' is not a run folder")
-        place = RunFolder(path)
-        config = place.config()
-        folder.append(path)
-        dataset = datasets.load(config.dataset, config.image_size)
-        use_threads(config.threads, dataset.train.images.shape[2])
-        emulate.use_engine(config.engine)
-        _execute(Run(config, dataset, choose_device(config.device), place.library(config)), place)
-        folder.clear()
+    unfinished += paths
+    finished, failed = [], False
+    for path in paths:
+        try:
+            finished.append(_execute(path))
+        except InputError as error:
+            if fresh and not (path / STATE).exists():
+                shutil.rmtree(path)
+            if len(paths) == 1:
+                raise
+            print(f"error: {path}: {error}", file=sys.stderr)
+            failed = True
+        unfinished.remove(path)
+    if len(finished) > 1:
+        comparison.show(Console(), finished)
+    return BAD_INPUT if failed else 0
 
 
-def _execute(run: Any, place: Any) -> None:
+def _execute(path: Path) -> dict:
+    """Run what is left to do in a run folder, show and return its record."""
     from rich.console import Console
 
     from evaluation import summary
     from evaluation.progress import RunProgress
+    from evaluation.records import RunFolder
+    from evaluation.runner import Run
+    from spaces.arithmetic import emulate
 
+    place = RunFolder(path)
+    config = place.config()
+    dataset = _dataset(config.dataset, config.image_size)
+    use_threads(config.threads, dataset.train.images.shape[2])
+    emulate.use_engine(config.engine)
+    run = Run(config, dataset, choose_device(config.device), place.library(config))
     console = Console()
-    with RunProgress(console, str(place.path)) as progress:
+    with RunProgress(console, str(path)) as progress:
         record = run.execute(place, progress)
-    summary.show(console, record, str(place.path))
+    summary.show(console, record, str(path))
+    return record
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(name: str, image_size: int) -> "Dataset":
+    """The data set, decoded once for all runs on it."""
+    from evaluation import datasets
+
+    return datasets.load(name, image_size)
 
 
 def choose_device(name: str) -> "torch.device":

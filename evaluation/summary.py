@@ -5,8 +5,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.ledger import STAGES
-from spaces.cells.architecture import CellArchitecture
+from evaluation.ledger import MEASURING, STAGES
 
 
 def show(console: Console, record: dict, folder: str) -> None:
@@ -24,8 +23,9 @@ def _percent(value: float | None) -> str:
 def _finalists(record: dict) -> Group:
     model = record["energy_model"]
     table = Table(
-        title=f"{record['method']} on {escape(record['dataset'])}, protocol {record['protocol']['name']}, "
-        f"seed {record['seed']}: test accuracy in %, energy in pJ ({model}), saving in %",
+        title=f"{record['method']} on {escape(record['dataset'])}, space {record['space']}, "
+        f"protocol {record['protocol']['name']}, seed {record['seed']}: test accuracy in %, energy in nJ ({model}), "
+        "saving in %",
         caption="genotypes in full: record.json; drawings: finalist*.svg",
         box=box.SIMPLE_HEAD,
     )
@@ -40,16 +40,16 @@ def _finalists(record: dict) -> Group:
             f"{finalist['params']:,}",
             f"{finalist['macs']:,}",
             *(_percent(tested[name]) for name in ("fp32", "int8", "approximate")),
-            f"{energy['approximate_pj']:,.0f}",
+            f"{energy['approximate_pj'] / 1000:,.2f}",
             _percent(energy["saving_vs_fp32"]),
             _percent(energy["saving_vs_int8"]),
         )
-        genotypes.append(f"  {number}  {CellArchitecture.from_json(finalist['architecture']).short()}")
+        genotypes.append(f"  {number}  {escape(finalist.get('summary', finalist['key'][:8]))}")
     return Group(table, *genotypes)
 
 
 def _split(record: dict) -> Table:
-    table = Table(title="where the energy goes, pJ per inference (memory is not in the total)", box=box.SIMPLE_HEAD)
+    table = Table(title="where the energy goes, nJ per inference (memory is not in the total)", box=box.SIMPLE_HEAD)
     for header in ("finalist", "arithmetic", "multiplications", "additions", "total", "memory"):
         table.add_column(header, justify="left" if header in ("finalist", "arithmetic") else "right")
     for number, finalist in enumerate(record["finalists"], 1):
@@ -57,7 +57,7 @@ def _split(record: dict) -> Table:
         for name, part in energy["split"].items():
             values = (part["multiplications_pj"], part["additions_pj"], energy[f"{name}_pj"], part["memory_pj"])
             label = str(number) if name == "fp32" else ""
-            table.add_row(label, name, *(f"{value:,.0f}" for value in values), end_section=name == "approximate")
+            table.add_row(label, name, *(f"{value / 1000:,.2f}" for value in values), end_section=name == "approximate")
     return table
 
 
@@ -66,9 +66,12 @@ def _times(record: dict) -> Table:
     unit = "GPU" if device["type"] == "cuda" else "CPU"
     table = Table(title=f"device time ({device['count']} × {escape(device['name'])})", box=box.SIMPLE_HEAD)
     table.add_column("")
-    seconds = [record["ledger"][stage]["device_seconds"] for stage in STAGES]
-    for stage in (*STAGES, "total"):
+    seconds = {stage: record["ledger"][stage]["device_seconds"] for stage in STAGES}
+    seconds["total"] = sum(seconds.values())
+    if watched := record["ledger"].get(MEASURING, {}).get("device_seconds"):
+        seconds["(snapshots)"] = watched
+    for stage in seconds:
         table.add_column(stage, justify="right")
     for label, form in (("seconds", lambda s: f"{s:.1f}"), (f"{unit}-hours", lambda s: f"{s / 3600:.4f}")):
-        table.add_row(label, *(form(value) for value in (*seconds, sum(seconds))))
+        table.add_row(label, *(form(value) for value in seconds.values()))
     return table

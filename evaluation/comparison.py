@@ -1,0 +1,144 @@
+"""Several finished runs side by side on the terminal: who found the better front, and how fast.
+
+All figures are of proposals that the harness judged itself: trained from scratch under the selection protocol, with
+random numbers that the search never saw. Time is that of the search stage.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from statistics import median_low
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+SHARED = ("dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "budget", "multipliers")
+
+
+def show(console: Console, records: list[dict]) -> None:
+    """A table per group of runs that may be compared: same data, protocol, space, circuits and budget."""
+    groups: dict[str, list[dict]] = {}
+    for record in records:
+        shared = [record.get(name) for name in SHARED]
+        groups.setdefault(json.dumps([record["protocol"]["hash"], *shared], sort_keys=True), []).append(record)
+    for group in groups.values():
+        if len(group) > 1:
+            console.print()
+            console.print(_table(group))
+            for line in _remarks(group):
+                console.print(f"  {line}", highlight=False, markup=False)
+
+
+def by_method(records: Iterable[dict]) -> dict[str, list[dict]]:
+    methods: dict[str, list[dict]] = {}
+    for record in records:
+        methods.setdefault(record["method"], []).append(record)
+    return methods
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def common_energy(records: Iterable[dict]) -> float:
+    """The least energy in pJ at which every run has a network to show."""
+    return max(min(energy for _, energy in record["anytime"][-1]["front"]) for record in records)
+
+
+def error_within(record: dict, energy_pj: float) -> float:
+    """The lowest validation error, 0..1, of a run's final front up to this energy."""
+    return min(error for error, energy in record["anytime"][-1]["front"] if energy <= energy_pj)
+
+
+def target_hypervolume(records: Iterable[dict]) -> float:
+    """What the worst method reaches in the end, in at least half of its runs: the lowest of the methods' medians."""
+    return min(median_low(r["hypervolume"] for r in runs) for runs in by_method(records).values())
+
+
+def seconds_to(record: dict, hypervolume: float) -> float:
+    """Device-seconds of search until the run's proposals have this hypervolume; infinite where they never do."""
+    reached = (s["device_seconds"] for s in record["anytime"] if s["hypervolume"] >= hypervolume)
+    return next(reached, math.inf)
+
+
+def speed_ups(records: list[dict]) -> dict[str, float]:
+    """Of each method: how many times faster than the worst method it reaches that one's final hypervolume.
+
+    Times are medians over runs, at least half of which get there.
+    """
+    target = target_hypervolume(records)
+    methods = by_method(records)
+    worst = min(methods, key=lambda name: median_low(r["hypervolume"] for r in methods[name]))
+    times = {name: median_low(seconds_to(r, target) for r in runs) for name, runs in methods.items()}
+    return {name: times[worst] / seconds for name, seconds in times.items()}
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def _table(records: list[dict]) -> Table:
+    first, energy, target = records[0], common_energy(records), target_hypervolume(records)
+    faster = speed_ups(records)
+    unit, seconds, form = _time_unit(records)
+    table = Table(
+        title=f"comparison on {escape(first['dataset'])}, space {first['space']}, protocol {first['protocol']['name']}"
+        f", budget {first['budget'] or 'none'}: medians and ranges",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("method", no_wrap=True)
+    headers = (
+        "hypervolume",
+        f"error, %\n≤ {energy / 1000:,.1f} nJ",
+        f"search\n{unit}",
+        f"{unit} to\n{target:.3f}",
+        "× faster",
+    )
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, runs in by_method(records).items():
+        table.add_row(
+            f"{escape(name)}\n{len(runs)} runs",
+            _spread([r["hypervolume"] for r in runs], "{:.3f}".format),
+            _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format),
+            _spread([r["ledger"]["search"]["device_seconds"] / seconds for r in runs], form),
+            _spread([seconds_to(r, target) / seconds for r in runs], form),
+            f"{faster[name]:.1f}",
+        )
+    return table
+
+
+def _time_unit(records: Iterable[dict]) -> tuple[str, float, Callable[[float], str]]:
+    """Name, seconds and form of the unit of device time that suits these runs: hours, or seconds for very short ones."""
+    records = list(records)
+    device = "GPU" if records[0]["device"]["type"] == "cuda" else "CPU"
+    longest = max(r["ledger"]["search"]["device_seconds"] for r in records)
+    return (f"{device}-h", 3600.0, "{:.2f}".format) if longest >= 3600 else (f"{device}-s", 1.0, "{:.0f}".format)
+
+
+def _spread(values: list[float], form: Callable[[float], str]) -> str:
+    """The median, and the range below it."""
+
+    def text(value: float) -> str:
+        return form(value) if math.isfinite(value) else "never"
+
+    middle = text(median_low(values))
+    return middle if len(values) == 1 else f"{middle}\n{text(min(values))}–{text(max(values))}"
+
+
+def _remarks(records: list[dict]) -> list[str]:
+    """How to read the table, and which methods it cannot tell apart."""
+    lines = [
+        "hypervolume: share of the box up to 100 % error and "
+        f"{records[0]['reference_pj'] / 1000:,.1f} nJ that a run's final proposals dominate, judged on validation",
+        "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same",
+    ]
+    methods = list(by_method(records).items())
+    for at, (one, runs) in enumerate(methods):
+        for other, others in methods[at + 1 :]:
+            mine, theirs = ([r["hypervolume"] for r in part] for part in (runs, others))
+            if min(mine) <= max(theirs) and min(theirs) <= max(mine):
+                lines.append(f"{one} and {other}: not distinguishable in hypervolume, their ranges overlap")
+    if any(len(runs) < 3 for _, runs in methods):
+        lines.append("fewer than three runs of a method say little; use --seeds")
+    return lines

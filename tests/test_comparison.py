@@ -1,0 +1,237 @@
+"""Comparing finished runs: the figures by hand, what is said aloud, and the command line from plan to table."""
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from evaluation import comparison, records
+from evaluation.config import Budget
+from evaluation.run import _plan, parse
+from methods.method import Evaluation, relative_hypervolume, representatives
+from spaces.errors import InputError
+from tests.test_run import SMALL_FLAGS, run_cli
+
+
+def record(method: str, moments: list[tuple[float, float]], front: list[list[float]], **changes) -> dict:
+    """As far as a comparison reads it. ``moments``: (device-seconds, hypervolume), the last at the end of the search."""
+    return {
+        "method": method,
+        "protocol": {"name": "quick", "hash": "h"},
+        "dataset": "digits",
+        "dataset_fingerprint": "f",
+        "space": "cells",
+        "space_config": {"nodes": 4},
+        "scope": "all",
+        "energy_model": "horowitz45",
+        "budget": "90s",
+        "multipliers": ["mul8s_1KV8"],
+        "device": {"type": "cpu"},
+        "reference_pj": 1000.0,
+        "hypervolume": moments[-1][1],
+        "ledger": {"search": {"device_seconds": moments[-1][0]}},
+        "anytime": [{"device_seconds": s, "hypervolume": h, "front": front} for s, h in moments],
+        **changes,
+    }
+
+
+FAST = [
+    record("fast", [(10, 0.5), (20, 0.7), (40, 0.9)], [[0.1, 900.0], [0.2, 300.0]]),
+    record("fast", [(10, 0.3), (20, 0.6), (40, 0.8)], [[0.05, 800.0], [0.3, 200.0]]),
+    record("fast", [(10, 0.2), (20, 0.3), (40, 0.7)], [[0.15, 500.0]]),
+]
+SLOW = [
+    record("slow", [(10, 0.1), (20, 0.2), (44, 0.6)], [[0.2, 700.0], [0.4, 100.0]]),
+    record("slow", [(10, 0.1), (20, 0.5), (30, 0.65)], [[0.3, 400.0]]),
+    record("slow", [(10, 0.1), (20, 0.4), (48, 0.5)], [[0.1, 950.0], [0.25, 450.0]]),
+]
+
+
+def shown(runs: list[dict], width: int = 80) -> str:
+    text = io.StringIO()
+    comparison.show(Console(file=text, width=width), runs)
+    return text.getvalue()
+
+
+def test_the_figures_by_hand():
+    runs = FAST + SLOW
+    assert comparison.common_energy(runs) == 500.0  # the third fast run has nothing cheaper
+    assert [comparison.error_within(r, 500.0) for r in runs] == [0.2, 0.3, 0.15, 0.4, 0.3, 0.25]
+    assert comparison.target_hypervolume(runs) == 0.6  # the median of 0.6, 0.65 and 0.5
+    assert [comparison.seconds_to(r, 0.6) for r in runs] == [20, 20, 40, 44, 30, math.inf]
+    assert comparison.speed_ups(runs) == {"fast": 44 / 20, "slow": 1.0}
+
+
+def test_a_tie_is_said_and_a_difference_is_not_called_one():
+    assert "not distinguishable" in shown(FAST + [record("other", [(40, 0.75)], [[0.1, 1.0]])] * 3)
+    assert "not distinguishable" not in shown(FAST + SLOW)
+    assert "fewer than three runs" in shown(FAST[:2] + SLOW[:2])
+    assert "fewer than three runs" not in shown(FAST + SLOW)
+
+
+def test_the_table_fits_a_narrow_terminal():
+    text = shown(FAST + SLOW)
+    assert "…" not in text
+    for cell in ("0.800", "0.700–0.900", "0.600", "0.500–0.650", "15.0–30.0", "≤ 0.5 nJ", "20–40", "30–never", "2.2"):
+        assert cell in text, cell
+
+
+def test_runs_that_differ_in_more_than_the_method_share_no_table():
+    other = [
+        record("slow", [(10, 0.1)], [[0.1, 1.0]], budget="5m"),
+        record("slow", [(10, 0.1)], [[0.1, 1.0]], space="grid"),
+    ]
+    assert shown([FAST[0], *other]) == ""
+    assert shown([*FAST, *other]).count("comparison on") == 1
+
+
+# -- what a front is worth ---------------------------------------------------------------------------------------------
+
+
+def evaluation(error: float, energy: float, failure: str | None = None) -> Evaluation:
+    return Evaluation(f"{error} {energy}", error, energy, 1, 1, failure)
+
+
+def test_relative_hypervolume_by_hand():
+    points = [evaluation(0.5, 20.0), evaluation(0.2, 60.0), evaluation(0.6, 90.0), evaluation(0.0, 1.0, "failed")]
+    assert relative_hypervolume(points, 100.0) == pytest.approx(0.5 * 0.4 + 0.8 * 0.4)
+    assert relative_hypervolume([evaluation(0.1, 200.0)], 100.0) == 0.0
+    assert relative_hypervolume([], 100.0) == 0.0
+
+
+def test_representatives_begin_with_the_best_and_add_most_hypervolume():
+    front = [evaluation(0.1, 90.0), evaluation(0.11, 89.0), evaluation(0.3, 40.0), evaluation(0.6, 10.0)]
+    dominated = evaluation(0.7, 95.0)
+    chosen = representatives([*front, dominated], 3, 100.0)
+    assert [e.error for e in chosen] == [0.1, 0.3, 0.6]
+    assert representatives([*front, dominated], 9, 100.0)[0] is front[0]
+    assert len(representatives([*front, dominated], 9, 100.0)) == 4
+    assert representatives([], 3, 100.0) == []
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+def planned(*arguments: str):
+    return _plan(*parse(list(arguments)), "command")[0]
+
+
+def test_methods_are_compared_on_one_space_with_one_budget_and_seed_by_seed():
+    plan = planned("--method", "approxdarts", "evoapproxnas", "random", "--seeds", "2")
+    assert [(c.method, c.seed) for c in plan] == [
+        (name, seed) for seed in (0, 1) for name in ("approxdarts", "evoapproxnas", "random")
+    ]
+    assert {(c.space, c.budget, c.snapshots) for c in plan} == {("cells", "90s", 3)}
+
+
+def test_alone_a_method_takes_its_native_space_and_its_own_end():
+    for name, space in (("approxdarts", "cells"), ("evoapproxnas", "grid"), ("random", "cells")):
+        (config,) = planned("--method", name)
+        assert (config.space, config.budget, config.snapshots) == (space, "", 0)
+
+
+def test_what_is_asked_for_is_kept():
+    flags = (
+        "--space",
+        "grid",
+        "--budget",
+        "50evals",
+        "--snapshots",
+        "2",
+        "--rows",
+        "2",
+        "--columns",
+        "7",
+        "--levels-back",
+        "3",
+    )
+    for config in planned("--method", "evoapproxnas", "random", *flags):
+        assert (config.space, config.budget, config.snapshots) == ("grid", "50evals", 2)
+        assert (config.rows, config.columns, config.levels_back) == (2, 7, 3)
+
+
+def test_budgets():
+    assert Budget.parse("200evals") == Budget(evaluations=200)
+    assert Budget.parse("1eval").share(1e9, 10, 1) == 1.0
+    assert Budget.parse("10steps").share(1e9, 5, 0) == 0.5
+    assert Budget.parse("2m").share(30, 5, 0) == 0.25
+    assert Budget.parse("").share(1e9, 5, 7) == 0.0
+    for text in ("0s", "1.5evals", "10", "evals", "-3s", "1e3s"):
+        with pytest.raises(InputError, match="not understood"):
+            Budget.parse(text)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+SMALL = ["--random.batch", "1", "--evoapproxnas.population", "2", "--evoapproxnas.offspring", "1", *SMALL_FLAGS]
+
+
+def test_a_comparison_from_the_command_to_the_table(tmp_path):
+    flags = ["--method", "evoapproxnas", "random", "--budget", "4evals", "--snapshots", "1", "--baselines", "none"]
+    answer = run_cli(*flags, *SMALL, "--out", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    assert "comparison on digits, space cells" in answer.stdout and "× faster" in answer.stdout
+    runs = [records.read_record(path) for path in sorted(tmp_path.glob("*/record.json"))]
+    assert [run["method"] for run in runs] == ["evoapproxnas", "random"]
+    for run in runs:
+        assert run["evaluations"] == 4
+        assert [moment["mark"] for moment in run["anytime"]] == [1, 2]
+        assert run["anytime"][0]["evaluations"] < 4
+        assert run["ledger"]["snapshots"]["device_seconds"] > 0
+        assert 0 < run["search_training_seconds"] <= run["ledger"]["search"]["device_seconds"]
+        assert run["hypervolume"] == run["anytime"][-1]["hypervolume"]
+        assert run["space_config"] == {"nodes": 1}
+    again = run_cli("--resume", *map(str, tmp_path.iterdir()))
+    assert again.returncode == 0, again.stderr
+    assert "comparison on digits" in again.stdout
+
+
+def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
+    flags = ["--method", "evoapproxnas", "--evoapproxnas.generations", "2", "--columns", "6", "--levels-back", "3"]
+    answer = run_cli(*flags, *SMALL[2:], "--out", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    (folder,) = tmp_path.iterdir()
+    run = records.read_record(folder / "record.json")
+    assert (run["space"], run["space_config"]) == ("grid", {"rows": 5, "columns": 6, "levels_back": 3})
+    assert (folder / "finalist1.svg").read_text().startswith("<?xml")
+    assert json.loads((folder / "proposals.json").read_text())[0]["space"] == "grid"
+
+
+def test_one_failing_run_does_not_stop_the_others(tmp_path):
+    """The only candidate of the first seed diverges at this learning rate, and so do all others: each says so."""
+    wild = ["--method", "random", "--random.samples", "1", "--seeds", "2", "--protocol.selection-lr", "1e30"]
+    flags = [flag for flag in SMALL_FLAGS if flag != "--nodes"][1:]
+    answer = run_cli(*wild, "--protocol.clip", "1e30", "--random.batch", "1", *flags, "--out", str(tmp_path))
+    assert answer.returncode == 2
+    lines = answer.stderr.strip().splitlines()
+    assert len(lines) == 2 and all("every candidate failed" in line for line in lines)
+    assert ["s0" in lines[0], "s1" in lines[1]] == [True, True]
+
+
+BAD = {
+    "no rows": (["--rows", "0"], "--rows must be between"),
+    "levels-back": (["--levels-back", "31"], "levels-back must lie between 1 and the number of columns (30)"),
+    "population": (["--evoapproxnas.population", "1"], "at least 2"),
+    "budget below a generation": (["--budget", "3evals"], "below the first population"),
+    "empty library": (["--multipliers"], "--multipliers"),
+    "scope": (["--scope", "separable"], "no separable convolutions"),
+    "choice": (["--multiplier-choice", "cell"], "edge (node) or network"),
+    "space of another method": (["--method", "approxdarts", "--space", "grid"], "searches the space 'cells'"),
+    "rungs": (["--evoapproxnas.rungs", "9"], "rungs need at least"),
+    "snapshots": (["--snapshots", "-2"], "--snapshots must be between"),
+    "unknown space": (["--space", "gird"], "grid"),
+    "one network": (["--evoapproxnas.generations", "0"], "one generation"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_settings_are_refused_before_anything_is_trained(case, tmp_path):
+    arguments, expected = BAD[case]
+    method = [] if "--method" in arguments else ["--method", "evoapproxnas"]
+    answer = run_cli(*method, *arguments, "--out", str(tmp_path / "runs"))
+    assert answer.returncode == 2, answer.stdout
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
+    assert expected in answer.stderr
+    assert not (tmp_path / "runs").exists()
