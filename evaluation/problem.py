@@ -85,6 +85,7 @@ class SearchProblem:
         self.hits = 0  # evaluations that were asked for again
         self.spent: dict[tuple[str, int], float] = {}  # seconds of training in the search
         self.trained: dict[str, Trained] = {}
+        self._costs: dict[str, tuple[float, int, int]] = {}  # energy in pJ, parameters and MACs, by key
         self.on_evaluation: Callable[[Evaluation], None] = lambda _: None
         reference = self.space.costs(self.space.reference(), self.shape)
         self.reference_pj = self.energy_model.network(reference, "int8").total
@@ -100,6 +101,17 @@ class SearchProblem:
 
     def init_seed(self) -> int:
         return int(self.rng.integers(2**48))
+
+    def energy_pj(self, architecture: Architecture) -> float:
+        """See ``methods.method.Problem.energy_pj``."""
+        return self._cost(architecture)[0]
+
+    def _cost(self, architecture: Architecture) -> tuple[float, int, int]:
+        if architecture.key not in self._costs:
+            rows = self.space.costs(architecture, self.shape)
+            energy = self.energy_model.network(rows, "approximate").total
+            self._costs[architecture.key] = (energy, total_params(rows), total_macs(rows))
+        return self._costs[architecture.key]
 
     def evaluate(
         self,
@@ -150,9 +162,7 @@ class SearchProblem:
         energy, params, macs = FAILED_ENERGY_PJ, 0, 0
         began = time.perf_counter()
         try:
-            rows = self.space.costs(architecture, self.shape)
-            energy = self.energy_model.network(rows, "approximate").total
-            params, macs = total_params(rows), total_macs(rows)
+            energy, params, macs = self._cost(architecture)
             began = time.perf_counter()
             network = self._trained_network(architecture, purpose, epochs, start)
             error = 1.0 - accuracy(network, self.validation)

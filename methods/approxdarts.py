@@ -264,17 +264,13 @@ class ApproxDarts:
         )
 
     def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
-        energy = {a.key: self._energy_of(a) for a in [first, *rest]}
+        energy = {a.key: self.problem.energy_pj(a) for a in [first, *rest]}
         picked: list[Architecture] = []
         for target in np.linspace(max(energy.values()), min(energy.values()), self.config.proposals - 1):
             left = [a for a in rest if a not in picked]
             if left:
                 picked.append(min(left, key=lambda a: abs(energy[a.key] - target)))
         return picked
-
-    def _energy_of(self, architecture: Architecture) -> float:
-        rows = self.problem.space.costs(architecture, self.problem.shape)
-        return self.problem.energy_model.network(rows, "approximate").total
 
     # -- reports and state -------------------------------------------------------------------------------------------
 
@@ -289,7 +285,7 @@ class ApproxDarts:
             step=self.epoch,
             total=self.config.epochs,
             validation_error=held_out.error,
-            energy_pj=self._energy_of(derived),
+            energy_pj=self.problem.energy_pj(derived),
             diagnostics={
                 "train_loss": train.loss,
                 "train_error": train.error,

@@ -37,7 +37,7 @@ class EvoApproxNasConfig:
     """Epochs of proxy training per candidate; 0 takes those of the selection protocol."""
     inherit: bool = True
     """Children start from their parent's weights where the networks agree."""
-    draws: int = 4
+    draws: int = 3
     """Random networks drawn for each of the first population; those spread evenly over the logarithm of energy, which is
     known without training, are trained. 1 takes them as they come."""
     rungs: int = 1
@@ -166,8 +166,7 @@ class EvoApproxNas:
 
         What needs more is beyond the box in which fronts are measured, and takes longest to train.
         """
-        space, model = self.problem.space, self.problem.energy_model
-        left = [(math.log(model.network(space.costs(a, self.problem.shape), "approximate").total), a) for a in drawn]
+        left = [(math.log(self.problem.energy_pj(architecture)), architecture) for architecture in drawn]
         highest = min(max(energy for energy, _ in left), math.log(self.problem.reference_pj))
         chosen = []
         for target in np.linspace(min(energy for energy, _ in left), highest, self.config.population):

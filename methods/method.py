@@ -102,6 +102,9 @@ class Problem(Protocol):
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of the validation part in random order, without augmentation."""
 
+    def energy_pj(self, architecture: Architecture) -> float:
+        """Per inference in approximate arithmetic, known without training; cached by key."""
+
     def evaluate(
         self,
         architectures: Sequence[Architecture],

@@ -95,7 +95,9 @@ class Toy:
 @pytest.mark.parametrize(("exponent", "best"), [(0.5, 1 - 0.5 / 3), (2.0, 1 - 0.5 * 2 / 3)])
 def test_the_known_fronts_of_zdt1_and_zdt2_are_found(exponent, best):
     """``best`` is the area above 0.5 (1 − x^exponent) in the unit square, by hand."""
-    method = EvoApproxNas(Toy(exponent), EvoApproxNasConfig(population=60, offspring=60, generations=80, draws=1))
+    method = EvoApproxNas(
+        Toy(exponent), EvoApproxNasConfig(population=60, offspring=60, generations=80, draws=1, margin=1.0)
+    )
     while not method.finished:
         method.step()
     points = [objectives(i.evaluation)[:2] for i in method.population]
@@ -211,8 +213,7 @@ def test_the_first_population_is_spread_over_energy(problem):
     spread = EvoApproxNas(problem, EvoApproxNasConfig(population=6, draws=20))
 
     def gaps(method: EvoApproxNas) -> list[float]:
-        rows = [problem.space.costs(a, problem.shape) for a in method._first()]
-        energies = sorted(np.log(problem.energy_model.network(r, "approximate").total) for r in rows)
+        energies = sorted(np.log(problem.energy_pj(a)) for a in method._first())
         assert len(energies) == 6
         return np.diff(energies).tolist()
 

@@ -267,7 +267,7 @@ def test_proposals_begin_with_the_published_derivation_and_spread_over_energy():
     proposals = method.proposals()
     strongest = method.problem.space.derive(method.alpha.detach().numpy(), method.beta.detach().numpy())
     assert proposals[0] == strongest
-    energies = [method._energy_of(a) for a in proposals]
+    energies = [method.problem.energy_pj(a) for a in proposals]
     assert len(proposals) == 5
     assert max(energies) > 1.3 * min(energies)
 
