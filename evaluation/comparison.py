@@ -13,16 +13,25 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from scipy.stats import mannwhitneyu
 
-SHARED = ("dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "budget", "multipliers")
+from evaluation.config import Budget
+
+LEVEL = 0.05  # of significance
+SHARED = (
+    "dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "multiplier_choice", "multipliers",
+    "tables", "budget",
+)  # fmt: skip
 
 
 def show(console: Console, records: list[dict]) -> None:
-    """A table per group of runs that may be compared: same data, protocol, space, circuits and budget."""
+    """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
     groups: dict[str, list[dict]] = {}
     for record in records:
-        shared = [record.get(name) for name in SHARED]
-        groups.setdefault(json.dumps([record["protocol"]["hash"], *shared], sort_keys=True), []).append(record)
+        device = record["device"]
+        shared = [record["protocol"]["hash"], device["type"], device["name"], len(record["anytime"])]
+        shared += [record[name] for name in SHARED]
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
         if len(group) > 1:
             console.print()
@@ -32,23 +41,30 @@ def show(console: Console, records: list[dict]) -> None:
 
 
 def by_method(records: Iterable[dict]) -> dict[str, list[dict]]:
-    methods: dict[str, list[dict]] = {}
+    """Runs by method; where a method ran with several settings, by those that differ, too."""
+    records = list(records)
+    settings: dict[str, list[dict]] = {}
     for record in records:
-        methods.setdefault(record["method"], []).append(record)
-    return methods
+        settings.setdefault(record["method"], []).append(record["method_config"])
+    rows: dict[str, list[dict]] = {}
+    for record in records:
+        own, others = record["method_config"], settings[record["method"]]
+        differing = [f"{name}={own[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
+        rows.setdefault("\n".join([record["method"], *differing]), []).append(record)
+    return rows
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
 def common_energy(records: Iterable[dict]) -> float:
-    """The least energy in pJ at which every run has a network to show."""
-    return max(min(energy for _, energy in record["anytime"][-1]["front"]) for record in records)
+    """The median energy in pJ of all points on the runs' final fronts: a level that most runs have something to say to."""
+    return median_low(energy for record in records for _, energy in record["anytime"][-1]["front"])
 
 
 def error_within(record: dict, energy_pj: float) -> float:
-    """The lowest validation error, 0..1, of a run's final front up to this energy."""
-    return min(error for error, energy in record["anytime"][-1]["front"] if energy <= energy_pj)
+    """The lowest validation error, 0..1, of a run's final front up to this energy; infinite where it has nothing there."""
+    return min((error for error, energy in record["anytime"][-1]["front"] if energy <= energy_pj), default=math.inf)
 
 
 def target_hypervolume(records: Iterable[dict]) -> float:
@@ -72,6 +88,12 @@ def speed_ups(records: list[dict]) -> dict[str, float]:
     worst = min(methods, key=lambda name: median_low(r["hypervolume"] for r in methods[name]))
     times = {name: median_low(seconds_to(r, target) for r in runs) for name, runs in methods.items()}
     return {name: times[worst] / seconds for name, seconds in times.items()}
+
+
+def p_value(runs: list[dict], others: list[dict]) -> float:
+    """Of the two-sided Mann–Whitney test that neither method tends to the larger hypervolume."""
+    samples = ([record["hypervolume"] for record in part] for part in (runs, others))
+    return float(mannwhitneyu(*samples, alternative="two-sided").pvalue)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -98,9 +120,9 @@ def _table(records: list[dict]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for name, runs in by_method(records).items():
         table.add_row(
-            f"{escape(name)}\n{len(runs)} runs",
+            escape(name) + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
             _spread([r["hypervolume"] for r in runs], "{:.3f}".format),
-            _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format),
+            _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format, "none"),
             _spread([r["ledger"]["search"]["device_seconds"] / seconds for r in runs], form),
             _spread([seconds_to(r, target) / seconds for r in runs], form),
             f"{faster[name]:.1f}",
@@ -116,11 +138,11 @@ def _time_unit(records: Iterable[dict]) -> tuple[str, float, Callable[[float], s
     return (f"{device}-h", 3600.0, "{:.2f}".format) if longest >= 3600 else (f"{device}-s", 1.0, "{:.0f}".format)
 
 
-def _spread(values: list[float], form: Callable[[float], str]) -> str:
+def _spread(values: list[float], form: Callable[[float], str], infinite: str = "never") -> str:
     """The median, and the range below it."""
 
     def text(value: float) -> str:
-        return form(value) if math.isfinite(value) else "never"
+        return form(value) if math.isfinite(value) else infinite
 
     middle = text(median_low(values))
     return middle if len(values) == 1 else f"{middle}\n{text(min(values))}–{text(max(values))}"
@@ -133,12 +155,21 @@ def _remarks(records: list[dict]) -> list[str]:
         f"{records[0]['reference_pj'] / 1000:,.1f} nJ that a run's final proposals dominate, judged on validation",
         "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same",
     ]
-    methods = list(by_method(records).items())
+    moments = len(records[0]["anytime"])
+    lines.append(
+        f"hypervolumes are known at {moments} moment{'s' * (moments > 1)} of a search, and times no finer than that"
+    )
+    if Budget.parse(records[0]["budget"]).seconds is None:
+        lines.append("this budget is not one of device time: methods may have had unequal shares of it")
+    methods = [(name.replace("\n", " "), runs) for name, runs in by_method(records).items()]
     for at, (one, runs) in enumerate(methods):
         for other, others in methods[at + 1 :]:
-            mine, theirs = ([r["hypervolume"] for r in part] for part in (runs, others))
-            if min(mine) <= max(theirs) and min(theirs) <= max(mine):
-                lines.append(f"{one} and {other}: not distinguishable in hypervolume, their ranges overlap")
-    if any(len(runs) < 3 for _, runs in methods):
-        lines.append("fewer than three runs of a method say little; use --seeds")
+            p = p_value(runs, others)
+            verdict = f"not distinguishable in hypervolume (Mann–Whitney p = {p:.2g})"
+            if p < LEVEL:
+                better = max(((one, runs), (other, others)), key=lambda m: median_low(r["hypervolume"] for r in m[1]))
+                verdict = f"{better[0]} has the larger hypervolume (Mann–Whitney p = {p:.2g})"
+            lines.append(f"{one} and {other}: {verdict}")
+    if any(len(runs) < 4 for _, runs in methods):
+        lines.append("fewer than four runs of a method can show no difference at the level of 5 %; use --seeds")
     return lines

@@ -12,7 +12,7 @@ import tyro
 
 from spaces.errors import InputError, suggest
 
-SCHEMA = 1
+SCHEMA = 2  # of settings, checkpoints and records
 LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
 
 
@@ -226,6 +226,14 @@ class Options:
     """Run folders to go on with; their own settings apply and no other flag may be given."""
 
 
+def require_schema(schema: int, path: Path) -> None:
+    """Raises InputError for a file in another form than this program writes."""
+    if schema > SCHEMA:
+        raise InputError(f"{path}: schema {schema} is newer than this program knows ({SCHEMA}); update it")
+    if schema < SCHEMA:
+        raise InputError(f"{path}: schema {schema} is older than this program's ({SCHEMA}); start a new run")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run, completely described: the content of ``config.json``."""
@@ -266,10 +274,7 @@ class RunConfig:
     def from_json(cls, data: object, path: Path) -> "RunConfig":
         """The inverse of ``to_json``; raises InputError naming ``path`` for anything else."""
         try:
-            if data["schema"] > SCHEMA:
-                raise InputError(
-                    f"{path}: schema {data['schema']} is newer than this program knows ({SCHEMA}); update it"
-                )
+            require_schema(data["schema"], path)
             protocol = Protocol(**data["protocol"])
             return cls(**{**data, "protocol": protocol, "multipliers": tuple(data["multipliers"])})
         except (TypeError, KeyError, AttributeError) as error:

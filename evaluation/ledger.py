@@ -30,9 +30,12 @@ class Ledger:
             yield
         finally:  # a training that fails has used the device all the same
             self._synchronise()
-            seconds = time.perf_counter() - start
-            self.booked[stage]["device_seconds"] += seconds * self.devices
-            self.booked[stage]["wall_seconds"] += seconds
+            self.book(stage, time.perf_counter() - start)
+
+    def book(self, stage: str, seconds: float) -> None:
+        """Book wall time that was measured elsewhere."""
+        self.booked[stage]["device_seconds"] += seconds * self.devices
+        self.booked[stage]["wall_seconds"] += seconds
 
     def device_seconds(self, stage: str) -> float:
         return self.booked[stage]["device_seconds"]

@@ -54,7 +54,7 @@ def record(
         "reference_pj": problem.reference_pj,
         "hypervolume": state.anytime[-1]["hypervolume"],
         "anytime": state.anytime,
-        "evaluations": len(problem.evaluations),
+        "evaluations": problem.candidates,
         "cache_hits": problem.hits,
         "finalists": [_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))],
         "failures": _candidate_failures(problem) + state.failures,
@@ -88,7 +88,11 @@ def _candidate_failures(problem: SearchProblem) -> list[dict]:
         for at, e in problem.evaluations.items()
         if e.failure
     ]
-    judged = [{"stage": "selection", "key": e.key, "reason": e.failure} for e in problem.judged.values() if e.failure]
+    judged = [
+        {"stage": "selection", "key": e.key, "reason": e.failure, "device_seconds": problem.judging[e.key]}
+        for e in problem.judged.values()
+        if e.failure
+    ]
     return searched + judged
 
 

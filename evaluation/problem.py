@@ -82,6 +82,7 @@ class SearchProblem:
         self.open_ended, self.evaluation_limit = bool(config.budget), budget.evaluations
         self.evaluations: dict[tuple[str, int], Evaluation] = {}  # of the search, by key and epochs
         self.judged: dict[str, Evaluation] = {}  # under the selection protocol, by key
+        self.judging: dict[str, float] = {}  # seconds that this took
         self.hits = 0  # evaluations that were asked for again
         self.spent: dict[tuple[str, int], float] = {}  # seconds of training in the search
         self.trained: dict[str, Trained] = {}
@@ -139,7 +140,8 @@ class SearchProblem:
         start = self.trained.get(parent.key) if parent is not None else None
         evaluation, network, seconds = self._train(architecture, "search", epochs, start)
         self.spent[architecture.key, epochs] = seconds
-        if keep and network is not None:
+        known = self.trained.get(architecture.key)
+        if keep and network is not None and (known is None or known.epochs <= epochs):
             self.trained[architecture.key] = Trained(architecture, epochs, network.state_dict())
         return evaluation
 
@@ -147,7 +149,8 @@ class SearchProblem:
         """Train each from scratch under the selection protocol, whatever the search knows of it; cached by key."""
         for architecture in architectures:
             if architecture.key not in self.judged:
-                self.judged[architecture.key], *_ = self._train(architecture, "selection", self.selection_epochs)
+                evaluation, _, seconds = self._train(architecture, "selection", self.selection_epochs)
+                self.judged[architecture.key], self.judging[architecture.key] = evaluation, seconds
             self.on_evaluation(self.judged[architecture.key])
         return [self.judged[architecture.key] for architecture in architectures]
 
@@ -180,7 +183,8 @@ class SearchProblem:
         seed = derived_seed(self.config.seed, purpose, architecture.key)
         network = build_seeded(lambda: self.space.build(architecture, self.shape), seed)
         if start is not None:
-            inherit(network, start.weights, self.space.inherited(architecture, start.architecture, self.shape))
+            inherited = getattr(self.space, "inherited", lambda *_: {})
+            inherit(network, start.weights, inherited(architecture, start.architecture, self.shape))
             if start.architecture.key == architecture.key:
                 epochs -= start.epochs
         generator = torch.Generator(self.device).manual_seed(derived_seed(seed, epochs))
@@ -188,6 +192,11 @@ class SearchProblem:
         while not training.finished:
             training.run_epoch()
         return network
+
+    @property
+    def candidates(self) -> int:
+        """How many different networks the search has trained."""
+        return len({key for key, _ in self.evaluations})
 
     def full_fidelity(self) -> list[Evaluation]:
         """The search's evaluations of the highest number of epochs: only these can be set side by side."""
@@ -205,7 +214,7 @@ class SearchProblem:
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
             "evaluations": [{**vars(e), "seconds": self.spent[at]} for at, e in self.evaluations.items()],
-            "judged": [vars(evaluation) for evaluation in self.judged.values()],
+            "judged": [{**vars(e), "seconds": self.judging[e.key]} for e in self.judged.values()],
             "hits": self.hits,
             "trained": [
                 {"architecture": t.architecture.to_json(), "epochs": t.epochs, "weights": t.weights}
@@ -216,17 +225,22 @@ class SearchProblem:
     def load_state_dict(self, state: dict) -> None:
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
-        self.evaluations, self.spent = {}, {}
-        for data in state["evaluations"]:
-            at = (data["key"], data["epochs"])
-            self.spent[at] = data["seconds"]
-            self.evaluations[at] = Evaluation(**{name: data[name] for name in data if name != "seconds"})
-        self.judged = {data["key"]: Evaluation(**data) for data in state["judged"]}
+        searched = [_evaluation(data) for data in state["evaluations"]]
+        self.evaluations = {(e.key, e.epochs): e for e, _ in searched}
+        self.spent = {(e.key, e.epochs): seconds for e, seconds in searched}
+        judged = [_evaluation(data) for data in state["judged"]]
+        self.judged = {e.key: e for e, _ in judged}
+        self.judging = {e.key: seconds for e, seconds in judged}
         self.hits = state["hits"]
         trained = [
             Trained(self.space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in state["trained"]
         ]
         self.trained = {t.architecture.key: t for t in trained}
+
+
+def _evaluation(data: dict) -> tuple[Evaluation, float]:
+    """An evaluation and its seconds as a checkpoint keeps them."""
+    return Evaluation(**{name: data[name] for name in data if name != "seconds"}), data["seconds"]
 
 
 def inherit(network: torch.nn.Module, weights: dict[str, Tensor], modules: dict[str, str]) -> int:

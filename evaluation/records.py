@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.config import SCHEMA, RunConfig
+from evaluation.config import RunConfig, require_schema
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files import read_multipliers
@@ -40,12 +40,11 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> dict:
-    """A finished run's record. Raises InputError for a newer schema and for anything that is not a record."""
+    """A finished run's record. Raises InputError for another schema and for anything that is not a record."""
     record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
         raise InputError(f"{path} is not the record of a run")
-    if record["schema"] > SCHEMA:
-        raise InputError(f"{path}: schema {record['schema']} is newer than this program knows ({SCHEMA}); update it")
+    require_schema(record["schema"], path)
     missing = {"method", "protocol", "dataset", "seed", "ledger", "finalists", "device"} - record.keys()
     if missing:
         raise InputError(f"{path} is not the record of a run: it lacks {', '.join(sorted(missing))}")

@@ -54,7 +54,7 @@ Methods: {", ".join(METHODS)}. The options of a method: {PROGRAM} --method NAME 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    unfinished: list[Path] = []
+    planned: list[Path] = []  # folders of all runs
     try:
         with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
             options, protocol, method_configs = parse(arguments)
@@ -64,14 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
                     raise InputError(
                         f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})"
                     )
-                return _go_on(options.resume, unfinished)
+                return _go_on(options.resume, planned)
             command = shlex.join(["python", "-m", "evaluation.run", *arguments])
-            return _start(*_plan(options, protocol, method_configs, command), options.out, unfinished)
+            return _start(*_plan(options, protocol, method_configs, command), options.out, planned)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        folders = shlex.join(map(str, unfinished))
+        folders = shlex.join(map(str, planned))
         print(f"stopped; go on with: {PROGRAM} --resume {folders}" if folders else "stopped", file=sys.stderr)
         return INTERRUPTED
 
@@ -162,7 +162,7 @@ def _plan(
     Budget.parse(options.budget)
     for name, lowest, highest in (
         ("seeds", 1, 10_000), ("seed", 0, 2**63), ("nodes", 1, 64), ("image_size", 0, LARGEST), ("threads", 0, 1024),
-        ("rows", 1, 64), ("columns", 1, LARGEST), ("levels_back", 1, LARGEST), ("snapshots", -1, 1000),
+        ("rows", 1, 64), ("columns", 1, 256), ("levels_back", 1, 256), ("snapshots", -1, 1000),
     ):  # fmt: skip
         if not lowest <= getattr(options, name) <= highest:
             raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
@@ -213,7 +213,7 @@ def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, unfinished: list[Path]) -> int:
+def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, planned: list[Path]) -> int:
     """Check the whole plan, make its run folders, and run them."""
     from evaluation.records import RunFolder
     from evaluation.runner import Run
@@ -222,10 +222,18 @@ def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, 
     dataset = _dataset(plan[0].dataset, plan[0].image_size)
     for config in {config.method: config for config in plan}.values():
         Run(config, dataset, device, library).check()
-    return _go_on([RunFolder.create(out, config, library).path for config in plan], unfinished, fresh=True)
+    paths: list[Path] = []
+    try:
+        for config in plan:
+            paths += [RunFolder.create(out, config, library).path]
+    except InputError:
+        for path in paths:
+            shutil.rmtree(path)
+        raise
+    return _go_on(paths, planned, fresh=True)
 
 
-def _go_on(paths: Sequence[Path], unfinished: list[Path], fresh: bool = False) -> int:
+def _go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> int:
     """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
 
     One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed.
@@ -233,24 +241,25 @@ def _go_on(paths: Sequence[Path], unfinished: list[Path], fresh: bool = False) -
     from rich.console import Console
 
     from evaluation import comparison
+    from evaluation.records import CONFIG
     from evaluation.state import STATE
 
-    for path in paths:
-        if not path.is_dir():
-            raise InputError(f"'{path}' is not a run folder")
-    unfinished += paths
+    planned += {path.resolve(): path for path in paths}.values()  # each once
+    for path in planned:
+        if not (path / CONFIG).exists():
+            raise InputError(f"'{path}' is not a run folder: it has no {CONFIG}")
     finished, failed = [], False
-    for path in paths:
+    for path in list(planned):
         try:
             finished.append(_execute(path))
         except InputError as error:
             if fresh and not (path / STATE).exists():
                 shutil.rmtree(path)
+                planned.remove(path)
             if len(paths) == 1:
                 raise
             print(f"error: {path}: {error}", file=sys.stderr)
             failed = True
-        unfinished.remove(path)
     if len(finished) > 1:
         comparison.show(Console(), finished)
     return BAD_INPUT if failed else 0

@@ -1,5 +1,6 @@
 """One run from search to record: search → selection → final → test, saved after every step."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,10 +47,8 @@ class Run:
         self.state = RunState()
 
     def check(self) -> None:
-        """Raises InputError where the method refuses its settings or this problem."""
-        before = self.problem.state_dict()
+        """Raises InputError where the method refuses its settings or this problem. The run is used up by it."""
         self._method("config.json")
-        self.problem.load_state_dict(before)
 
     def _save(self) -> None:
         state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
@@ -114,8 +113,11 @@ class Run:
 
     def _search(self, progress: RunProgress) -> None:
         """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
-        with self.ledger.measure("search"):
-            method = self._method(str(self.folder.path / records.CONFIG))
+        began = time.perf_counter()
+        resumed = self.state.method is not None
+        method = self._method(str(self.folder.path / records.CONFIG))
+        if not resumed:
+            self.ledger.book("search", time.perf_counter() - began)
         budget = Budget.parse(self.config.budget)
         progress.stage("search", 100 if self.config.budget else 1)
         while True:
@@ -134,7 +136,7 @@ class Run:
 
     def _search_step(self, method: Method, budget: Budget, progress: RunProgress) -> None:
         self.problem.on_evaluation = lambda e: progress.note(
-            f"candidate {len(self.problem.evaluations)}: {e.failure or _note(e.error, e.energy_pj)}"
+            f"candidate {self.problem.candidates}: {e.failure or _note(e.error, e.energy_pj)}"
         )
         with self.ledger.measure("search"):
             try:
@@ -145,8 +147,7 @@ class Run:
             kept = method.state_dict()
         self.problem.on_evaluation = lambda _: None
         self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
-        seconds, evaluations = self.ledger.device_seconds("search"), len(self.problem.evaluations)
-        spent = budget.share(seconds, self.state.lines, evaluations)
+        spent = budget.share(self.ledger.device_seconds("search"), self.state.lines, self.problem.candidates)
         self.state.share = spent if self.config.budget else report.step / report.total
         self.state.method = kept
         self._save()
@@ -175,7 +176,7 @@ class Run:
             {
                 "mark": mark,  # of snapshots + 1 equal parts
                 "device_seconds": self.ledger.device_seconds("search"),
-                "evaluations": len(self.problem.evaluations),
+                "evaluations": self.problem.candidates,
                 "hypervolume": relative_hypervolume(front, self.problem.reference_pj),
                 "front": [[e.error, e.energy_pj] for e in front],
             }
@@ -184,17 +185,16 @@ class Run:
     def _selection(self, progress: RunProgress) -> None:
         """Train every proposal briefly, judge it on validation, keep an even spread of the accurate Pareto front."""
         proposals = self.state.proposals
-        progress.stage("selection", len(proposals))
-        judged = []
-        for number, architecture in enumerate(proposals, 1):
-            known = architecture.key in self.problem.judged
-            with self.ledger.measure("selection"):
-                evaluation = self.problem.judge([architecture])[0]
-            judged.append(evaluation)
-            if not known:
-                self._record_step("selection", evaluation.error, evaluation.energy_pj, {"candidate": number})
-                self._save()
+        progress.stage("selection", len(proposals), self.state.selected)
+        for number, architecture in enumerate(proposals[self.state.selected :], self.state.selected + 1):
+            evaluation = self.problem.judge([architecture])[0]
+            # What a snapshot has judged already is booked, and told, as if it were judged now.
+            self.ledger.book("selection", self.problem.judging[architecture.key])
+            self._record_step("selection", evaluation.error, evaluation.energy_pj, {"candidate": number})
+            self.state.selected = number
+            self._save()
             progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.energy_pj))
+        judged = self.problem.judge(proposals)
         front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
         if not front:
             raise InputError(self._why_no_proposals())

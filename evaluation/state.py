@@ -27,6 +27,7 @@ class RunState:
     share: float = 0.0  # of the search that is done
     anytime: list[dict] = field(default_factory=list)  # the front after parts of the search, and at its end
     proposals: list[Architecture] = field(default_factory=list)
+    selected: int = 0  # proposals that selection has dealt with
     finalists: list[Architecture] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}

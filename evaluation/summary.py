@@ -1,5 +1,7 @@
 """The tables that a run ends with."""
 
+from collections import Counter
+
 from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
@@ -11,8 +13,8 @@ from evaluation.ledger import MEASURING, STAGES
 def show(console: Console, record: dict, folder: str) -> None:
     """Finalists with accuracy and energy, where the energy goes, and the time per stage."""
     console.print(Group("", _finalists(record), "", _split(record), "", _times(record)))
-    for failure in record["failures"]:
-        console.print(f"failed in {failure['stage']}: {failure['key'][:8]} {failure['reason']}", markup=False)
+    for (stage, reason), count in Counter((f["stage"], f["reason"]) for f in record["failures"]).items():
+        console.print(f"failed in {stage}, {count} ×: {reason}", markup=False)
     console.print(f"record: {folder}/record.json", highlight=False, markup=False)
 
 
@@ -40,11 +42,11 @@ def _finalists(record: dict) -> Group:
             f"{finalist['params']:,}",
             f"{finalist['macs']:,}",
             *(_percent(tested[name]) for name in ("fp32", "int8", "approximate")),
-            f"{energy['approximate_pj'] / 1000:,.2f}",
+            f"{energy['approximate_pj'] / 1000:,.1f}",
             _percent(energy["saving_vs_fp32"]),
             _percent(energy["saving_vs_int8"]),
         )
-        genotypes.append(f"  {number}  {escape(finalist.get('summary', finalist['key'][:8]))}")
+        genotypes.append(f"  {number}  {escape(finalist['summary'])}")
     return Group(table, *genotypes)
 
 
@@ -57,7 +59,7 @@ def _split(record: dict) -> Table:
         for name, part in energy["split"].items():
             values = (part["multiplications_pj"], part["additions_pj"], energy[f"{name}_pj"], part["memory_pj"])
             label = str(number) if name == "fp32" else ""
-            table.add_row(label, name, *(f"{value / 1000:,.2f}" for value in values), end_section=name == "approximate")
+            table.add_row(label, name, *(f"{value / 1000:,.1f}" for value in values), end_section=name == "approximate")
     return table
 
 
@@ -68,7 +70,7 @@ def _times(record: dict) -> Table:
     table.add_column("")
     seconds = {stage: record["ledger"][stage]["device_seconds"] for stage in STAGES}
     seconds["total"] = sum(seconds.values())
-    if watched := record["ledger"].get(MEASURING, {}).get("device_seconds"):
+    if watched := record["ledger"][MEASURING]["device_seconds"]:
         seconds["(snapshots)"] = watched
     for stage in seconds:
         table.add_column(stage, justify="right")

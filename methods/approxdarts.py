@@ -87,7 +87,6 @@ class ApproxDarts:
             warmup=1,
             relaxation="gumbel",
             temperature=(3.0, 0.5),
-            proposals=4,
             choice_lr=0.05,
             weight_lr=(0.03, 0.005),
         ),
@@ -96,6 +95,8 @@ class ApproxDarts:
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:
         if not isinstance(problem.space, CellSpace):
             raise InputError(f"approxdarts searches the space 'cells', not '{problem.space.name}'")
+        if problem.evaluation_limit is not None:
+            raise InputError("approxdarts trains no candidates of its own; give its budget in device time or steps")
         self.problem, self.config = problem, config
         space, device = problem.space, problem.device
         with torch.random.fork_rng(devices=[]):

@@ -103,7 +103,7 @@ class EvoApproxNas:
     native_space = "grid"
     presets: ClassVar[dict[str, EvoApproxNasConfig]] = {
         # Small generations, so that there are many and a budget is met closely; inheritance makes up for one epoch.
-        "quick": EvoApproxNasConfig(population=12, offspring=4, generations=13, epochs=1, proposals=4),
+        "quick": EvoApproxNasConfig(population=12, offspring=4, generations=13, epochs=1),
     }
 
     def __init__(self, problem: Problem, config: EvoApproxNasConfig) -> None:
@@ -152,9 +152,10 @@ class EvoApproxNas:
         drawn: dict[str, Architecture] = {}
         wanted = self.config.draws * self.config.population
         for _ in range(_ATTEMPTS * wanted):
-            if len(drawn) < wanted:
-                architecture = self.problem.space.sample(self.problem.rng)
-                drawn.setdefault(architecture.key, architecture)
+            if len(drawn) == wanted:
+                break
+            architecture = self.problem.space.sample(self.problem.rng)
+            drawn.setdefault(architecture.key, architecture)
         first = list(drawn.values())
         if self.config.draws > 1:
             first = self._spread_over_energy(first)
@@ -179,6 +180,8 @@ class EvoApproxNas:
     def _children(self) -> tuple[list[Architecture], list[Architecture]]:
         """Mutants of parents that won a tournament, new networks as far as they are to be found; and the parents."""
         count = self.config.offspring * 2 ** (self.config.rungs - 1)
+        if self.problem.evaluation_limit is not None:
+            count = max(1, min(count, self.problem.evaluation_limit - len(self.seen)))
         parents = [winner.architecture for winner in tournament(self.population, count, self.problem.rng)]
         return [self._child(parent) for parent in parents], parents
 
@@ -209,6 +212,7 @@ class EvoApproxNas:
             better = {individual.key for individual in survivors(tried, -(-len(tried) // 2), self.config.margin)}
             architectures = [architecture for architecture in architectures if architecture.key in better]
             starts = architectures  # goes on from where it stands
+            self.problem.retain([individual.key for individual in self.population] + [a.key for a in architectures])
         return self._individuals(architectures, self.full_epochs, starts)
 
     def _individuals(

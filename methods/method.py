@@ -29,8 +29,9 @@ class Architecture(Protocol):
 class Space(Protocol):
     """What can be built. A differentiable space also has ``supernet`` machinery that a method may import from it.
 
-    A space whose genotypes have parts without effect may offer ``drift(architecture, rng)``: the same network, with
-    other such parts.
+    Two offers are optional. ``drift(architecture, rng)``: the same network, with other genes that have no effect on it.
+    ``inherited(child, parent, shape)``: modules of the child's network → those of the parent's whose weights they can
+    start from.
     """
 
     name: str
@@ -50,9 +51,6 @@ class Space(Protocol):
     ) -> torch.nn.Module: ...
 
     def costs(self, architecture: Architecture, shape: NetworkShape) -> list[LayerCost]: ...
-
-    def inherited(self, child: Architecture, parent: Architecture, shape: NetworkShape) -> dict[str, str]:
-        """Modules of the child's network → those of the parent's whose weights they can start from."""
 
     def draw(self, architecture: Architecture, path: Path) -> None: ...
 

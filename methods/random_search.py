@@ -50,14 +50,14 @@ class RandomSearch:
             self.architectures[architecture.key] = architecture
             self.evaluations[architecture.key] = evaluation
         self.steps += 1
-        best = self._front()[0]
-        failures = sum(evaluation.failure is not None for evaluation in self.evaluations.values())
+        front = pareto_front(self._good() or list(self.evaluations.values()))
+        best, failures = front[0], len(self.evaluations) - len(self._good())
         return StepReport(
             step=self.steps,
             total=-(-self._samples // self.config.batch),
             validation_error=best.error,
             energy_pj=best.energy_pj,
-            diagnostics={"evaluated": len(self.evaluations), "failed": failures, "front": len(self._front())},
+            diagnostics={"evaluated": len(self.evaluations), "failed": failures, "front": len(front)},
         )
 
     @property
@@ -65,8 +65,7 @@ class RandomSearch:
         return self.exhausted or len(self.architectures) >= self._samples
 
     def proposals(self) -> list[Architecture]:
-        good = [evaluation for evaluation in self.evaluations.values() if evaluation.failure is None]
-        chosen = representatives(good, self.config.proposals, self.problem.reference_pj)
+        chosen = representatives(self._good(), self.config.proposals, self.problem.reference_pj)
         return [self.architectures[evaluation.key] for evaluation in chosen]
 
     @property
@@ -87,8 +86,8 @@ class RandomSearch:
         self.exhausted = len(drawn) < count
         return list(drawn.values())
 
-    def _front(self) -> list[Evaluation]:
-        return pareto_front(list(self.evaluations.values()))
+    def _good(self) -> list[Evaluation]:
+        return [evaluation for evaluation in self.evaluations.values() if evaluation.failure is None]
 
     def state_dict(self) -> dict:
         return {

@@ -28,7 +28,10 @@ def record(method: str, moments: list[tuple[float, float]], front: list[list[flo
         "energy_model": "horowitz45",
         "budget": "90s",
         "multipliers": ["mul8s_1KV8"],
-        "device": {"type": "cpu"},
+        "device": {"type": "cpu", "name": "a processor"},
+        "multiplier_choice": "edge",
+        "tables": {},
+        "method_config": {"samples": 3},
         "reference_pj": 1000.0,
         "hypervolume": moments[-1][1],
         "ledger": {"search": {"device_seconds": moments[-1][0]}},
@@ -57,24 +60,35 @@ def shown(runs: list[dict], width: int = 80) -> str:
 
 def test_the_figures_by_hand():
     runs = FAST + SLOW
-    assert comparison.common_energy(runs) == 500.0  # the third fast run has nothing cheaper
-    assert [comparison.error_within(r, 500.0) for r in runs] == [0.2, 0.3, 0.15, 0.4, 0.3, 0.25]
+    # 900 300 800 200 500 | 700 100 400 950 450: the lower of the two in the middle.
+    assert comparison.common_energy(runs) == 450.0
+    assert [comparison.error_within(r, 450.0) for r in runs] == [0.2, 0.3, math.inf, 0.4, 0.3, 0.25]
     assert comparison.target_hypervolume(runs) == 0.6  # the median of 0.6, 0.65 and 0.5
     assert [comparison.seconds_to(r, 0.6) for r in runs] == [20, 20, 40, 44, 30, math.inf]
     assert comparison.speed_ups(runs) == {"fast": 44 / 20, "slow": 1.0}
+    # All of one side are larger: 2 of the 20 orders of 3 and 3 are so extreme.
+    assert comparison.p_value(FAST, SLOW) == pytest.approx(2 / 20)
 
 
 def test_a_tie_is_said_and_a_difference_is_not_called_one():
-    assert "not distinguishable" in shown(FAST + [record("other", [(40, 0.75)], [[0.1, 1.0]])] * 3)
-    assert "not distinguishable" not in shown(FAST + SLOW)
-    assert "fewer than three runs" in shown(FAST[:2] + SLOW[:2])
-    assert "fewer than three runs" not in shown(FAST + SLOW)
+    assert "fast and slow: not distinguishable" in shown(FAST + SLOW)  # three runs each cannot tell
+    assert "can show no difference" in shown(FAST + SLOW)
+    many = [
+        record(name, [(40, h + n / 100)], [[0.1, 1.0]]) for name, h in (("up", 0.6), ("down", 0.3)) for n in range(5)
+    ]
+    assert "up and down: up has the larger hypervolume (Mann–Whitney p = 0.0079)" in shown(many, 120)
+    assert "can show no difference" not in shown(many)
+
+
+def test_settings_of_one_method_are_told_apart():
+    other = [{**run, "method_config": {"samples": 5}} for run in FAST]
+    assert set(comparison.by_method(FAST + other + SLOW)) == {"fast\nsamples=3", "fast\nsamples=5", "slow"}
 
 
 def test_the_table_fits_a_narrow_terminal():
     text = shown(FAST + SLOW)
     assert "…" not in text
-    for cell in ("0.800", "0.700–0.900", "0.600", "0.500–0.650", "15.0–30.0", "≤ 0.5 nJ", "20–40", "30–never", "2.2"):
+    for cell in ("0.800", "0.700–0.900", "0.600", "0.500–0.650", "20.0–none", "≤ 0.5 nJ", "20–40", "30–never", "2.2"):
         assert cell in text, cell
 
 
@@ -83,6 +97,7 @@ def test_runs_that_differ_in_more_than_the_method_share_no_table():
         record("slow", [(10, 0.1)], [[0.1, 1.0]], budget="5m"),
         record("slow", [(10, 0.1)], [[0.1, 1.0]], space="grid"),
     ]
+    other += [{**FAST[0], "device": {"type": "cuda", "name": "a GPU"}}]
     assert shown([FAST[0], *other]) == ""
     assert shown([*FAST, *other]).count("comparison on") == 1
 
@@ -222,7 +237,8 @@ BAD = {
     "rungs": (["--evoapproxnas.rungs", "9"], "rungs need at least"),
     "snapshots": (["--snapshots", "-2"], "--snapshots must be between"),
     "unknown space": (["--space", "gird"], "grid"),
-    "one network": (["--evoapproxnas.generations", "0"], "one generation"),
+    "candidates of approxdarts": (["--method", "approxdarts", "random", "--budget", "9evals"], "trains no candidates"),
+    "no generation": (["--evoapproxnas.generations", "0"], "one generation"),
 }
 
 

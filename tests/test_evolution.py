@@ -208,17 +208,14 @@ def test_what_errs_far_more_than_the_best_survives_only_where_places_are_left():
     assert useless[0].key in {i.key for i in survivors([*useless, *good], 3, 1.0)}
 
 
-def test_the_first_population_is_spread_over_energy(problem):
-    plain = EvoApproxNas(problem, EvoApproxNasConfig(population=6, draws=1))
-    spread = EvoApproxNas(problem, EvoApproxNasConfig(population=6, draws=20))
-
-    def gaps(method: EvoApproxNas) -> list[float]:
-        energies = sorted(np.log(problem.energy_pj(a)) for a in method._first())
-        assert len(energies) == 6
-        return np.diff(energies).tolist()
-
-    assert max(gaps(spread)) - min(gaps(spread)) < max(gaps(plain)) - min(gaps(plain))
-    assert len({a.key for a in spread._first()}) == 6
+def test_the_first_population_is_spread_over_energy():
+    toy = Toy(0.5)
+    energies = {Point((x / 10,)): energy for x, energy in enumerate([1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])}
+    toy.energy_pj, toy.reference_pj = energies.get, 16.0
+    method = EvoApproxNas(toy, EvoApproxNasConfig(population=3, draws=2))
+    assert [energies[point] for point in method._spread_over_energy(list(energies))] == [1.0, 4.0, 16.0]
+    few = [point for point in energies if energies[point] > 5]
+    assert len(EvoApproxNas(toy, EvoApproxNasConfig(population=9))._spread_over_energy(few)) == 3
 
 
 def test_crowding_distances_by_hand_and_of_the_survivors_alone():

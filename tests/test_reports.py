@@ -45,7 +45,7 @@ def record(*finalists: dict, method="random", seed=0, digest="a" * 64, **changes
     """A valid record: 36, 72, 360 and 3.6 device-seconds in the four stages."""
     seconds = {"search": 36.0, "selection": 72.0, "final": 360.0, "test": 3.6}
     return {
-        "schema": 1,
+        "schema": 2,
         "status": "complete",
         "method": method,
         "method_config": {"samples": 12},
@@ -245,7 +245,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path):
     runs = tmp_path / "runs"
     save(runs / "good", record())
     (runs / "unfinished").mkdir()
-    settings = {"schema": 2}
+    settings = {"schema": 3}
     (runs / "unfinished" / "config.json").write_text(json.dumps(settings))
     save(runs / "torn", json.dumps(record())[:200])
     save(runs / "newer", record(schema=99))
@@ -262,7 +262,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path):
     assert len(rows) == 1
     left = markdown.partition("## Left out")[2].replace("\\", "")
     for line in (
-        "unfinished/config.json: schema 2 is newer", "torn/record.json is damaged", "newer/record.json: schema 99",
+        "unfinished/config.json: schema 3 is newer", "torn/record.json is damaged", "newer/record.json: schema 99",
         "failed/record.json: the run's status is 'failed'", "list/record.json is not the record of a run",
         "deep cannot be read", "nan/record.json is damaged: finalists.0.accuracy.validation is NaN",
         "text/record.json is damaged: finalists.0.accuracy.test.approximate is \"high\"", "huge/record.json is damaged",

@@ -365,7 +365,9 @@ def test_a_damaged_run_folder_is_refused(half_finished, tmp_path, harm, expected
         Run(place.config(), tiny.dataset(), CPU, tiny.library(place.config())).execute(place, quiet())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "method": "random"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}', '{"schema": 2, "method": "random"}', "\x00\xff"]
+)
 def test_a_damaged_config_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     answer = run_cli("--resume", str(tmp_path))
