@@ -77,7 +77,16 @@ class LoadedRun:
     @property
     def settings(self) -> dict[str, str]:
         """What must be equal for two runs to be repetitions of one another, as text."""
-        names = ("space", "multiplier_choice", "budget", "multipliers", "energy_model", "method_config", "device")
+        names = (
+            "space",
+            "space_config",
+            "multiplier_choice",
+            "budget",
+            "multipliers",
+            "energy_model",
+            "method_config",
+            "device",
+        )
         return {name: json.dumps(self.record.get(name), sort_keys=True) for name in names}
 
 
