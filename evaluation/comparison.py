@@ -20,7 +20,7 @@ from evaluation.config import Budget
 LEVEL = 0.05  # of significance
 SHARED = (
     "dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "multiplier_choice", "multipliers",
-    "tables", "budget",
+    "tables", "budget", "snapshots",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def show(console: Console, records: list[dict]) -> None:
     groups: dict[str, list[dict]] = {}
     for record in records:
         device = record["device"]
-        shared = [record["protocol"]["hash"], device["type"], device["name"], len(record["anytime"])]
+        shared = [record["protocol"]["hash"], device["type"], device["name"]]
         shared += [record[name] for name in SHARED]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():

@@ -45,6 +45,7 @@ def record(
         "tables": config.tables,
         "engine": config.engine,
         "budget": config.budget,
+        "snapshots": config.snapshots,
         "versions": _versions(),
         "command": config.command,
         "device": describe_device(problem.device),

@@ -27,6 +27,7 @@ def record(method: str, moments: list[tuple[float, float]], front: list[list[flo
         "scope": "all",
         "energy_model": "horowitz45",
         "budget": "90s",
+        "snapshots": 2,
         "multipliers": ["mul8s_1KV8"],
         "device": {"type": "cpu", "name": "a processor"},
         "multiplier_choice": "edge",
