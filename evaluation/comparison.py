@@ -155,7 +155,7 @@ def _remarks(records: list[dict]) -> list[str]:
         f"{records[0]['reference_pj'] / 1000:,.1f} nJ that a run's final proposals dominate, judged on validation",
         "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same",
     ]
-    moments = len(records[0]["anytime"])
+    moments = records[0]["snapshots"] + 1
     lines.append(
         f"hypervolumes are known at {moments} moment{'s' * (moments > 1)} of a search, and times no finer than that"
     )
@@ -169,7 +169,7 @@ def _remarks(records: list[dict]) -> list[str]:
             if p < LEVEL:
                 better = max(((one, runs), (other, others)), key=lambda m: median_low(r["hypervolume"] for r in m[1]))
                 verdict = f"{better[0]} has the larger hypervolume (Mann–Whitney p = {p:.2g})"
+            elif 2 / math.comb(len(runs) + len(others), len(runs)) >= LEVEL:  # the smallest p that the test can give
+                verdict += "; so few runs can show no difference, use --seeds"
             lines.append(f"{one} and {other}: {verdict}")
-    if any(len(runs) < 4 for _, runs in methods):
-        lines.append("fewer than four runs of a method can show no difference at the level of 5 %; use --seeds")
     return lines

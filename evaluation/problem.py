@@ -243,18 +243,15 @@ def _evaluation(data: dict) -> tuple[Evaluation, float]:
     return Evaluation(**{name: data[name] for name in data if name != "seconds"}), data["seconds"]
 
 
-def inherit(network: torch.nn.Module, weights: dict[str, Tensor], modules: dict[str, str]) -> int:
+def inherit(network: torch.nn.Module, weights: dict[str, Tensor], modules: dict[str, str]) -> None:
     """Copy into each module of ``network`` what ``weights`` hold for the module it descends from.
 
     ``modules``: own module → the ancestor's. A module of which any tensor has another shape there keeps its own values.
-    Returns the number of modules that inherited.
     """
-    state, count = network.state_dict(), 0
+    state = network.state_dict()
     for own, ancestor in modules.items():
         names = [name for name in state if name.startswith(f"{own}.")]
         pairs = [(state[name], weights.get(ancestor + name[len(own) :])) for name in names]
-        if pairs and all(theirs is not None and theirs.shape == mine.shape for mine, theirs in pairs):
-            count += 1
+        if all(theirs is not None and theirs.shape == mine.shape for mine, theirs in pairs):
             for mine, theirs in pairs:
                 mine.copy_(theirs)
-    return count

@@ -162,9 +162,8 @@ def relative_hypervolume(evaluations: Sequence[Evaluation], reference_pj: float)
 
 def representatives(evaluations: Sequence[Evaluation], count: int, reference_pj: float) -> list[Evaluation]:
     """At most ``count`` points of the Pareto front: the most accurate, then, one by one, what adds most hypervolume."""
-    rest = pareto_front(evaluations)
-    chosen = rest[:1]
-    rest = rest[1:]
+    front = pareto_front(evaluations)
+    chosen, rest = front[:1], front[1:]
     while rest and len(chosen) < count:
         best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_pj))
         rest.remove(best)

@@ -73,12 +73,14 @@ def test_the_figures_by_hand():
 
 def test_a_tie_is_said_and_a_difference_is_not_called_one():
     assert "fast and slow: not distinguishable" in shown(FAST + SLOW)  # three runs each cannot tell
-    assert "can show no difference" in shown(FAST + SLOW)
+    assert "so few runs can show no difference" in shown(FAST + SLOW, 200)
     many = [
         record(name, [(40, h + n / 100)], [[0.1, 1.0]]) for name, h in (("up", 0.6), ("down", 0.3)) for n in range(5)
     ]
     assert "up and down: up has the larger hypervolume (Mann–Whitney p = 0.0079)" in shown(many, 120)
-    assert "can show no difference" not in shown(many)
+    assert "so few runs" not in shown(many, 200)
+    assert "so few runs" not in shown(many[:5] + many[5:8], 200)  # five and three can
+    assert "known at 3 moments" in shown(many)  # two snapshots and the end, whatever a step skipped
 
 
 def test_settings_of_one_method_are_told_apart():
