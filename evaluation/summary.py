@@ -31,7 +31,7 @@ def _finalists(record: dict) -> Group:
         caption="genotypes in full: record.json; drawings: finalist*.svg",
         box=box.SIMPLE_HEAD,
     )
-    headers = ("", "params", "MACs", "fp32", "int8", "approx.", "energy", "vs fp32", "vs int8")
+    headers = ("", "params", "MACs", "fp32", "int8", "approx.", "energy", "vs\nfp32", "vs\nint8")
     for header in headers:
         table.add_column(header, justify="right", no_wrap=True)
     genotypes = []
