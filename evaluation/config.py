@@ -1,145 +1,21 @@
-"""What a run is told: protocols and the settings of the command line. Nothing here imports torch."""
+"""What a run is told: the settings of the command line. Nothing here imports torch."""
 
-import hashlib
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import tyro
-
-from spaces.errors import InputError, suggest
+from evaluation.protocols import Protocol
+from spaces.errors import InputError
 
 SCHEMA = 2  # of settings, checkpoints and records
-LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
 
-
-def require_finite(prefix: str, settings: Any) -> None:
-    """Raises InputError for a number in the dataclass ``settings`` that is NaN or infinite."""
-    for name, value in asdict(settings).items():
-        for number in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"--{prefix}.{name.replace('_', '-')} must be finite, not {number}")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How candidates are trained and judged. Results of different protocols are never compared: see ``hash``."""
-
-    name: tyro.conf.Suppress[str]  # any changed value adds "-custom"
-    validation_share: float = 0.5
-    """Share of the training images kept for validation during search and selection (DARTS: half)."""
-    split_seed: int = 0
-    """Seed of the stratified split into training and validation part."""
-    search_channels: int = 16
-    """Initial channels of networks in search and selection."""
-    search_cells: int = 8
-    """Cells of networks in search and selection."""
-    search_batch: int = 64
-    """Batch size in search."""
-    selection_epochs: int = 10
-    """Epochs of the brief training of a candidate, in selection and inside methods that train candidates."""
-    selection_lr: float = 0.025
-    """First learning rate of that training (SGD, cosine to zero)."""
-    finalists: int = 3
-    """Proposals that are trained in full."""
-    finalist_margin: float = 0.05
-    """A finalist's validation error may exceed that of the best proposal by at most this much (0..1)."""
-    final_channels: int = 36
-    """Initial channels of the final networks."""
-    final_cells: int = 20
-    """Cells of the final networks."""
-    final_epochs: int = 600
-    """Epochs of the final training."""
-    final_lr: float = 0.025
-    """First learning rate of the final training (SGD, cosine to zero)."""
-    batch: int = 96
-    """Batch size in selection and final training."""
-    momentum: float = 0.9
-    """Momentum in selection and final training."""
-    weight_decay: float = 3e-4
-    """Weight decay in selection and final training."""
-    clip: float = 5.0
-    """Largest norm of the gradient."""
-    crop_padding: int = 4
-    """Random crop: zero pixels added on every side before cropping back."""
-    flip: bool = True
-    """Random horizontal flip."""
-    cutout: int = 16
-    """Side in pixels of the square that is blanked out in final training; 0 turns it off."""
-    auxiliary_weight: float = 0.4
-    """Weight of the auxiliary head's loss in final training; 0 turns it off."""
-    drop_path: float = 0.2
-    """Last probability of dropping a path in final training, rising linearly from 0."""
-
-    def __post_init__(self) -> None:
-        require_finite("protocol", self)
-        if not 0 < self.validation_share < 1:
-            raise InputError(f"validation_share must lie between 0 and 1, not {self.validation_share}")
-        for counted in ("search_batch", "selection_epochs", "finalists", "final_epochs", "batch"):
-            if getattr(self, counted) < 1:
-                raise InputError(f"{counted} must be at least 1, not {getattr(self, counted)}")
-        for positive in ("selection_lr", "final_lr", "clip"):
-            if not getattr(self, positive) > 0:
-                raise InputError(f"{positive} must be positive, not {getattr(self, positive)}")
-        for bounded in ("momentum", "drop_path"):
-            if not 0 <= getattr(self, bounded) < 1:
-                raise InputError(f"{bounded} must be in [0, 1), not {getattr(self, bounded)}")
-        for kept in ("weight_decay", "crop_padding", "cutout", "auxiliary_weight", "finalist_margin"):
-            if not getattr(self, kept) >= 0:
-                raise InputError(f"{kept} must not be negative, but is {getattr(self, kept)}")
-        for sized in ("search_cells", "final_cells", "search_channels", "final_channels", "crop_padding", "cutout"):
-            if getattr(self, sized) > LARGEST:
-                raise InputError(f"{sized} must be at most {LARGEST}, not {getattr(self, sized)}")
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 over every value but the name."""
-        values = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-# Device time that each method gets when several are compared without --budget. Ours for quick; ApproxDARTS needs just
-# under ten GPU-hours for a search under the published setting.
-COMPARISON_BUDGETS = {"quick": "90s"}
+# Device time that each method gets when several are compared without --budget. Ours for quick and fast; ApproxDARTS
+# needs just under ten GPU-hours for a search under the published setting.
+COMPARISON_BUDGETS = {"quick": "90s", "fast": "10m"}
 COMPARISON_BUDGET = "10h"
 COMPARISON_SNAPSHOTS = 3
-
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol(
-            # Ours, for 8×8 digits on two CPU cores: the whole job in under three minutes.
-            name="quick",
-            search_channels=8,
-            search_cells=3,
-            search_batch=32,
-            selection_epochs=4,
-            selection_lr=0.1,
-            finalists=2,
-            finalist_margin=0.1,
-            final_channels=8,
-            final_cells=3,
-            final_epochs=6,
-            final_lr=0.1,
-            batch=32,
-            crop_padding=1,
-            flip=False,
-            cutout=0,
-            auxiliary_weight=0.0,
-            drop_path=0.0,
-        ),
-    )
-}
-
-
-def named_protocol(name: str) -> Protocol:
-    """The protocol called ``name``. Raises InputError for an unknown one."""
-    if name not in PROTOCOLS:
-        raise suggest(name, PROTOCOLS, "protocol")
-    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True)

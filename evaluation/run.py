@@ -26,14 +26,11 @@ from evaluation.config import (
     COMPARISON_BUDGET,
     COMPARISON_BUDGETS,
     COMPARISON_SNAPSHOTS,
-    LARGEST,
     Budget,
     Options,
-    Protocol,
     RunConfig,
-    named_protocol,
-    require_finite,
 )
+from evaluation.protocols import LARGEST, Protocol, named_protocol, require_finite
 from methods import METHODS
 from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 
@@ -95,7 +92,11 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
         "Everything",
         [
             ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(protocol=protocol.name))),
-            ("protocol", Annotated[Protocol, tyro.conf.arg(name="protocol")], dataclasses.field(default=protocol)),
+            (
+                "protocol",
+                Annotated[type(protocol), tyro.conf.arg(name="protocol")],
+                dataclasses.field(default=protocol),
+            ),
             *(
                 (name, cls.Config, dataclasses.field(default=cls.presets.get(protocol.name, cls.Config())))
                 for name, cls in configs.items()

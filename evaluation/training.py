@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.config import Protocol
 from evaluation.datasets import ImageSet
+from evaluation.protocols import Protocol
 
 EVALUATION_BATCH = 512
 

@@ -90,6 +90,16 @@ class ApproxDarts:
             choice_lr=0.05,
             weight_lr=(0.03, 0.005),
         ),
+        # Ours, likewise, for CIFAR-10 in minutes; the defaults serve the protocol "darts".
+        "fast": ApproxDartsConfig(
+            epochs=6,
+            warmup=1,
+            relaxation="gumbel",
+            temperature=(3.0, 0.5),
+            choice_lr=0.05,
+            weight_lr=(0.1, 0.01),
+            proposals=4,
+        ),
     }
 
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:

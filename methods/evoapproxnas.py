@@ -104,6 +104,7 @@ class EvoApproxNas:
     presets: ClassVar[dict[str, EvoApproxNasConfig]] = {
         # Small generations, so that there are many and a budget is met closely; inheritance makes up for one epoch.
         "quick": EvoApproxNasConfig(population=12, offspring=4, generations=13, epochs=1),
+        "fast": EvoApproxNasConfig(population=8, offspring=4, generations=6, epochs=1, proposals=4),
     }
 
     def __init__(self, problem: Problem, config: EvoApproxNasConfig) -> None:

@@ -34,7 +34,10 @@ class RandomSearch:
 
     Config = RandomConfig
     native_space = "cells"
-    presets: ClassVar[dict[str, RandomConfig]] = {"quick": RandomConfig(samples=4, batch=1)}
+    presets: ClassVar[dict[str, RandomConfig]] = {
+        "quick": RandomConfig(samples=4, batch=1),
+        "fast": RandomConfig(samples=8, batch=1, proposals=4),
+    }
 
     def __init__(self, problem: Problem, config: RandomConfig) -> None:
         self.problem, self.config = problem, config

@@ -274,7 +274,8 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path):
 
 
 def test_a_run_without_record_is_unfinished(tmp_path):
-    from evaluation.config import RunConfig, named_protocol
+    from evaluation.config import RunConfig
+    from evaluation.protocols import named_protocol
 
     save(tmp_path / "runs" / "good", record())
     names = (
