@@ -49,15 +49,39 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
-class Options:
-    """Flags of every run, whatever the method."""
+class RunOptions:
+    """Flags of every program that makes runs."""
 
-    method: tuple[str, ...] = ("approxdarts",)
-    """Search methods to run, one after the other."""
     dataset: str = "digits"
     """'digits' (built in), or a folder with train/<class>/* and test/<class>/* images."""
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
+    energy_model: str = "horowitz45"
+    """Accounting that guides the search; reports show all of them."""
+    seed: int = 0
+    """Random seed; of several runs the first."""
+    baselines: Literal["all", "first", "none"] = "all"
+    """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu or cuda."""
+    engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
+    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
+    threads: int = 0
+    """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
+    image_size: int = 0
+    """Resize the images of a folder to this many pixels a side; 0 keeps them, and then all must be of one size."""
+    out: Path = Path("runs")
+    """Where run folders go."""
+    resume: tuple[Path, ...] = ()
+    """Run folders to go on with; their own settings apply and no other flag may be given."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Flags of a search, whatever the method."""
+
+    method: tuple[str, ...] = ("approxdarts",)
+    """Search methods to run, one after the other."""
     multipliers: tuple[str, ...] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
     space: Literal["auto", "cells", "grid"] = "auto"
@@ -74,10 +98,6 @@ class Options:
     """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv (as published)."""
     multiplier_choice: Literal["edge", "cell", "network"] = "edge"
     """How finely circuits are chosen; an edge of a cell is a node of a grid."""
-    energy_model: str = "horowitz45"
-    """Accounting that guides the search; reports show all of them."""
-    seed: int = 0
-    """First random seed."""
     seeds: int = 1
     """Number of runs per method, with consecutive seeds."""
     budget: str = ""
@@ -86,20 +106,6 @@ class Options:
     snapshots: int = -1
     """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
     search); -1 takes 3 where several methods are compared and none otherwise."""
-    baselines: Literal["all", "first", "none"] = "all"
-    """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
-    device: str = "auto"
-    """auto (CUDA if there is one), cpu or cuda."""
-    engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
-    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
-    threads: int = 0
-    """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
-    image_size: int = 0
-    """Resize the images of a folder to this many pixels a side; 0 keeps them, and then all must be of one size."""
-    out: Path = Path("runs")
-    """Where run folders go."""
-    resume: tuple[Path, ...] = ()
-    """Run folders to go on with; their own settings apply and no other flag may be given."""
 
 
 def require_schema(schema: int, path: Path) -> None:

@@ -7,18 +7,14 @@
 Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130; --resume goes on.
 """
 
-import argparse
-import contextlib
 import dataclasses
 import functools
-import io
-import itertools
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -29,10 +25,22 @@ from evaluation.config import (
     Budget,
     Options,
     RunConfig,
+    RunOptions,
+)
+from evaluation.flags import (
+    BAD_INPUT,
+    EarlyParser,
+    flags_of,
+    given_flags,
+    guarded,
+    parse_with_tyro,
+    require_alone,
+    require_known,
+    settled_protocol,
 )
 from evaluation.protocols import LARGEST, Protocol, named_protocol, require_finite
 from methods import METHODS
-from spaces.errors import InputError, disk_errors_as_input_errors, suggest
+from spaces.errors import InputError, suggest
 
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
     import torch
@@ -40,7 +48,6 @@ if TYPE_CHECKING:  # torch is imported only when there is something to run: --he
     from evaluation.datasets import Dataset
     from spaces.multipliers.multiplier import Multiplier
 
-BAD_INPUT, INTERRUPTED = 2, 130
 TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine with two cores
 PROGRAM = "python -m evaluation.run"
 DESCRIPTION = f"""Search networks on approximate multipliers, train the finalists, test them, record everything.
@@ -51,26 +58,16 @@ Methods: {", ".join(METHODS)}. The options of a method: {PROGRAM} --method NAME 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    planned: list[Path] = []  # folders of all runs
-    try:
-        with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
-            options, protocol, method_configs = parse(arguments)
-            if options.resume:
-                others = [a for a in arguments if a.startswith("--") and a.partition("=")[0] != "--resume"]
-                if others:
-                    raise InputError(
-                        f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})"
-                    )
-                return _go_on(options.resume, planned)
-            command = shlex.join(["python", "-m", "evaluation.run", *arguments])
-            return _start(*_plan(options, protocol, method_configs, command), options.out, planned)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        folders = shlex.join(map(str, planned))
-        print(f"stopped; go on with: {PROGRAM} --resume {folders}" if folders else "stopped", file=sys.stderr)
-        return INTERRUPTED
+
+    def work(planned: list[Path]) -> int:
+        options, protocol, method_configs = parse(arguments)
+        if options.resume:
+            require_alone(arguments)
+            return go_on(options.resume, planned)
+        command = shlex.join(["python", "-m", "evaluation.run", *arguments])
+        return start(*_plan(options, protocol, method_configs, command), options.out, planned)
+
+    return guarded(PROGRAM, work)
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -78,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     """The options, the protocol and one config per method. Raises InputError; exits with 0 after --help."""
-    early = _EarlyParser(add_help=False, allow_abbrev=False)
+    early = EarlyParser(PROGRAM)
     early.add_argument("--method", nargs="+")
     early.add_argument("--protocol", default=Options.protocol)
     chosen, _ = early.parse_known_args(arguments)
@@ -105,55 +102,21 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
         frozen=True,
     )
     _check_flags(arguments, {"protocol": Protocol, **{name: cls.Config for name, cls in configs.items()}})
-    parsed = _parse_with_tyro(everything, arguments)
+    parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
     if "--multipliers" in arguments and not parsed.options.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
-    settings = parsed.protocol
-    if settings != protocol:
-        settings = dataclasses.replace(settings, name=f"{protocol.name}-custom")
+    settings = settled_protocol(parsed.protocol, protocol.name)
     return parsed.options, settings, {name: getattr(parsed, name) for name in names}
 
 
-class _EarlyParser(argparse.ArgumentParser):
-    """For the two flags that decide which others there are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {PROGRAM} --help")
-
-
 def _check_flags(arguments: list[str], groups: dict[str, type]) -> None:
-    """Raises InputError for the first unknown flag, and suggests the nearest known one."""
-    known = {"--help", *_flags(Options, "")}
-    for name, cls in groups.items():
-        known |= _flags(cls, f"{name}.")
-    for argument in arguments:
-        flag = argument.partition("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in known:
-            method = flag[2:].partition(".")[0]
-            if method in METHODS and method not in groups:
-                raise InputError(f"{flag} belongs to method '{method}', which is not in --method")
-            raise suggest(flag, known, "flag")
-
-
-def _flags(cls: type, prefix: str) -> set[str]:
-    names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
-    switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
-    return {f"--{prefix}{name}" for name in names} | switches
-
-
-def _parse_with_tyro(cls: type, arguments: list[str]) -> Any:
-    """Parse; a wrong value raises InputError with the first line of tyro's explanation."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, prog=PROGRAM, description=DESCRIPTION, args=arguments)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # A framed text: a title, then the explanation, wrapped, up to a rule.
-        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
-        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
-        raise InputError(f"{reason}; see {PROGRAM} --help") from None
+    """Raises InputError for the first unknown flag, and for one of a method that is not asked for."""
+    known = flags_of(Options).union(*(flags_of(cls, f"{name}.") for name, cls in groups.items()))
+    for flag in given_flags(arguments):
+        method = flag[2:].partition(".")[0]
+        if flag not in known and method in METHODS and method not in groups:
+            raise InputError(f"{flag} belongs to method '{method}', which is not in --method")
+    require_known(arguments, known)
 
 
 def _plan(
@@ -161,40 +124,50 @@ def _plan(
 ) -> tuple[list[RunConfig], tuple["Multiplier", ...]]:
     """One RunConfig per method and seed, and their circuits. Raises InputError for what no run could be made of."""
     Budget.parse(options.budget)
-    for name, lowest, highest in (
-        ("seeds", 1, 10_000), ("seed", 0, 2**63), ("nodes", 1, 64), ("image_size", 0, LARGEST), ("threads", 0, 1024),
-        ("rows", 1, 64), ("columns", 1, 256), ("levels_back", 1, 256), ("snapshots", -1, 1000),
-    ):  # fmt: skip
-        if not lowest <= getattr(options, name) <= highest:
-            raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
+    require_ranges(options)
     for name, config in method_configs.items():
         require_finite(name, config)
     from spaces.multipliers import catalogue
 
     library = catalogue.library(options.multipliers or catalogue.names())
-    names = {field.name for field in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(RunConfig)}
-    own = {"method", "protocol", "multipliers", "seed", "dataset", "space", "budget", "snapshots"}
-    shared = {name: getattr(options, name) for name in names - own}
-    shared |= _comparison_settings(options, list(method_configs))
-    # A folder is remembered by its full path, so that --resume works from anywhere.
-    dataset = str(Path(options.dataset).resolve()) if Path(options.dataset).is_dir() else options.dataset
+    shared = shared_settings(options) | _comparison_settings(options, list(method_configs))
     plan = [
         RunConfig(
             method=name,
             method_config=dataclasses.asdict(config),
-            seed=seed,
             protocol=protocol,
             multipliers=tuple(multiplier.name for multiplier in library),
             tables={multiplier.name: multiplier.key for multiplier in library},
             command=command,
-            dataset=dataset,
-            **shared,
+            **{**shared, "seed": seed},
         )
         # All methods of one seed, then of the next: a machine whose speed drifts then treats them alike.
         for seed in range(options.seed, options.seed + options.seeds)
         for name, config in method_configs.items()
     ]
     return plan, library
+
+
+RANGES = {
+    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
+    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
+}  # fmt: skip
+
+
+def require_ranges(options: RunOptions) -> None:
+    """Raises InputError for a number among the options that is out of its range."""
+    for name, (lowest, highest) in RANGES.items():
+        if hasattr(options, name) and not lowest <= getattr(options, name) <= highest:
+            raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
+
+
+def shared_settings(options: RunOptions) -> dict[str, Any]:
+    """The options that a run's settings have under the same name and with the same meaning."""
+    names = {field.name for field in dataclasses.fields(options)} & {f.name for f in dataclasses.fields(RunConfig)}
+    own = {"method", "protocol", "multipliers", "space", "budget", "snapshots"}
+    shared = {name: getattr(options, name) for name in names - own}
+    # A folder is remembered by its full path, so that --resume works from anywhere.
+    return shared | {"dataset": str(Path(options.dataset).resolve())} if Path(options.dataset).is_dir() else shared
 
 
 def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]:
@@ -214,7 +187,7 @@ def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, planned: list[Path]) -> int:
+def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, planned: list[Path]) -> int:
     """Check the whole plan, make its run folders, and run them."""
     from evaluation.records import RunFolder
     from evaluation.runner import Run
@@ -231,10 +204,10 @@ def _start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, 
         for path in paths:
             shutil.rmtree(path)
         raise
-    return _go_on(paths, planned, fresh=True)
+    return go_on(paths, planned, fresh=True)
 
 
-def _go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> int:
+def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> int:
     """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
 
     One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed.

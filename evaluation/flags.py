@@ -1,0 +1,95 @@
+"""Flags from dataclasses: every field is a flag, an unknown flag is an error that suggests the nearest one."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import itertools
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tyro
+
+from evaluation.protocols import Protocol, named_protocol
+from spaces.errors import InputError, disk_errors_as_input_errors, suggest
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def guarded(program: str, work: Callable[[list[Path]], int]) -> int:
+    """Run ``work`` and return its exit code; bad input and Ctrl-C end with one line and a code of their own.
+
+    ``work`` adds the run folders it is about to run to the list that it is given.
+    """
+    planned: list[Path] = []
+    try:
+        with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
+            return work(planned)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        folders = shlex.join(map(str, planned))
+        print(f"stopped; go on with: {program} --resume {folders}" if folders else "stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+class EarlyParser(argparse.ArgumentParser):
+    """For the flags that decide which others there are."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(prog=program, add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def flags_of(cls: type, prefix: str = "") -> set[str]:
+    """The flags that the fields of a dataclass make."""
+    names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
+    switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
+    return {f"--{prefix}{name}" for name in names} | switches
+
+
+def given_flags(arguments: Iterable[str]) -> list[str]:
+    """The flags among the arguments, without their values."""
+    return [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
+
+
+def require_known(arguments: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputError for the first unknown flag, and suggests the nearest known one."""
+    known = {"--help", *known}
+    for flag in given_flags(arguments):
+        if flag not in known:
+            raise suggest(flag, known, "flag")
+
+
+def require_alone(arguments: Sequence[str], *allowed: str) -> None:
+    """Raises InputError where another flag than those ``allowed`` comes with --resume."""
+    others = [flag for flag in given_flags(arguments) if flag not in ("--resume", *allowed)]
+    if others:
+        raise InputError(f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})")
+
+
+def parse_with_tyro(cls: type, program: str, description: str, arguments: Sequence[str]) -> Any:
+    """Parse; a wrong value raises InputError with the first line of tyro's explanation."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, prog=program, description=description, args=arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # A framed text: a title, then the explanation, wrapped, up to a rule.
+        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
+        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
+        raise InputError(f"{reason}; see {program} --help") from None
+
+
+def settled_protocol(parsed: Protocol, named: str) -> Protocol:
+    """The protocol as the flags changed it, under a name that says so."""
+    protocol = named_protocol(named)
+    return parsed if parsed == protocol else dataclasses.replace(parsed, name=f"{protocol.name}-custom")
