@@ -134,7 +134,7 @@ class Training:
         self.network = network.to(device=data.device, memory_format=torch.channels_last)
         self.data, self.schedule, self.generator = data, schedule, generator
         self.optimiser = torch.optim.SGD(
-            network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay
+            network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
         )
         self.epoch = 0
 

@@ -122,8 +122,9 @@ class ApproxDarts:
         self.weights = list(self.net.parameters())
         self.beta.requires_grad_(len(space.library) > 1)  # a single circuit leaves nothing to choose
         self.choices = [choice for choice in (self.alpha, self.beta) if choice.requires_grad]
+        # Not fused: torch's fused SGD fails where weights get their first gradients at different steps, as sampled ones do.
         self.weight_optimiser = torch.optim.SGD(
-            self.weights, config.weight_lr[0], config.weight_momentum, weight_decay=config.weight_decay
+            self.weights, config.weight_lr[0], config.weight_momentum, weight_decay=config.weight_decay, foreach=True
         )
         self.choice_optimiser = torch.optim.Adam(
             self.choices, config.choice_lr, config.choice_betas, weight_decay=config.choice_decay
