@@ -53,7 +53,12 @@ class RunOptions:
     """Flags of every program that makes runs."""
 
     dataset: str = "digits"
-    """'digits' (built in), or a folder with train/<class>/* and test/<class>/* images."""
+    """digits (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
+    a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
+    data_dir: str = ""
+    """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
+    train_limit: int = 0
+    """Keep so many training images, each class with its share, for trials on small machines; 0 keeps all."""
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
     energy_model: str = "horowitz45"
@@ -69,7 +74,7 @@ class RunOptions:
     threads: int = 0
     """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
     image_size: int = 0
-    """Resize the images of a folder to this many pixels a side; 0 keeps them, and then all must be of one size."""
+    """Resize image files to this many pixels a side; 0 keeps them, and then all must be of one size."""
     out: Path = Path("runs")
     """Where run folders go."""
     resume: tuple[Path, ...] = ()
@@ -143,6 +148,8 @@ class RunConfig:
     columns: int = 30
     levels_back: int = 10
     snapshots: int = 0
+    data_dir: str = ""
+    train_limit: int = 0
     schema: int = field(default=SCHEMA)
 
     def __post_init__(self) -> None:

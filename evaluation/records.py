@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config import RunConfig, require_schema
+from evaluation.datasets.containers import plain_name
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files import read_multipliers
@@ -51,6 +52,12 @@ def read_record(path: Path) -> dict:
     return record
 
 
+def limit_note(record: dict) -> str:
+    """What goes behind the data set's name where training images were left out."""
+    limit = record.get("train_limit", 0)  # older records have none
+    return f" ({limit:,} training images)" if limit else ""
+
+
 class RunFolder:
     """``runs/<method>-<dataset>-<protocol>-s<seed>-<id>/``."""
 
@@ -63,7 +70,7 @@ class RunFolder:
 
         Raises InputError where it cannot be written.
         """
-        dataset = Path(config.dataset).name or "data"
+        dataset = plain_name(Path(config.dataset))
         stem = f"{config.method}-{dataset}-{config.protocol.name}-s{config.seed}"
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", stem)
         try:

@@ -151,6 +151,7 @@ def _plan(
 RANGES = {
     "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
     "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
+    "train_limit": (0, 2**31),
 }  # fmt: skip
 
 
@@ -163,11 +164,17 @@ def require_ranges(options: RunOptions) -> None:
 
 def shared_settings(options: RunOptions) -> dict[str, Any]:
     """The options that a run's settings have under the same name and with the same meaning."""
+    from evaluation import datasets
+
     names = {field.name for field in dataclasses.fields(options)} & {f.name for f in dataclasses.fields(RunConfig)}
     own = {"method", "protocol", "multipliers", "space", "budget", "snapshots"}
     shared = {name: getattr(options, name) for name in names - own}
-    # A folder is remembered by its full path, so that --resume works from anywhere.
-    return shared | {"dataset": str(Path(options.dataset).resolve())} if Path(options.dataset).is_dir() else shared
+    # Folders and files are remembered by their full paths, so that --resume works from anywhere.
+    if options.dataset not in datasets.NAMES and Path(options.dataset).exists():
+        shared["dataset"] = str(Path(options.dataset).resolve())
+    if options.data_dir:
+        shared["data_dir"] = str(Path(options.data_dir).resolve())
+    return shared
 
 
 def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]:
@@ -193,7 +200,7 @@ def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, p
     from evaluation.runner import Run
 
     device = choose_device(plan[0].device)
-    dataset = _dataset(plan[0].dataset, plan[0].image_size)
+    dataset = _dataset(plan[0].dataset, plan[0].image_size, plan[0].data_dir, plan[0].train_limit)
     for config in {config.method: config for config in plan}.values():
         Run(config, dataset, device, library).check()
     paths: list[Path] = []
@@ -251,7 +258,7 @@ def _execute(path: Path) -> dict:
 
     place = RunFolder(path)
     config = place.config()
-    dataset = _dataset(config.dataset, config.image_size)
+    dataset = _dataset(config.dataset, config.image_size, config.data_dir, config.train_limit)
     use_threads(config.threads, dataset.train.images.shape[2])
     emulate.use_engine(config.engine)
     run = Run(config, dataset, choose_device(config.device), place.library(config))
@@ -263,11 +270,11 @@ def _execute(path: Path) -> dict:
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(name: str, image_size: int) -> "Dataset":
+def _dataset(name: str, image_size: int, data_dir: str, train_limit: int) -> "Dataset":
     """The data set, decoded once for all runs on it."""
     from evaluation import datasets
 
-    return datasets.load(name, image_size)
+    return datasets.load(name, image_size, data_dir, train_limit)
 
 
 def choose_device(name: str) -> "torch.device":

@@ -31,6 +31,19 @@ def save_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
     _write(f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
 
 
+def load_array(name: str) -> np.ndarray | None:
+    """The array kept under ``name``, memory-mapped copy on write; None as for ``load_arrays``."""
+    try:
+        return np.load(folder() / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+    except Exception:
+        return None
+
+
+def save_array(name: str, array: np.ndarray) -> None:
+    """Keep a large array under ``name``, if the folder can be written."""
+    _write(f"{name}.npy", lambda file: np.save(file, array, allow_pickle=False))
+
+
 def load_json(name: str) -> object:
     """The value kept under ``name``, or None."""
     try:
@@ -47,12 +60,13 @@ def save_json(name: str, value: object) -> None:
 def _write(name: str, write: Callable[[BinaryIO], object]) -> None:
     """Write to a temporary file and rename, so that a reader never sees half a file."""
     with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
-        folder().mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder(), prefix=name)
+        path = folder() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
-            Path(temporary).replace(folder() / name)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

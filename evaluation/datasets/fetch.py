@@ -1,0 +1,140 @@
+"""Official files: downloaded once, or found in a folder of the user's; checked by MD5 in both cases."""
+
+import gzip
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.datasets.watch import Watch
+from spaces import cache
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A published file, and the names of what is used of its content (its own name where it is not packed)."""
+
+    name: str
+    url: str
+    md5: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A local copy: the published file itself, or its extracted members."""
+
+    official: OfficialFile
+    packed: Path | None
+    extracted: Mapping[str, Path]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.packed] if self.packed else list(self.extracted.values())
+
+    def read(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
+        """Content of the members named in ``sizes``, no more than a byte beyond their stated sizes.
+
+        Raises InputError that names the file where one cannot be read.
+        """
+        try:
+            if self.packed is None:
+                return {name: _first(self.extracted[name].open("rb"), size) for name, size in sizes.items()}
+            if self.packed.name.endswith(".tar.gz"):
+                return _from_tar(self.packed, sizes)
+            opener = gzip.open if self.packed.suffix == ".gz" else open
+            return {name: _first(opener(self.packed, "rb"), size) for name, size in sizes.items()}
+        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+            raise InputError(f"{self.paths[0]} cannot be read ({error}); get a whole copy") from None
+        except OSError as error:
+            raise InputError(f"cannot read '{error.filename or self.paths[0]}': {error.strerror or error}") from None
+
+
+def _first(file, size: int) -> bytes:
+    with file:
+        return file.read(size + 1)
+
+
+def _from_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    found = {}
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if member.name in sizes and member.isreg():
+                found[member.name] = archive.extractfile(member).read(sizes[member.name] + 1)
+                if len(found) == len(sizes):  # not to the archive's end, which costs a second
+                    return found
+    raise tarfile.ReadError(f"it lacks {', '.join(sorted(set(sizes) - set(found)))}")
+
+
+def find_copies(name: str, files: Sequence[OfficialFile], data_dir: Path | None) -> list[Copy]:
+    """A copy of each of the files: in ``data_dir``, or downloaded into the cache where that is None. Raises InputError."""
+    if data_dir is None:
+        return [Copy(file, _downloaded(name, file, files), {}) for file in files]
+    copies = [_local(file, data_dir) for file in files]
+    missing = [file.name for file, copy in zip(files, copies) if copy is None]
+    if missing:
+        unusable = sorted(p.name for p in data_dir.iterdir() if "-py" in p.name and p.name.startswith("cifar"))
+        hint = f" ({unusable[0]} is the pickled Python version, which is never read)" if unusable else ""
+        raise InputError(
+            f"--data-dir '{data_dir}' lacks {', '.join(missing)}, packed or extracted{hint}; get it from {files[0].url}, "
+            "or leave --data-dir out to download"
+        )
+    return [copy for copy in copies if copy is not None]
+
+
+def _local(file: OfficialFile, folder: Path) -> Copy | None:
+    try:
+        if not folder.is_dir():
+            raise InputError(f"--data-dir '{folder}' is not a folder; give one that holds {file.name}")
+        next(folder.iterdir(), None)  # refused where it may not be read
+        packed = folder / file.name
+        if packed.is_file():
+            digest = _md5(packed)
+            if digest != file.md5:
+                raise InputError(
+                    f"{packed} is not the official file, or damaged: its MD5 is {digest}, not {file.md5}; get it from "
+                    f"{file.url}"
+                )
+            return Copy(file, packed, {})
+        places = {member: (folder / member, folder / Path(member).name) for member in file.members}
+        found = {member: next((p for p in places[member] if p.is_file()), None) for member in file.members}
+    except OSError as error:
+        raise InputError(f"cannot read --data-dir '{error.filename or folder}': {error.strerror}") from None
+    return None if None in found.values() else Copy(file, None, found)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _downloaded(name: str, file: OfficialFile, files: Sequence[OfficialFile]) -> Path:
+    """The file in the cache, downloaded if it is not there or not whole."""
+    import pooch
+    import requests
+
+    folder = cache.folder() / "datasets"
+    names = ", ".join(other.name for other in files)
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        with Watch(f"downloading {file.name}", in_bytes=True) as watch:
+            fetch = pooch.HTTPDownloader(progressbar=watch, chunk_size=1 << 16)
+            return Path(pooch.retrieve(file.url, f"md5:{file.md5}", file.name, folder, downloader=fetch))
+    except requests.RequestException as error:
+        reason = "no answer" if isinstance(error, requests.ConnectionError) else str(error).splitlines()[0]
+        raise InputError(
+            f"'{name}' is not in the cache and {file.url} cannot be reached ({reason}); connect this machine to the "
+            f"network, or put {names} into a folder and name it with --data-dir"
+        ) from None
+    except ValueError:  # pooch's word for another checksum
+        raise InputError(
+            f"what {file.url} sends has another MD5 than the official {file.md5}; try again, or put a good copy of "
+            f"{names} into a folder and name it with --data-dir"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"cannot keep {file.name} in '{folder}': {error.strerror}; choose another folder with APPROXNAS_CACHE"
+        ) from None
