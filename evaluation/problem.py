@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluation.config import Budget, RunConfig
-from evaluation.datasets import Dataset, split
+from evaluation.datasets import Dataset, split_index
 from evaluation.training import DeviceImages, Schedule, Training, accuracy, channel_statistics
 from methods.method import Architecture, Evaluation, Space, relative_hypervolume
 from spaces.cells import CellSpace
@@ -70,11 +70,10 @@ class SearchProblem:
         self.shape = NetworkShape(
             protocol.search_channels, protocol.search_cells, len(dataset.classes), channels, tuple(size)
         )
-        training, validation = split(dataset.train, protocol.validation_share, protocol.split_seed)
+        training, validation = split_index(dataset.train.labels, protocol.validation_share, protocol.split_seed)
         statistics = channel_statistics(dataset.train)
-        self.training = DeviceImages(training, *statistics, device)
-        self.validation = DeviceImages(validation, *statistics, device)
         self.everything = DeviceImages(dataset.train, *statistics, device)
+        self.training, self.validation = self.everything.part(training), self.everything.part(validation)
         self.statistics = statistics
         self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
         self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, config.method))
