@@ -16,6 +16,7 @@ from rich.table import Table
 from scipy.stats import mannwhitneyu
 
 from evaluation.config import Budget
+from evaluation.records import limit_note
 
 LEVEL = 0.05  # of significance
 SHARED = (
@@ -30,7 +31,7 @@ def show(console: Console, records: list[dict]) -> None:
     for record in records:
         device = record["device"]
         shared = [record["protocol"]["hash"], device["type"], device["name"]]
-        shared += [record[name] for name in SHARED]
+        shared += [record.get("train_limit", 0), *(record[name] for name in SHARED)]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
         if len(group) > 1:
@@ -104,8 +105,8 @@ def _table(records: list[dict]) -> Table:
     faster = speed_ups(records)
     unit, seconds, form = _time_unit(records)
     table = Table(
-        title=f"comparison on {escape(first['dataset'])}, space {first['space']}, protocol {first['protocol']['name']}"
-        f", budget {first['budget'] or 'none'}: medians and ranges",
+        title=f"comparison on {escape(first['dataset'])}{limit_note(first)}, space {first['space']}, "
+        f"protocol {first['protocol']['name']}, budget {first['budget'] or 'none'}: medians and ranges",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("method", no_wrap=True)

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from evaluation.ledger import MEASURING, STAGES
+from evaluation.records import limit_note
 
 
 def show(console: Console, record: dict, folder: str) -> None:
@@ -25,9 +26,9 @@ def _percent(value: float | None) -> str:
 def _finalists(record: dict) -> Group:
     model = record["energy_model"]
     table = Table(
-        title=f"{record['method']} on {escape(record['dataset'])}, space {record['space']}, "
-        f"protocol {record['protocol']['name']}, seed {record['seed']}: test accuracy in %, energy in nJ ({model}), "
-        "saving in %",
+        title=f"{record['method']} on {escape(record['dataset'])}{limit_note(record)}, "
+        f"space {record['space']}, protocol {record['protocol']['name']}, seed {record['seed']}: "
+        f"test accuracy in %, energy in nJ ({model}), saving in %",
         caption="genotypes in full: record.json; drawings: finalist*.svg",
         box=box.SIMPLE_HEAD,
     )

@@ -2,8 +2,8 @@
 
     python -m reports.build runs/ --out report/
 
-Numbers of different data sets, protocols (by hash) or scopes never share a table. What cannot be used is listed with
-its reason. Bad input ends with one line that says what to do, and exit code 2. Nothing here imports torch.
+Numbers of different data sets, training limits, protocols (by hash) or scopes never share a table. What cannot be used
+is listed with its reason. Bad input ends with one line that says what to do, and exit code 2. Nothing here imports torch.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evaluation.records import CONFIG, HISTORY, RECORD, RunFolder, read_record
+from evaluation.records import CONFIG, HISTORY, RECORD, RunFolder, limit_note, read_record
 from spaces.errors import InputError, suggest
 
 BAD_INPUT, PROGRAM = 2, "python -m reports.build"
@@ -49,10 +49,10 @@ COUNTED = [
 
 PREFACE = """# Comparison
 
-Sections differ in data set, protocol or scope: do not compare across them. A method's row is the mean ± sample standard
-deviation (from two runs on) over its runs, of each run's finalist with the highest **validation** accuracy. "(k of n)":
-measured in k of n runs; –: in none. Savings and drops (test accuracy in exact int8 − approximate) are taken run by run.
-Energy is per inference, without memory traffic. Every number in full: comparison.csv."""
+Sections differ in data set, training limit, protocol or scope: do not compare across them. A method's row is the mean ±
+sample standard deviation (from two runs on) over its runs, of each run's finalist with the highest **validation**
+accuracy. "(k of n)": measured in k of n runs; –: in none. Savings and drops (test accuracy in exact int8 − approximate)
+are taken run by run. Energy is per inference, without memory traffic. Every number in full: comparison.csv."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LoadedRun:
     @property
     def group(self) -> tuple[str, ...]:
         """Only runs of the same group are compared. Two image folders may share a name, but not a fingerprint."""
-        keys = ("dataset", "protocol", "protocol_hash", "scope", "dataset_fingerprint")
+        keys = ("dataset", "protocol", "protocol_hash", "scope", "dataset_fingerprint", "train_limit")
         return tuple(self.rows[0][key] for key in keys)
 
     @property
@@ -172,6 +172,7 @@ def _row(record: dict, index: int, folder: str) -> dict:
     seconds = {stage: _pick(record, number, "ledger", stage, "device_seconds") for stage in STAGES}
     return {
         **{name: _pick(record, str, name) for name in ("method", "space", "dataset", "dataset_fingerprint")},
+        "train_limit": _pick(record, int, "train_limit") if "train_limit" in record else 0,
         "protocol": _pick(record, str, "protocol", "name"),
         "protocol_hash": _pick(record, str, "protocol", "hash"),
         "seed": _pick(record, int, "seed"),
@@ -207,12 +208,12 @@ def csv_text(runs: Iterable[LoadedRun]) -> str:
 def markdown_text(runs: Iterable[LoadedRun], notes: Iterable[str]) -> str:
     """The comparison: a section per group of ``runs`` (sorted), then what was left out and what failed."""
     parts, failures = [PREFACE], []
-    for (dataset, protocol, digest, scope, fingerprint), members in groupby(runs, key=lambda run: run.group):
+    for (dataset, protocol, digest, scope, fingerprint, _), members in groupby(runs, key=lambda run: run.group):
         group = list(members)
         origins = sorted({str(run.record.get("dataset_origin") or "origin not recorded") for run in group})
         failures += [line for run in group for line in _failures(run)]
         parts += [
-            _escape(f"## {dataset}, protocol {protocol} ({digest[:8]}), scope {scope}"),
+            _escape(f"## {dataset}{limit_note(group[0].record)}, protocol {protocol} ({digest[:8]}), scope {scope}"),
             _escape(f"Data: {'; '.join(origins)} (fingerprint {fingerprint[:8]})."),
             _method_table(group),
             _finalist_table(group),

@@ -99,10 +99,15 @@ def test_runs_that_differ_in_more_than_the_method_share_no_table():
     other = [
         record("slow", [(10, 0.1)], [[0.1, 1.0]], budget="5m"),
         record("slow", [(10, 0.1)], [[0.1, 1.0]], space="grid"),
+        record("slow", [(10, 0.1)], [[0.1, 1.0]], train_limit=2000),
     ]
     other += [{**FAST[0], "device": {"type": "cuda", "name": "a GPU"}}]
     assert shown([FAST[0], *other]) == ""
     assert shown([*FAST, *other]).count("comparison on") == 1
+    whole = [{**run, "train_limit": 0} for run in SLOW]  # as older records, which know of no limit
+    assert shown([*FAST, *whole]).count("comparison on") == 1
+    limited = [{**run, "train_limit": 2000} for run in FAST + SLOW]
+    assert "comparison on digits (2,000 training images), space cells" in shown(limited, 200)
 
 
 # -- what a front is worth ---------------------------------------------------------------------------------------------

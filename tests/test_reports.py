@@ -163,6 +163,7 @@ def test_best_finalist_whose_training_failed_is_not_replaced(tmp_path):
         {"scope": "separable"},
         {"dataset": "cifar10"},
         {"dataset_fingerprint": "0" * 64},  # another folder of the same name
+        {"train_limit": 2000},
     ],
 )
 def test_groups_never_mix(tmp_path, other):
@@ -200,6 +201,17 @@ def test_every_method_has_its_row_and_its_own_accounting(tmp_path):
         ("approxdarts", "300", "25.00"),
         ("random", "150", "25.00"),
     ]
+
+
+def test_a_training_limit_is_in_the_heading_and_the_csv(tmp_path):
+    save(tmp_path / "runs" / "older", record())
+    save(tmp_path / "runs" / "whole", record(seed=1, train_limit=0))
+    save(tmp_path / "runs" / "part", record(seed=2, train_limit=2000))
+    save(tmp_path / "runs" / "wrong", record(seed=3, train_limit="many"))
+    markdown, rows = report(tmp_path)
+    assert [(row["seed"], row["train_limit"]) for row in rows] == [("0", "0"), ("1", "0"), ("2", "2000")]
+    assert markdown.count("## digits, protocol") == markdown.count("## digits (2,000 training images), protocol") == 1
+    assert 'wrong/record.json is damaged: train_limit is "many"' in markdown
 
 
 def test_csv_holds_every_number_exactly(tmp_path):

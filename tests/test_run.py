@@ -248,6 +248,12 @@ BAD = {
     "momentum": (["--approxdarts.weight-momentum", "-1"], "[0, 1)"),
     "far too many": (["--protocol.final-cells", "100000"], "at most"),
     "size of the digits": (["--image-size", "32"], "image folders"),
+    "limit": (["--train-limit", "19"], "10 classes need at least 20 images"),
+    "limit above the set": (["--train-limit", "1438"], "has 1,437 training images"),
+    "negative limit": (["--train-limit", "-1"], "must be between 0"),
+    "folder of files for the digits": (["--data-dir", "."], "'digits' has no use for it"),
+    "folder without the files": (["--dataset", "svhn", "--data-dir", "."], "lacks train_32x32.mat, test_32x32.mat"),
+    "archive that is not there": (["--dataset", "pets.tar.gz"], "does not exist"),
     "device": (["--device", "gpu"], "cpu"),
 }
 

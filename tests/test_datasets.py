@@ -1,0 +1,185 @@
+"""Data sets in general: fingerprints, splits, the training limit, and images on the device."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation import datasets, run, state
+from evaluation.datasets import Dataset, ImageSet
+from evaluation.datasets.images import limited
+from evaluation.records import RunFolder, read_record
+from evaluation.training import DeviceImages, channel_statistics
+from spaces.errors import InputError
+from tests import tiny
+from tests.test_datasets_folders import FILES, as_archive, png
+from tests.test_run import SMALL_RANDOM
+
+CPU = torch.device("cpu")
+
+
+def dataset(sizes: list[int]) -> Dataset:
+    """A data set whose n-th training image is filled with n; classes of these sizes, mixed."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 4), np.uint8)
+    test = ImageSet(images[:5], labels[:5])
+    return Dataset("made", "made here", tuple("abcdefgh"[: len(sizes)]), ImageSet(images, labels), lambda: test)
+
+
+# -- the training limit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "kept"),
+    [
+        ([10, 10, 10], 12, [4, 4, 4]),
+        ([12, 6, 7], 10, [5, 2, 3]),  # 4.8, 2.4 and 2.8
+        ([10, 10, 10], 11, [4, 4, 3]),  # 3.67 each: the first classes get what is over
+        ([20, 80], 10, [2, 8]),
+        ([10, 10], 20, [10, 10]),
+    ],
+)
+def test_a_limit_keeps_the_share_of_each_class(sizes, count, kept):
+    whole = dataset(sizes)
+    part = limited(whole, count)
+    assert np.bincount(part.train.labels).tolist() == kept
+    chosen = part.train.images[:, 0, 0, 0]
+    assert chosen.tolist() == sorted(set(chosen.tolist()))  # each once, in their old order
+    assert part.train.labels.tolist() == whole.train.labels[chosen].tolist()
+    assert part.test() is whole.test()
+    assert part.origin == f"made here; a fixed stratified subset of {count} of the {sum(sizes)} training images"
+    assert (part.fingerprint == whole.fingerprint) == (count == sum(sizes))
+
+
+def test_a_larger_limit_keeps_what_a_smaller_one_does():
+    whole = dataset([30, 30, 30])
+    kept = [set(limited(whole, count).train.images[:, 0, 0, 0].tolist()) for count in (9, 30, 60)]
+    assert kept[0] < kept[1] < kept[2]
+    labels = whole.train.labels  # drawn, not the first ones of each class: files are often sorted
+    assert kept[1] != {int(at) for label in range(3) for at in np.flatnonzero(labels == label)[:10]}
+    assert sorted(kept[0]) == limited(whole, 9).train.images[:, 0, 0, 0].tolist()  # the same every time
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "reason"),
+    [
+        ([10, 10, 10], 5, "5 is too small: 3 classes need at least 6"),
+        ([10, 10, 10], 31, "'made' has 30 training images"),
+        ([50, 2, 2], 10, "leaves class 'c' fewer than two"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(sizes, count, reason):
+    with pytest.raises(InputError, match=reason):
+        limited(dataset(sizes), count)
+
+
+def test_the_digits_take_a_limit():
+    part = datasets.load("digits", train_limit=100)
+    assert len(part.train.labels) == 100 and len(part.test().labels) == 360
+    assert set(np.bincount(part.train.labels)) <= {9, 10, 11}
+
+
+def test_an_archive_with_a_limit_runs_and_the_record_says_so(tmp_path, capsys):
+    numbers = [name.replace("/0.", f"/{n}.") for name in FILES for n in range(8) if "/0." in name]
+    more = {name: png(np.full((8, 8), at, np.uint8)) for at, name in enumerate(numbers)}
+    path = as_archive(tmp_path / "pets.tar.gz", more)
+    flags = [*SMALL_RANDOM, "--random.samples", "2", "--baselines", "none", "--out", str(tmp_path / "runs")]
+    assert run.main([*flags, "--dataset", str(path), "--train-limit", "12"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name == "random-pets-quick-custom-s0-1"
+    record = read_record(folder / "record.json")
+    assert (
+        record["train_limit"] == 12 and "a fixed stratified subset of 12 of the 24 training" in record["dataset_origin"]
+    )
+    assert record["dataset_fingerprint"] == datasets.load(str(path), train_limit=12).fingerprint
+    config = RunFolder(folder).config()
+    assert (config.train_limit, config.dataset) == (12, str(path))
+    assert "pets (12 training images)" in " ".join(capsys.readouterr().out.split())
+    (folder / "record.json").unlink()
+    assert run.main(["--resume", str(folder)]) == 0
+    assert read_record(folder / "record.json")["train_limit"] == 12
+
+
+def test_a_folder_is_remembered_by_its_full_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("files").mkdir()
+    Path("cifar10").mkdir()  # a data set's name goes before a folder's
+    plans = [
+        run._plan(*run.parse(["--method", "random", *flags]), "command")[0][0]
+        for flags in (["--dataset", "./files"], ["--dataset", "cifar10", "--data-dir", "files", "--train-limit", "9"])
+    ]
+    assert [(plan.dataset, plan.data_dir, plan.train_limit) for plan in plans] == [
+        (str(tmp_path / "files"), "", 0),
+        ("cifar10", str(tmp_path / "files"), 9),
+    ]
+
+
+def test_checkpoints_from_before_a_setting_existed_are_resumed(tmp_path):
+    config, data = tiny.run_config(), tiny.dataset()
+    old = {name: value for name, value in config.to_json().items() if name not in ("train_limit", "data_dir")}
+    kept = json.loads(json.dumps({"config": old, "data": data.fingerprint}))
+    state._require_same(kept, config, data, RunFolder(tmp_path))
+    with pytest.raises(InputError, match=r"changed since the checkpoint \(train_limit\)"):
+        state._require_same(kept, dataclasses.replace(config, train_limit=9), data, RunFolder(tmp_path))
+
+
+# -- on the device -----------------------------------------------------------------------------------------------------
+
+
+def device_images(data: ImageSet) -> DeviceImages:
+    return DeviceImages(data, torch.full((2, 1, 1), 0.25), torch.full((2, 1, 1), 0.5), CPU)
+
+
+def same(batches, others) -> bool:
+    pairs = list(zip(batches, others, strict=True))
+    return all(torch.equal(x, y) for pair, other in pairs for x, y in zip(pair, other, strict=True)) and bool(pairs)
+
+
+def test_parts_of_a_set_share_its_memory_and_give_the_batches_of_a_copy():
+    data = dataset([20, 25, 30]).train
+    whole = device_images(data)
+    for index in datasets.split_index(data.labels, 0.4, seed=0):
+        part, copied = whole.part(index), device_images(data.take(index))
+        assert len(part) == len(copied) == len(index)
+        assert part.images.data_ptr() == whole.images.data_ptr()
+        assert same(part.in_order(8), copied.in_order(8))
+        generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+        settings = {"crop_padding": 1, "flip": True, "cutout": 2}
+        assert same(*(s.shuffled(8, g, **settings) for s, g in zip((part, copied), generators)))
+    assert len(whole) == 75
+
+
+def test_split_indices_are_a_stratified_partition():
+    labels = dataset([20, 30, 50]).train.labels
+    rest, taken = datasets.split_index(labels, 0.4, seed=0)
+    assert sorted([*rest, *taken]) == list(range(100)) and np.bincount(labels[taken]).tolist() == [8, 12, 20]
+    assert [part.labels.tolist() for part in datasets.split(dataset([20, 30, 50]).train, 0.4, seed=0)] == [
+        labels[rest].tolist(),
+        labels[taken].tolist(),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["read-only", "mapped", "mapped read-only"])
+def test_arrays_that_are_mapped_or_read_only_are_taken(kind, tmp_path):
+    data = dataset([20, 30]).train
+    np.save(tmp_path / "images.npy", data.images)
+    images = {
+        "read-only": np.frombuffer(data.images.tobytes(), np.uint8).reshape(data.images.shape),
+        "mapped": np.load(tmp_path / "images.npy", mmap_mode="c"),
+        "mapped read-only": np.load(tmp_path / "images.npy", mmap_mode="r"),
+    }[kind]
+    taken = ImageSet(images, data.labels)
+    assert same(device_images(taken).in_order(8), device_images(data).in_order(8))
+    assert all(torch.equal(one, other) for one, other in zip(channel_statistics(taken), channel_statistics(data)))
+
+
+def test_channel_statistics_are_those_of_numpy():
+    images = np.random.default_rng(0).integers(0, 256, (2500, 3, 4, 5)).astype(np.uint8)  # more than two pieces
+    mean, std = channel_statistics(ImageSet(images, np.zeros(2500, np.int64)))
+    scaled = images / 255
+    assert mean.shape == std.shape == (3, 1, 1)
+    assert np.allclose(mean.flatten(), scaled.mean((0, 2, 3)), rtol=1e-6)
+    assert np.allclose(std.flatten(), scaled.std((0, 2, 3)), rtol=1e-6)
