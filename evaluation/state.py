@@ -1,7 +1,7 @@
 """How far a run has come, and its one checkpoint."""
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -85,7 +85,9 @@ def load(
 
 def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     """Raises InputError where the checkpoint is not of this configuration and these images."""
-    told, known = config.to_json(), kept.get("config") or {}
+    # A setting that is newer than the checkpoint had its default value then.
+    unsaid = {setting.name: setting.default for setting in fields(RunConfig) if setting.default is not MISSING}
+    told, known = config.to_json(), {**unsaid, **(kept.get("config") or {})}
     if known.get("method") != config.method:
         raise InputError(
             f"{folder.path / STATE} belongs to method '{known.get('method')}', config.json says '{config.method}'"
