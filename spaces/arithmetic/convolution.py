@@ -31,7 +31,8 @@ class WeightCache:
     """The packed weight of one layer, reused while neither the weight nor what it is packed for has changed.
 
     A change is noticed by the tensor's identity, memory and version counter; every in-place operation moves the latter,
-    except one through ``weight.data``.
+    except one through ``weight.data`` and the step of a fused optimiser. So a weight that is being trained is packed in
+    every pass, and what was packed before is forgotten.
     """
 
     def __init__(self) -> None:
@@ -49,12 +50,14 @@ class WeightCache:
         shape = (*weight.shape, 1, 1)[:4]
         engine = emulate.choose_engine(table, shape, geometry, weight.device)
         known = (weight.data_ptr(), weight._version, table.key, geometry, engine)
-        if self._packed is None or known != self._known or self._weight() is not weight:
+        trained = torch.is_grad_enabled() and weight.requires_grad
+        if trained or self._packed is None or known != self._known or self._weight() is not weight:
             index, scale = weight_codes(weight)
             index = index.view(*index.shape, *[1] * (4 - index.dim()))  # a linear layer is a 1×1 convolution
             packed = emulate.ENGINES[engine].pack(index, table, geometry)
-            self._packed = PackedWeight(index, scale, engine, packed)
-            self._known, self._weight = known, weakref.ref(weight)
+            result = PackedWeight(index, scale, engine, packed)
+            self._packed, self._known, self._weight = None if trained else result, known, weakref.ref(weight)
+            return result
         return self._packed
 
 

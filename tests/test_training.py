@@ -1,0 +1,56 @@
+"""One training against a loop by hand: what the optimiser's fused step must not hide from the layers."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evaluation.training import DeviceImages, Schedule, Training, channel_statistics
+from tests import tiny
+
+SCHEDULE = Schedule(epochs=1, batch=20, lr=0.05, momentum=0.9, weight_decay=3e-4, clip=5.0, crop_padding=1, flip=True)
+
+
+def images() -> DeviceImages:
+    train = tiny.dataset().train
+    return DeviceImages(train, *channel_statistics(train), torch.device("cpu"))
+
+
+def network() -> nn.Module:
+    problem = tiny.problem()
+    torch.manual_seed(1)
+    return problem.space.build(problem.space.sample(problem.rng), problem.shape, "approximate")
+
+
+def test_an_epoch_equals_one_by_hand():
+    training = Training(network(), images(), SCHEDULE, torch.Generator().manual_seed(2))
+    loss = training.run_epoch()
+    by_hand, losses = network().train(), []
+    momenta: dict = {}
+    batches = images().shuffled(20, torch.Generator().manual_seed(2), crop_padding=1, flip=True)
+    for step, (x, y) in enumerate(batches):
+        current = F.cross_entropy(by_hand(x), y)
+        names = [name for name, _ in by_hand.named_parameters()]
+        gradients = torch.autograd.grad(current, list(by_hand.parameters()), allow_unused=True)
+        norm = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+        with torch.no_grad():
+            for name, weight, gradient in zip(names, by_hand.parameters(), gradients):
+                if gradient is not None:
+                    moved = gradient * min(1.0, 5.0 / (norm + 1e-6)) + 3e-4 * weight
+                    momenta[name] = moved + 0.9 * momenta.get(name, 0.0)
+                    weight -= 0.05 * 0.5 * (1 + math.cos(math.pi * step / 6)) * momenta[name]
+        losses.append(float(current.detach()))
+    assert len(losses) == 6
+    assert abs(loss - sum(losses) / 6) < 1e-4
+    for name, value in by_hand.state_dict().items():
+        torch.testing.assert_close(training.network.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_layers_compute_with_the_weights_of_the_latest_step():
+    training = Training(network(), images(), SCHEDULE, torch.Generator().manual_seed(2))
+    training.run_epoch()
+    fresh = network().to(memory_format=torch.channels_last)  # with nothing packed yet
+    fresh.load_state_dict(training.network.state_dict())
+    x, _ = next(images().in_order(30))
+    assert torch.equal(training.network.eval()(x), fresh.eval()(x))
