@@ -13,6 +13,7 @@ from spaces.arithmetic.factory import FixedLayers, Sum
 from spaces.cells import CellSpace
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.expected import ExpectedEnergy
+from spaces.cells.published import PUBLISHED
 from spaces.energy import ENERGY_MODELS, Energy, LayerCost, energy_model, total_macs, total_params, trace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
@@ -169,25 +170,11 @@ def test_a_circuit_without_power_has_no_energy():
 
 # -- the published network ---------------------------------------------------------------------------------------------
 
-DARTS_V2 = {
-    False: [
-        ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
-        ("sep_conv_3x3", 1), ("skip_connect", 0), ("skip_connect", 0), ("dil_conv_3x3", 2),
-    ],
-    True: [
-        ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 1),
-        ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("max_pool_3x3", 1),
-    ],
-}  # fmt: skip
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
 
 
 def darts_v2(circuit: str, scope: str) -> CellArchitecture:
-    cells = []
-    for reduction, genes in DARTS_V2.items():
-        edges = [Edge(source, operation, circuit) for operation, source in genes]
-        cells.append(Cell(tuple(zip(edges[::2], edges[1::2])), reduction, circuit))
-    return CellArchitecture(tuple(cells), circuit, scope)
+    return PUBLISHED["DARTS_V2"].architecture(circuit, scope)
 
 
 @pytest.mark.parametrize("scope", ["separable", "all"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spaces.errors import InputError, suggest
@@ -47,6 +47,11 @@ class Cell:
     reduction: bool
     multiplier: str | None
 
+    def with_multiplier(self, name: str) -> "Cell":
+        """The cell with one circuit everywhere."""
+        nodes = tuple(tuple(replace(edge, multiplier=name) for edge in node) for node in self.nodes)
+        return replace(self, nodes=nodes, multiplier=name)
+
 
 @dataclass(frozen=True)
 class CellArchitecture:
@@ -82,6 +87,18 @@ class CellArchitecture:
     def key(self) -> str:
         """SHA-256 of the canonical JSON form."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def circuits(self) -> tuple[str, ...]:
+        """The names of the multipliers, each once, in the order of the network."""
+        names = [self.multiplier]
+        for cell in self.cells:
+            names += [cell.multiplier, *(edge.multiplier for node in cell.nodes for edge in node)]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def with_multiplier(self, name: str, scope: str) -> "CellArchitecture":
+        """The same cells with one circuit for everything that ``scope`` says it governs."""
+        return CellArchitecture(tuple(cell.with_multiplier(name) for cell in self.cells), name, scope)
 
     def to_json(self) -> dict:
         return {

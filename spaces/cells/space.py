@@ -141,8 +141,7 @@ class CellSpace:
     def _mutate_circuit(self, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
         name = self._random_circuit(rng)
         if self.choice == "network":
-            cells = tuple(_with_circuit(cell, name) for cell in architecture.cells)
-            return CellArchitecture(cells, name, self.scope)
+            return architecture.with_multiplier(name, self.scope)
         at = int(rng.integers(len(architecture.cells) + 1))
         if at == len(architecture.cells):
             return replace(architecture, multiplier=name)
@@ -152,7 +151,7 @@ class CellSpace:
             picked = int(rng.integers(len(sites) + 1))
             cell = replace(cell, multiplier=name) if picked == len(sites) else _with_edge(cell, *sites[picked], name)
         else:
-            cell = _with_circuit(cell, name)
+            cell = cell.with_multiplier(name)
         return replace(architecture, cells=(*architecture.cells[:at], cell, *architecture.cells[at + 1 :]))
 
     def _random_circuit(self, rng: np.random.Generator) -> str:
@@ -309,12 +308,6 @@ def _with_edge(cell: Cell, node: int, edge: int, circuit: str) -> Cell:
     edges = list(cell.nodes[node])
     edges[edge] = replace(edges[edge], multiplier=circuit)
     return replace(cell, nodes=(*cell.nodes[:node], tuple(edges), *cell.nodes[node + 1 :]))
-
-
-def _with_circuit(cell: Cell, circuit: str) -> Cell:
-    """Every multiplier of the cell replaced."""
-    nodes = tuple(tuple(replace(edge, multiplier=circuit) for edge in node) for node in cell.nodes)
-    return replace(cell, nodes=nodes, multiplier=circuit)
 
 
 def _edge_places(cell: Cell) -> list[tuple[tuple[int, int, str], str]]:

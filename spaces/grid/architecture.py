@@ -6,7 +6,7 @@ multiplier for every block that multiplies.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spaces.errors import InputError, suggest
@@ -124,6 +124,16 @@ class GridArchitecture:
         """SHA-256 of the active nodes in canonical form: equal for equal networks, whatever else the genes say."""
         graph = [[node.function, node.multiplier, list(node.sources)] for node in self.active]
         return hashlib.sha256(json.dumps(["grid", self.multiplier, graph]).encode()).hexdigest()
+
+    @property
+    def circuits(self) -> tuple[str, ...]:
+        """The names of the multipliers that count, each once, in the order of the network."""
+        names = [*(node.multiplier for node in self.active), self.multiplier]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def with_multiplier(self, name: str) -> "GridArchitecture":
+        """The same network with one circuit everywhere."""
+        return replace(self, nodes=tuple(replace(node, multiplier=name) for node in self.nodes), multiplier=name)
 
     def to_json(self) -> dict:
         return {

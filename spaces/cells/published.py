@@ -1,0 +1,129 @@
+"""Genotypes of the literature, found on CIFAR-10 over the operations of DARTS, and the form in which they are published.
+
+A genotype lists, for the normal and the reduction cell, two (operation, source) pairs for every node; all nodes are
+concatenated. It knows no multipliers: one circuit is put everywhere.
+"""
+
+import re
+from dataclasses import dataclass
+
+from spaces.cells.architecture import Cell, CellArchitecture, Edge
+from spaces.errors import InputError, suggest
+
+Genes = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The (operation, source) pairs of the two cells, node by node."""
+
+    normal: Genes
+    reduce: Genes
+    source: str
+
+    def architecture(self, circuit: str, scope: str = "all") -> CellArchitecture:
+        """The architecture with ``circuit`` wherever ``scope`` lets it. Raises InputError for cells that cannot be."""
+        cells = []
+        for genes, reduction in ((self.normal, False), (self.reduce, True)):
+            edges = [Edge(source, operation, circuit) for operation, source in genes]
+            cells.append(Cell(tuple(zip(edges[::2], edges[1::2])), reduction, circuit))
+        return CellArchitecture(tuple(cells), circuit, scope)
+
+
+PUBLISHED = {
+    # At 36 channels and 20 cells, for which the paper gives 3.3 M parameters, this one has 3.17 M and DARTS_V2 3.35 M.
+    "DARTS_V1": Genotype(
+        normal=(
+            ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("skip_connect", 0), ("sep_conv_3x3", 1),
+            ("skip_connect", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("skip_connect", 2),
+        ),
+        reduce=(
+            ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 0),
+            ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("avg_pool_3x3", 0),
+        ),
+        source="Liu, Simonyan, Yang: DARTS, ICLR 2019 (arXiv 1806.09055); genotypes.py of its code, first order",
+    ),
+    "DARTS_V2": Genotype(
+        normal=(
+            ("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
+            ("sep_conv_3x3", 1), ("skip_connect", 0), ("skip_connect", 0), ("dil_conv_3x3", 2),
+        ),
+        reduce=(
+            ("max_pool_3x3", 0), ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 1),
+            ("max_pool_3x3", 0), ("skip_connect", 2), ("skip_connect", 2), ("max_pool_3x3", 1),
+        ),
+        source="Liu, Simonyan, Yang: DARTS, ICLR 2019 (arXiv 1806.09055); genotypes.py of its code, second order",
+    ),
+    # 3.6 M parameters.
+    "PC_DARTS": Genotype(
+        normal=(
+            ("sep_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 0), ("dil_conv_3x3", 1),
+            ("sep_conv_5x5", 0), ("sep_conv_3x3", 1), ("avg_pool_3x3", 0), ("dil_conv_3x3", 1),
+        ),
+        reduce=(
+            ("sep_conv_5x5", 1), ("max_pool_3x3", 0), ("sep_conv_5x5", 1), ("sep_conv_5x5", 2),
+            ("sep_conv_3x3", 0), ("sep_conv_3x3", 3), ("sep_conv_3x3", 1), ("sep_conv_3x3", 2),
+        ),
+        source="Xu et al.: PC-DARTS, ICLR 2020 (arXiv 1907.05737); PC_DARTS_cifar in genotypes.py of its code",
+    ),
+    # 3.4 M parameters.
+    "P_DARTS": Genotype(
+        normal=(
+            ("skip_connect", 0), ("dil_conv_3x3", 1), ("skip_connect", 0), ("sep_conv_3x3", 1),
+            ("sep_conv_3x3", 1), ("sep_conv_3x3", 3), ("sep_conv_3x3", 0), ("dil_conv_5x5", 4),
+        ),
+        reduce=(
+            ("avg_pool_3x3", 0), ("sep_conv_5x5", 1), ("sep_conv_3x3", 0), ("dil_conv_5x5", 2),
+            ("max_pool_3x3", 0), ("dil_conv_3x3", 1), ("dil_conv_3x3", 1), ("dil_conv_5x5", 3),
+        ),
+        source="Chen et al.: Progressive DARTS, ICCV 2019 (arXiv 1904.12760); PDARTS in genotypes.py of its code",
+    ),
+}  # fmt: skip
+
+
+def find(name: str) -> tuple[str, Genotype]:
+    """A published genotype and its name here; case, hyphens and underscores do not count.
+
+    Raises InputError for an unknown one and suggests the nearest.
+    """
+    by_letters = {_letters(known): known for known in PUBLISHED} | {"pcdartscifar": "PC_DARTS"}
+    known = by_letters.get(_letters(name))
+    if known is None:
+        raise suggest(name.upper().replace("-", "_"), PUBLISHED, "architecture")
+    return known, PUBLISHED[known]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()
+
+
+def is_genotype(data: object) -> bool:
+    """Whether decoded JSON means to be a genotype."""
+    return isinstance(data, dict) and {"normal", "reduce"} <= data.keys()
+
+
+def from_json(data: dict) -> Genotype:
+    """A genotype in the form of DARTS, decoded from JSON. Raises InputError for anything else.
+
+    ``{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, 3, 4, 5], "reduce": […], "reduce_concat": […]}``
+    """
+    genes = {}
+    for cell in ("normal", "reduce"):
+        pairs = data[cell]
+        if not isinstance(pairs, list) or not pairs or len(pairs) % 2:
+            raise InputError(f"the genotype's '{cell}' must list two [operation, source] pairs for every node")
+        for pair in pairs:
+            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
+                raise InputError(f"the genotype's '{cell}' holds {pair!r}; write pairs as [\"sep_conv_3x3\", 0]")
+        nodes = list(range(2, 2 + len(pairs) // 2))
+        concatenated = data.get(f"{cell}_concat", nodes)
+        if not isinstance(concatenated, list) or sorted(map(str, concatenated)) != sorted(map(str, nodes)):
+            raise InputError(
+                f"the genotype's '{cell}_concat' is {concatenated!r}; only cells whose nodes ({nodes}) are all "
+                "concatenated can be built"
+            )
+        genes[cell] = tuple((operation, source) for operation, source in pairs)
+    unknown = data.keys() - {"normal", "normal_concat", "reduce", "reduce_concat"}
+    if unknown:
+        raise InputError(f"a genotype has no '{min(unknown)}'")
+    return Genotype(genes["normal"], genes["reduce"], "a file")
