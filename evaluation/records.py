@@ -106,6 +106,10 @@ class RunFolder:
                 raise InputError(f"{self.path}: {circuit.name} has another truth table than when this run began")
         return catalogue.check_library(circuits)
 
+    def weights(self, number: int, arithmetic: str) -> Path:
+        """Where the trained network of finalist ``number``, from 1, is kept."""
+        return self.path / "checkpoint" / f"finalist{number}-{arithmetic}.pt"
+
     def append_history(self, line: dict) -> None:
         with (self.path / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")

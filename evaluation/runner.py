@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import filelock
 import numpy as np
@@ -235,7 +234,7 @@ class Run:
                 loss = training.run_epoch()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
-                checkpoints.save(self._weights_path(index, arithmetic), network.state_dict())
+                checkpoints.save(self.folder.weights(index + 1, arithmetic), network.state_dict())
                 self.state.results[f"{index}-{arithmetic}"] = {}
             else:
                 self.state.training = training.state_dict()
@@ -254,7 +253,7 @@ class Run:
         for number, (index, arithmetic) in enumerate(jobs, 1):
             with self.ledger.measure("test"):
                 network, _ = self._finalist_network(index, arithmetic)
-                network.load_state_dict(checkpoints.load(self._weights_path(index, arithmetic), self.device))
+                network.load_state_dict(checkpoints.load(self.folder.weights(index + 1, arithmetic), self.device))
                 try:
                     share = accuracy(network.to(self.device, memory_format=torch.channels_last), data)
                 except FloatingPointError as failure:
@@ -287,9 +286,6 @@ class Run:
         seed = derived_seed(self.config.seed, "final", architecture.key)
         network = build_seeded(lambda: self.problem.space.build(architecture, self.final_shape, arithmetic), seed)
         return network, torch.Generator(self.device).manual_seed(seed)
-
-    def _weights_path(self, index: int, arithmetic: str) -> Path:
-        return self.folder.path / "checkpoint" / f"finalist{index + 1}-{arithmetic}.pt"
 
     def _draw_finalists(self) -> None:
         for number, architecture in enumerate(self.state.finalists, 1):
