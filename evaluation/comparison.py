@@ -28,7 +28,7 @@ SHARED = (
 def show(console: Console, records: list[dict]) -> None:
     """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
     groups: dict[str, list[dict]] = {}
-    for record in records:
+    for record in (record for record in records if record["anytime"]):  # without a search there is nothing to compare
         device = record["device"]
         shared = [record["protocol"]["hash"], device["type"], device["name"]]
         shared += [record.get("train_limit", 0), *(record[name] for name in SHARED)]

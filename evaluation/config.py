@@ -62,7 +62,7 @@ class RunOptions:
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
     energy_model: str = "horowitz45"
-    """Accounting that guides the search; reports show all of them."""
+    """Accounting that guides a search and that the final tables show; records hold all."""
     seed: int = 0
     """Random seed; of several runs the first."""
     baselines: Literal["all", "first", "none"] = "all"
@@ -150,6 +150,7 @@ class RunConfig:
     snapshots: int = 0
     data_dir: str = ""
     train_limit: int = 0
+    architecture: dict | None = None  # to be trained without a search
     schema: int = field(default=SCHEMA)
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ def record(
         "search_training_seconds": sum(problem.spent.values()),
         "steps": state.lines,
         "reference_pj": problem.reference_pj,
-        "hypervolume": state.anytime[-1]["hypervolume"],
+        "hypervolume": state.anytime[-1]["hypervolume"] if state.anytime else None,
         "anytime": state.anytime,
         "evaluations": problem.candidates,
         "cache_hits": problem.hits,
@@ -71,6 +71,7 @@ def _space_config(config: RunConfig) -> dict:
 def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> dict:
     architecture: Architecture = state.finalists[index]
     rows = problem.space.costs(architecture, final_shape)
+    judged = problem.judged.get(architecture.key)  # None where the architecture was given
     tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
     return {
         "architecture": architecture.to_json(),
@@ -78,7 +79,7 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         "summary": architecture.short(),
         "params": total_params(rows),
         "macs": total_macs(rows),
-        "accuracy": {"validation": 1.0 - problem.judged[architecture.key].error, "test": tested},
+        "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
         "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
     }
 

@@ -1,4 +1,7 @@
-"""One run from search to record: search → selection → final → test, saved after every step."""
+"""One run from search to record: search → selection → final → test, saved after every step.
+
+A run that is given its architecture begins with its final training.
+"""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from evaluation.records import RunFolder
 from evaluation.state import RunState
 from evaluation.training import DeviceImages, Schedule, Training, accuracy
 from methods import METHODS
-from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
+from methods.method import Architecture, Evaluation, Method, StepReport, pareto_front, relative_hypervolume
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.errors import InputError
@@ -47,7 +50,14 @@ class Run:
 
     def check(self) -> None:
         """Raises InputError where the method refuses its settings or this problem. The run is used up by it."""
-        self._method("config.json")
+        if self.config.architecture is None:
+            self._method("config.json")
+        else:
+            self.problem.space.costs(self._given(), self.final_shape)
+
+    def _given(self) -> Architecture:
+        """The architecture of a run without a search."""
+        return self.problem.space.from_json(self.config.architecture)
 
     def _save(self) -> None:
         state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
@@ -98,6 +108,8 @@ class Run:
             if (self.folder.path / records.RECORD).exists():
                 return records.read_record(self.folder.path / records.RECORD)
             self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
+            if self.config.architecture is not None and self.state.stage == "search":
+                self.state.stage, self.state.finalists = "final", [self._given()]
             for stage, work in zip(STAGES, (self._search, self._selection, self._final, self._test)):
                 if self.state.stage == stage:
                     work(progress)

@@ -65,8 +65,11 @@ class LoadedRun:
 
     @property
     def best(self) -> dict:
-        """The finalist of the highest validation accuracy: choosing by test accuracy would flatter the method."""
-        return max(self.rows, key=lambda row: row["validation_accuracy"])
+        """The finalist of the highest validation accuracy: choosing by test accuracy would flatter the method.
+
+        An architecture that was given has none, and is the only one of its run.
+        """
+        return max(self.rows, key=lambda row: row["validation_accuracy"] or 0.0)
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -181,7 +184,7 @@ def _row(record: dict, index: int, folder: str) -> dict:
         "finalist": index + 1,
         "key": _pick(record, str, *at, "key"),
         **{name: _pick(record, int, *at, name) for name in ("params", "macs")},
-        "validation_accuracy": _pick(record, number, *at, "accuracy", "validation"),
+        "validation_accuracy": _pick(record, number | None, *at, "accuracy", "validation"),
         **{f"test_accuracy_{name}": share for name, share in tested.items()},
         "accuracy_drop_vs_int8": tested["int8"] - tested["approximate"] if known else None,
         **{f"{a}_{value}": _pick(record, number, *at, "energy", a, value) for a in ACCOUNTINGS for value in ENERGIES},

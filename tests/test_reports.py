@@ -276,7 +276,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path):
     for line in (
         "unfinished/config.json: schema 3 is newer", "torn/record.json is damaged", "newer/record.json: schema 99",
         "failed/record.json: the run's status is 'failed'", "list/record.json is not the record of a run",
-        "deep cannot be read", "nan/record.json is damaged: finalists.0.accuracy.validation is NaN",
+        "deep/record.json is damaged", "nan/record.json is damaged: finalists.0.accuracy.validation is NaN",
         "text/record.json is damaged: finalists.0.accuracy.test.approximate is \"high\"", "huge/record.json is damaged",
         "empty/record.json is damaged: it has no finalists", "bare/record.json is damaged: it lacks scope",
         "directory cannot be read",

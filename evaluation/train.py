@@ -1,0 +1,141 @@
+"""The command line: train and test one given architecture, without a search.
+
+    python -m evaluation.train --architecture darts_v2 --multiplier mul8s_1L2H
+    python -m evaluation.train --architecture runs/…/record.json --finalist 2 --export my_network
+    python -m evaluation.train --resume runs/given-…
+
+What it writes is a run folder as that of a search; its record has no validation accuracy and no hypervolume.
+"""
+
+import dataclasses
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from evaluation.config import RunConfig, RunOptions
+from evaluation.flags import (
+    EarlyParser,
+    flags_of,
+    given_flags,
+    guarded,
+    parse_with_tyro,
+    require_alone,
+    require_known,
+    settled_protocol,
+)
+from evaluation.protocols import Protocol, named_protocol
+from evaluation.run import go_on, require_ranges, shared_settings, start
+from spaces.errors import InputError
+
+PROGRAM = "python -m evaluation.train"
+DESCRIPTION = """Train one given architecture in full, test it, record everything.
+
+Of the protocol only what concerns final training has an effect; all of it counts for which results may be compared."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """Which architecture, and how to train it."""
+
+    architecture: str = ""
+    """DARTS_V1, DARTS_V2, PC_DARTS or P_DARTS; a run folder or its record.json; a JSON file with an architecture as in
+    records, or with a genotype as DARTS writes it (normal, normal_concat, reduce, reduce_concat)."""
+    finalist: int = 0
+    """Which finalist of a record to train, from 1; 0 takes the first."""
+    multiplier: str = ""
+    """Circuit to use everywhere, by name or table file; without it an architecture keeps its own, and a genotype, which
+    has none, gets the exact one."""
+    scope: Literal["own", "all", "separable"] = "own"
+    """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv; own leaves it as the
+    architecture says (all for a genotype)."""
+    export: str = ""
+    """Folder to export the trained network to, for hardware engineers; may be given with --resume, too."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, train, export, and return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def work(planned: list[Path]) -> int:
+        options, protocol = parse(arguments)
+        if options.export:
+            from evaluation.export import require_new
+
+            require_new(Path(options.export))
+        if options.resume:
+            require_alone(arguments, "--export")
+            if options.export and len(options.resume) > 1:
+                raise InputError("--export takes one run; resume them one by one")
+            code = go_on(options.resume, planned)
+        else:
+            config, library = plan(options, protocol, shlex.join(["python", "-m", "evaluation.train", *arguments]))
+            code = start([config], library, options.out, planned)
+        if options.export and code == 0:
+            from evaluation.export.exporting import export_finalist
+
+            print(export_finalist(planned[0], 1, Path(options.export)))
+        return code
+
+    return guarded(PROGRAM, work)
+
+
+def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
+    """The options and the protocol. Raises InputError; exits with 0 after --help."""
+    early = EarlyParser(PROGRAM)
+    early.add_argument("--protocol", default=TrainOptions.protocol)
+    chosen, _ = early.parse_known_args(arguments)
+    protocol = named_protocol(chosen.protocol)
+    everything = dataclasses.make_dataclass(
+        "Everything",
+        [
+            (
+                "options",
+                tyro.conf.OmitArgPrefixes[TrainOptions],
+                dataclasses.field(default=TrainOptions(protocol=protocol.name)),
+            ),
+            (
+                "protocol",
+                Annotated[type(protocol), tyro.conf.arg(name="protocol")],
+                dataclasses.field(default=protocol),
+            ),
+        ],
+        frozen=True,
+    )
+    require_known(arguments, flags_of(TrainOptions) | flags_of(Protocol, "protocol."))
+    parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
+    options: TrainOptions = parsed.options
+    if not options.resume and not options.architecture:
+        raise InputError(f"--architecture says what to train, as in --architecture darts_v2; see {PROGRAM} --help")
+    if options.finalist < (1 if "--finalist" in given_flags(arguments) else 0):
+        raise InputError("--finalist counts from 1")
+    return options, settled_protocol(parsed.protocol, protocol.name)
+
+
+def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunConfig, tuple]:
+    """The run of an architecture and its circuits. Raises InputError for what no run could be made of."""
+    require_ranges(options)
+    from evaluation.given import resolve
+
+    given = resolve(options.architecture, options.finalist, options.multiplier, options.scope)
+    settings = shared_settings(options) | given.space_settings
+    settings |= {"method": f"given-{given.name}", "architecture": given.architecture.to_json()}
+    config = RunConfig(
+        **settings,
+        # Two files of one name are two architectures.
+        method_config={"architecture": given.name, "key": given.architecture.key[:8]},
+        protocol=protocol,
+        multipliers=tuple(circuit.name for circuit in given.library),
+        tables={circuit.name: circuit.key for circuit in given.library},
+        multiplier_choice="edge",
+        budget="",
+        command=command,
+    )
+    return config, given.library
+
+
+if __name__ == "__main__":
+    sys.exit(main())
