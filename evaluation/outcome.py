@@ -8,7 +8,7 @@ import torch
 
 from evaluation.config import SCHEMA, RunConfig
 from evaluation.datasets import Dataset
-from evaluation.ledger import Ledger, describe_device
+from evaluation.ledger import Ledger
 from evaluation.problem import SearchProblem
 from evaluation.state import RunState
 from methods.method import Architecture
@@ -49,7 +49,7 @@ def record(
         "snapshots": config.snapshots,
         "versions": _versions(),
         "command": config.command,
-        "device": describe_device(problem.device),
+        "device": ledger.describe_device(),
         "ledger": ledger.to_json(),
         "search_training_seconds": sum(problem.spent.values()),
         "steps": state.lines,

@@ -18,6 +18,7 @@ from spaces.energy import energy_model, total_macs, total_params
 from spaces.grid import GridSpace
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
+from spaces.preparation import first_step_watched
 
 FAILED_ENERGY_PJ = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
 
@@ -94,7 +95,8 @@ class SearchProblem:
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         protocol = self.config.protocol
-        return self.training.shuffled(protocol.search_batch, self.generator, protocol.crop_padding, protocol.flip)
+        batches = self.training.shuffled(protocol.search_batch, self.generator, protocol.crop_padding, protocol.flip)
+        return first_step_watched(batches, self.device)
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.validation.shuffled(self.config.protocol.search_batch, self.generator)

@@ -3,8 +3,8 @@
 A run that is given its architecture begins with its final training.
 """
 
-import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import filelock
@@ -124,11 +124,9 @@ class Run:
 
     def _search(self, progress: RunProgress) -> None:
         """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
-        began = time.perf_counter()
         resumed = self.state.method is not None
-        method = self._method(str(self.folder.path / records.CONFIG))
-        if not resumed:
-            self.ledger.book("search", time.perf_counter() - began)
+        with nullcontext() if resumed else self.ledger.measure("search"):
+            method = self._method(str(self.folder.path / records.CONFIG))
         budget = Budget.parse(self.config.budget)
         progress.stage("search", 100 if self.config.budget else 1)
         while True:
@@ -198,9 +196,11 @@ class Run:
         proposals = self.state.proposals
         progress.stage("selection", len(proposals), self.state.selected)
         for number, architecture in enumerate(proposals[self.state.selected :], self.state.selected + 1):
-            evaluation = self.problem.judge([architecture])[0]
-            # What a snapshot has judged already is booked, and told, as if it were judged now.
-            self.ledger.book("selection", self.problem.judging[architecture.key])
+            known = architecture.key in self.problem.judged
+            with nullcontext() if known else self.ledger.measure("selection"):
+                evaluation = self.problem.judge([architecture])[0]
+            if known:  # what a snapshot has judged already is booked, and told, as if it were judged now
+                self.ledger.book("selection", self.problem.judging[architecture.key])
             self._record_step("selection", evaluation.error, evaluation.energy_pj, {"candidate": number})
             self.state.selected = number
             self._save()

@@ -18,6 +18,7 @@ from spaces import cache
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.families import broken_array
 from spaces.multipliers.products import ProductTable, operand_table
+from spaces.preparation import preparing
 
 _REPEATS = 5
 _VERSION = 1  # of the measurement
@@ -53,7 +54,8 @@ def _line(engine: ModuleType, kind: str, device: torch.device, threads: int) -> 
     line = kept.get(f"{name} {kind}")
     if not (isinstance(line, list) and len(line) == 2 and all(isinstance(value, float) for value in line)):
         tables = [operand_table(circuit) for circuit in (_FEW, _SEVERAL)]
-        times = [_measure(engine, table, *_LAYERS[kind], device) for table in tables]
+        with preparing():
+            times = [_measure(engine, table, *_LAYERS[kind], device) for table in tables]
         few, several = (engine.channels(table) for table in tables)
         slope = max(0.0, (times[1] - times[0]) / (several - few)) if several > few else 0.0
         line = [max(0.0, times[0] - slope * few), slope]

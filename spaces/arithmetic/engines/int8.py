@@ -18,6 +18,7 @@ from spaces.arithmetic.engines.features import Features, describe, expand_once
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.byte_factors import MOST_CHANNELS, byte_factors
 from spaces.multipliers.products import ProductTable
+from spaces.preparation import preparing
 
 OFFSET = 128  # a feature u is held as the byte u + 128
 _CHUNK = 1 << 19  # sums, of four bytes each, that are added up at a time
@@ -224,7 +225,8 @@ def _self_test() -> str:
     if not hasattr(torch.ops.onednn, "qconv2d_pointwise") or not hasattr(torch.ops.onednn, "qconv_prepack"):
         return "this torch has no quantised convolution of oneDNN"
     try:
-        failed = [case for case in _CASES if not _agrees(*case)]
+        with preparing():
+            failed = [case for case in _CASES if not _agrees(*case)]
     except Exception as error:  # an unstable operator fails in its own ways; each means the same to us
         reason = f"its self-test failed ({type(error).__name__}: {str(error).splitlines()[0]})"
     else:
