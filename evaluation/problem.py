@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation import memory
 from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset, split_index
 from evaluation.training import DeviceImages, Schedule, Training, accuracy, channel_statistics
@@ -17,8 +18,8 @@ from spaces.cells import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
 from spaces.grid import GridSpace
 from spaces.multipliers.multiplier import Multiplier
-from spaces.shape import NetworkShape
 from spaces.preparation import first_step_watched
+from spaces.shape import NetworkShape
 
 FAILED_ENERGY_PJ = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
 
@@ -172,7 +173,7 @@ class SearchProblem:
             error = 1.0 - accuracy(network, self.validation)
         except Exception as failure:
             # A candidate that diverges, does not fit or cannot be built must not end the search; its reason is recorded.
-            reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
+            reason = memory.reason(failure, self.config.protocol.batch)
             failed = Evaluation(architecture.key, 1.0, energy, params, macs, reason, epochs)
             return failed, None, time.perf_counter() - began
         evaluation = Evaluation(architecture.key, error, energy, params, macs, None, epochs)

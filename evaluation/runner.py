@@ -11,7 +11,7 @@ import filelock
 import numpy as np
 import torch
 
-from evaluation import checkpoints, outcome, records, state
+from evaluation import checkpoints, distributed, memory, outcome, records, state
 from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset
 from evaluation.ledger import MEASURING, STAGES, Ledger
@@ -70,7 +70,8 @@ class Run:
         except TypeError as error:
             raise InputError(f"{settings}: settings of {self.config.method}: {error}") from None
         before = self.problem.state_dict()
-        method = cls(self.problem, config)
+        with memory.full_means_bad_input(self.config, "search"):
+            method = cls(self.problem, config)
         if self.state.method is not None:
             try:
                 method.load_state_dict(self.state.method)
@@ -149,7 +150,8 @@ class Run:
         )
         with self.ledger.measure("search"):
             try:
-                report: StepReport = method.step()
+                with memory.full_means_bad_input(self.config, "search"):
+                    report: StepReport = method.step()
             except (RuntimeError, MemoryError) as error:
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise InputError(f"the search cannot go on ({reason}); make the protocol's networks smaller") from error
@@ -225,7 +227,8 @@ class Run:
             if f"{index}-{arithmetic}" in self.state.results:
                 continue
             try:
-                self._train_finalist(index, arithmetic, progress)
+                with memory.full_means_bad_input(self.config, "final"), distributed.training_together():
+                    self._train_finalist(index, arithmetic, progress)
             except InputError:
                 raise
             except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
@@ -263,7 +266,7 @@ class Run:
         with self.ledger.measure("test"):
             data = DeviceImages(images, *self.problem.statistics, self.device)
         for number, (index, arithmetic) in enumerate(jobs, 1):
-            with self.ledger.measure("test"):
+            with self.ledger.measure("test"), memory.full_means_bad_input(self.config, "test"):
                 network, _ = self._finalist_network(index, arithmetic)
                 network.load_state_dict(checkpoints.load(self.folder.weights(index + 1, arithmetic), self.device))
                 try:
@@ -312,3 +315,5 @@ class Run:
 
 def _note(error: float, energy_pj: float) -> str:
     return f"validation error {error:.1%}, {energy_pj / 1e6:.3g} µJ"
+        if reasons and reasons[-1].startswith(memory.FULL):
+            why += f"; {memory.smaller(self.config, 'selection')}"

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evaluation import memory
 from evaluation.datasets import ImageSet
 from evaluation.protocols import Protocol
 
-EVALUATION_BATCH = 512
+EVALUATION_BATCH, SMALLEST_EVALUATION_BATCH = 512, 64
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,26 @@ class Training:
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: DeviceImages) -> float:
-    """Share of right answers, 0..1, in evaluation mode. Raises FloatingPointError when an answer is not a number."""
+    """Share of right answers, 0..1, in evaluation mode. Raises FloatingPointError when an answer is not a number.
+
+    Where memory is too small for ``EVALUATION_BATCH``, in smaller batches, down to ``SMALLEST_EVALUATION_BATCH``.
+    """
+    batch = EVALUATION_BATCH
+    while True:
+        try:
+            return _accuracy(network, data, batch)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_full(error) or batch == SMALLEST_EVALUATION_BATCH:
+                raise
+        batch //= 2
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, data: DeviceImages, batch: int) -> float:
     network.eval()
     right = torch.zeros((), device=data.device, dtype=torch.int64)
     finite = torch.ones((), device=data.device, dtype=torch.bool)
-    for images, labels in data.in_order():
+    for images, labels in data.in_order(batch):
         logits = network(images)
         finite &= torch.isfinite(logits).all()
         right += (logits.argmax(1) == labels).sum()

@@ -1,0 +1,55 @@
+"""A device whose memory is full: how it shows, and what to tell the person who waits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from evaluation.config import RunConfig
+from spaces.errors import InputError
+
+FULL = "out of memory"
+_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of torch on a CPU, of cuBLAS and cuDNN
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether this exception says that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def reason(error: BaseException, batch: int) -> str:
+    """Why a training failed, in one line, the same for all that fail in the same way."""
+    if is_full(error):
+        return f"{FULL} at batch size {batch}"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def smaller(config: RunConfig, stage: str) -> str:
+    """What to try where ``stage`` ran out of memory. Settings of a run never change, so that means a new one."""
+    kind, flag, batch = "final", "batch", config.protocol.batch
+    if stage == "search":
+        kind, flag, batch = "search", "search-batch", config.protocol.search_batch
+    ways = [f"--protocol.{flag} {batch // 2}"] if batch > 1 else []
+    if stage == "search" and "partial" in config.method_config:
+        ways.append(f"--{config.method}.partial {2 * config.method_config['partial']}")
+    return "start anew with " + (" or ".join(ways) or f"fewer --protocol.{kind}-channels")
+
+
+@contextmanager
+def full_means_bad_input(config: RunConfig, stage: str) -> Iterator[None]:
+    """Raises InputError that says what to do where the block, a part of ``stage``, runs out of memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
+        where, advice = "in the test", ""  # its batches are none of the protocol's
+        if stage != "test":
+            batch = config.protocol.search_batch if stage == "search" else config.protocol.batch
+            where, advice = f"in {stage} at batch size {batch}", f"{smaller(config, stage)}, or "
+        raise InputError(
+            f"{FULL} {where}: {advice}go on with --resume on a device with more memory, "
+            "such as --resume with --device cpu"
+        ) from error
