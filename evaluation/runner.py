@@ -35,7 +35,11 @@ class Run:
     def __init__(
         self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
     ) -> None:
-        self.config, self.dataset, self.device = config, dataset, device
+        self.config, self.dataset, self.device, self.team = config, dataset, device, distributed.team()
+        if self.team.size > 1 and config.protocol.batch < 2 * self.team.size:
+            raise InputError(
+                f"a batch of {config.protocol.batch} is too small for {self.team.size} processes; use fewer of them"
+            )
         emulate.require_engine(config.engine, [layer_table(circuit) for circuit in library], device)
         self.problem = SearchProblem(config, dataset, device, library)
         self.final_shape = replace(
@@ -223,6 +227,7 @@ class Run:
         jobs = self._jobs()
         done = sum(f"{index}-{arithmetic}" in self.state.results for index, arithmetic in jobs) * epochs
         progress.stage("final", len(jobs) * epochs, done)
+        self._note_devices()
         for index, arithmetic in jobs:
             if f"{index}-{arithmetic}" in self.state.results:
                 continue
@@ -239,13 +244,14 @@ class Run:
             self._save()
 
     def _train_finalist(self, index: int, arithmetic: str, progress: RunProgress) -> None:
-        with self.ledger.measure("final"):
-            network, generator = self._finalist_network(index, arithmetic)
-            training = Training(network, self.problem.everything, Schedule.final(self.config.protocol), generator)
-            if self.state.training is not None:
-                training.load_state_dict(self.state.training)
+        devices = self.team.size
+        if devices > 1:
+            distributed.send(self._job(index, arithmetic))
+        with self.ledger.measure("final", devices):
+            training = self._final_training(index, arithmetic)
+        network = training.network
         while not training.finished:
-            with self.ledger.measure("final"):
+            with self.ledger.measure("final", devices):
                 loss = training.run_epoch()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
@@ -257,6 +263,46 @@ class Run:
             done = sum(key in self.state.results for key in self._job_keys()) * training.schedule.epochs
             done += 0 if training.finished else training.epoch
             progress.step(done, f"finalist {index + 1}, {arithmetic}: loss {loss:.3f}")
+
+    def _final_training(self, index: int, arithmetic: str) -> Training:
+        """The training of a finalist, from the start or from where the checkpoint stands."""
+        network, generator = self._finalist_network(index, arithmetic)
+        schedule = Schedule.final(self.config.protocol)
+        training = Training(network, self.problem.everything, schedule, generator, self.team)
+        if self.state.training is not None:
+            training.load_state_dict(self.state.training)
+        return training
+
+    def _job(self, index: int, arithmetic: str) -> dict:
+        """What another process needs to take part in a training."""
+        return {
+            "folder": str(self.folder.path.resolve()),
+            "device": self.device.type,
+            "finalist": self.state.finalists[index].to_json(),
+            "arithmetic": arithmetic,
+            "training": self.state.training,
+        }
+
+    def take_part(self, job: dict) -> None:
+        """Train in step with the first process, which sent the ``job``; a loss that is not finite is its affair."""
+        self.state.finalists, self.state.training = [self.problem.space.from_json(job["finalist"])], job["training"]
+        with suppress(FloatingPointError):
+            training = self._final_training(0, job["arithmetic"])
+            while not training.finished:
+                training.run_epoch()
+
+    def _note_devices(self) -> None:
+        """Keep in the record what differs from a final training on one device."""
+        devices, before = self.team.size, self.state.final_devices
+        if before not in (0, devices):
+            self.state.notes.append(f"final training went on with {devices} device{'s' * (devices > 1)} after {before}")
+        elif devices > 1 and before == 0:
+            self.state.notes.append(
+                f"final training on {devices} devices, each with its share of every batch; the statistics of batch "
+                "normalisation and of activation ranges are those of the first share. The other stages ran on one "
+                "device; the time in which others waited for them is not booked"
+            )
+        self.state.final_devices = devices
 
     def _test(self, progress: RunProgress) -> None:
         """Read the test set, once, and judge every trained network on it."""
@@ -310,10 +356,10 @@ class Run:
         tried = [*self.problem.evaluations.values(), *self.problem.judged.values()]
         reasons = [evaluation.failure for evaluation in tried if evaluation.failure]
         why = f"; every candidate failed, the last with: {reasons[-1]}" if reasons else " within its budget"
+        if reasons and reasons[-1].startswith(memory.FULL):
+            why += f"; {memory.smaller(self.config, 'selection')}"
         return f"{self.config.method} found no architecture to train{why}"
 
 
 def _note(error: float, energy_pj: float) -> str:
     return f"validation error {error:.1%}, {energy_pj / 1e6:.3g} µJ"
-        if reasons and reasons[-1].startswith(memory.FULL):
-            why += f"; {memory.smaller(self.config, 'selection')}"

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from evaluation import memory
 from evaluation.datasets import ImageSet
+from evaluation.distributed import ALONE, Team
 from evaluation.protocols import Protocol
+from spaces.preparation import first_step_watched
 
 EVALUATION_BATCH, SMALLEST_EVALUATION_BATCH = 512, 64
 
@@ -150,12 +152,36 @@ def random_cutout(images: Tensor, side: int, generator: torch.Generator) -> Tens
     return images.masked_fill(hole, 0.0)
 
 
+class TrainingLoss(nn.Module):
+    """The loss of a network in training, with that of its auxiliary head: all that a backward pass starts from."""
+
+    def __init__(self, network: nn.Module, auxiliary_weight: float) -> None:
+        super().__init__()
+        self.network, self.auxiliary_weight = network, auxiliary_weight
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean over images (N, C, H, W) with labels (N,)."""
+        loss = F.cross_entropy(self.network(images), labels)
+        auxiliary = getattr(self.network, "auxiliary_logits", None)
+        if auxiliary is not None:
+            loss = loss + self.auxiliary_weight * F.cross_entropy(auxiliary, labels)
+        return loss
+
+
 class Training:
     """A network on its way through a schedule. ``run_epoch`` until ``finished``; the state is complete in between."""
 
-    def __init__(self, network: nn.Module, data: DeviceImages, schedule: Schedule, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DeviceImages,
+        schedule: Schedule,
+        generator: torch.Generator,
+        team: Team = ALONE,
+    ) -> None:
         self.network = network.to(device=data.device, memory_format=torch.channels_last)
-        self.data, self.schedule, self.generator = data, schedule, generator
+        self.data, self.schedule, self.generator, self.team = data, schedule, generator, team
+        self.loss = team.wrap(TrainingLoss(self.network, schedule.auxiliary_weight), data.device)
         self.optimiser = torch.optim.SGD(
             network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
         )
@@ -175,11 +201,13 @@ class Training:
         network.train()
         total, batches = torch.zeros((), device=self.data.device), 0
         planned = plan.epochs * max(1, len(self.data) // plan.batch)
-        for images, labels in self.data.shuffled(plan.batch, self.generator, plan.crop_padding, plan.flip, plan.cutout):
-            loss = F.cross_entropy(network(images), labels)
-            auxiliary = getattr(network, "auxiliary_logits", None)
-            if auxiliary is not None:
-                loss = loss + plan.auxiliary_weight * F.cross_entropy(auxiliary, labels)
+        epoch = self.data.shuffled(plan.batch, self.generator, plan.crop_padding, plan.flip, plan.cutout)
+        for images, labels in first_step_watched(epoch, self.data.device):
+            share = self.team.share(len(images))
+            if drop_path is not None and self.team.size > 1:
+                drop_path.share = (share, len(images))
+            # So weighted, the mean over the processes is that over the batch's images.
+            loss = self.loss(images[share], labels[share]) * ((share.stop - share.start) * self.team.size / len(images))
             done = self.epoch / plan.epochs + batches / planned
             for group in self.optimiser.param_groups:
                 group["lr"] = plan.lr * 0.5 * (1 + math.cos(math.pi * done))
@@ -190,7 +218,7 @@ class Training:
             total += loss.detach()
             batches += 1
         self.epoch += 1
-        mean = float(total) / batches
+        mean = float(self.team.mean(total)) / batches
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is not finite after epoch {self.epoch}")
         return mean
@@ -210,7 +238,6 @@ class Training:
         self.generator.set_state(state["generator"])
 
 
-@torch.no_grad()
 def accuracy(network: nn.Module, data: DeviceImages) -> float:
     """Share of right answers, 0..1, in evaluation mode. Raises FloatingPointError when an answer is not a number.
 

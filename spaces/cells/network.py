@@ -22,19 +22,22 @@ class DropPath(nn.Module):
     """Drops a whole path per image with ``probability`` during training, and scales up the ones that stay.
 
     One object is shared by all cells, so that a schedule sets the probability once. Random numbers come from
-    ``generator`` (on the network's device), which the training loop owns and saves.
+    ``generator`` (on the network's device), which the training loop owns and saves. ``share`` says which images of a
+    batch of how many these are, where several processes train together: each draws the numbers of all images.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.probability = 0.0
         self.generator: torch.Generator | None = None
+        self.share: tuple[slice, int] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.probability == 0.0:
             return x
         keep = 1.0 - self.probability
-        mask = torch.rand((x.shape[0], 1, 1, 1), device=x.device, generator=self.generator) < keep
+        share, batch = self.share or (slice(None), x.shape[0])
+        mask = torch.rand((batch, 1, 1, 1), device=x.device, generator=self.generator)[share] < keep
         return x * mask / keep
 
 
