@@ -78,7 +78,7 @@ class RunOptions:
     out: Path = Path("runs")
     """Where run folders go."""
     resume: tuple[Path, ...] = ()
-    """Run folders to go on with; their own settings apply and no other flag may be given."""
+    """Run folders to go on with; their own settings apply, and no other flag than --device may be given."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,28 +15,72 @@ from typing import Any, NoReturn
 
 import tyro
 
+from evaluation import stopping
 from evaluation.protocols import Protocol, named_protocol
 from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-def guarded(program: str, work: Callable[[list[Path]], int]) -> int:
-    """Run ``work`` and return its exit code; bad input and Ctrl-C end with one line and a code of their own.
+def guarded(program: str, work: Callable[[list[Path]], int], take_part: Callable[[], None]) -> int:
+    """Run ``work`` and return its exit code; bad input, Ctrl-C and SIGTERM end with one line and a code of their own.
 
-    ``work`` adds the run folders it is about to run to the list that it is given.
+    ``work`` adds the run folders it is about to run to the list that it is given. Where torchrun started several
+    processes, the first does so, and the others ``take_part``.
     """
+    if _together() and os.environ.get("RANK", "0") != "0":
+        return _guarded_part(take_part)
     planned: list[Path] = []
+
+    def stopped() -> str:
+        folders = shlex.join(map(str, planned))
+        return f"stopped; go on with: {program} --resume {folders}" if folders else "stopped"
+
+    try:
+        with stopping.on_sigterm(stopped):
+            return _guarded_work(lambda: work(planned))
+    except (KeyboardInterrupt, stopping.Terminated) as stop:
+        print(stopped(), file=sys.stderr)
+        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else stopping.EXIT_CODE
+
+
+def _guarded_work(work: Callable[[], int]) -> int:
     try:
         with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
-            return work(planned)
+            if not _together():
+                return work()  # without torch, which takes its time
+            from evaluation import distributed
+
+            with distributed.joined():
+                return work()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+    except (RuntimeError, MemoryError) as error:
+        from evaluation import memory
+
+        if not memory.is_full(error):
+            raise
+        print("error: out of memory: the images do not fit; use --device cpu, or fewer of them", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _guarded_part(take_part: Callable[[], None]) -> int:
+    from evaluation import distributed
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it writes no files: a stop may end it at once, even in a wait
+    try:
+        with distributed.joined():
+            take_part()
+    except Exception as error:  # whatever it is, this process can do no more; the first one says how to go on
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        print(f"error in process {os.environ['RANK']}: {reason.splitlines()[0]}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        folders = shlex.join(map(str, planned))
-        print(f"stopped; go on with: {program} --resume {folders}" if folders else "stopped", file=sys.stderr)
-        return INTERRUPTED
+    return 0
+
+
+def _together() -> bool:
+    """Whether torchrun started several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 class EarlyParser(argparse.ArgumentParser):
@@ -71,7 +117,8 @@ def require_alone(arguments: Sequence[str], *allowed: str) -> None:
     """Raises InputError where another flag than those ``allowed`` comes with --resume."""
     others = [flag for flag in given_flags(arguments) if flag not in ("--resume", *allowed)]
     if others:
-        raise InputError(f"--resume goes on with the run's own settings; no other flag may be given ({others[0]})")
+        but = f" but {' and '.join(allowed)}" if allowed else ""
+        raise InputError(f"--resume goes on with the run's own settings; no other flag{but} may be given ({others[0]})")
 
 
 def parse_with_tyro(cls: type, program: str, description: str, arguments: Sequence[str]) -> Any:

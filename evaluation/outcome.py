@@ -59,6 +59,7 @@ def record(
         "evaluations": problem.candidates,
         "cache_hits": problem.hits,
         "finalists": [_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))],
+        "notes": state.notes,
         "failures": _candidate_failures(problem) + state.failures,
     }
 

@@ -4,7 +4,10 @@
     python -m evaluation.run --method approxdarts evoapproxnas random --seeds 3
     python -m evaluation.run --resume runs/approxdarts-digits-quick-s0-1
 
-Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130; --resume goes on.
+    torchrun --nproc-per-node 2 -m evaluation.run --method approxdarts    # finalists are trained on two devices
+
+Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130 and SIGTERM with 143; --resume
+goes on.
 """
 
 import dataclasses
@@ -46,6 +49,8 @@ if TYPE_CHECKING:  # torch is imported only when there is something to run: --he
     import torch
 
     from evaluation.datasets import Dataset
+    from evaluation.records import RunFolder
+    from evaluation.runner import Run
     from spaces.multipliers.multiplier import Multiplier
 
 TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine with two cores
@@ -62,12 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
     def work(planned: list[Path]) -> int:
         options, protocol, method_configs = parse(arguments)
         if options.resume:
-            require_alone(arguments)
-            return go_on(options.resume, planned)
+            require_alone(arguments, "--device")
+            return go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
         command = shlex.join(["python", "-m", "evaluation.run", *arguments])
         return start(*_plan(options, protocol, method_configs, command), options.out, planned)
 
-    return guarded(PROGRAM, work)
+    return guarded(PROGRAM, work, take_part)
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -203,21 +208,21 @@ def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, p
     dataset = _dataset(plan[0].dataset, plan[0].image_size, plan[0].data_dir, plan[0].train_limit)
     for config in {config.method: config for config in plan}.values():
         Run(config, dataset, device, library).check()
-    paths: list[Path] = []
     try:
         for config in plan:
-            paths += [RunFolder.create(out, config, library).path]
+            planned.append(RunFolder.create(out, config, library).path)  # noqa: PERF401 a stop needs those made so far
     except InputError:
-        for path in paths:
+        for path in planned:
             shutil.rmtree(path)
         raise
-    return go_on(paths, planned, fresh=True)
+    return go_on(list(planned), planned, fresh=True)
 
 
-def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> int:
+def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, device: str = "") -> int:
     """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
 
-    One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed.
+    One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``device``
+    is another one than their settings ask for.
     """
     from rich.console import Console
 
@@ -225,14 +230,14 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> in
     from evaluation.records import CONFIG
     from evaluation.state import STATE
 
-    planned += {path.resolve(): path for path in paths}.values()  # each once
+    planned[:] = {path.resolve(): path for path in paths}.values()  # each once
     for path in planned:
         if not (path / CONFIG).exists():
             raise InputError(f"'{path}' is not a run folder: it has no {CONFIG}")
     finished, failed = [], False
     for path in list(planned):
         try:
-            finished.append(_execute(path))
+            finished.append(_execute(path, device))
         except InputError as error:
             if fresh and not (path / STATE).exists():
                 shutil.rmtree(path)
@@ -246,27 +251,47 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False) -> in
     return BAD_INPUT if failed else 0
 
 
-def _execute(path: Path) -> dict:
+def _execute(path: Path, device: str) -> dict:
     """Run what is left to do in a run folder, show and return its record."""
     from rich.console import Console
 
     from evaluation import summary
     from evaluation.progress import RunProgress
     from evaluation.records import RunFolder
-    from evaluation.runner import Run
-    from spaces.arithmetic import emulate
 
     place = RunFolder(path)
-    config = place.config()
-    dataset = _dataset(config.dataset, config.image_size, config.data_dir, config.train_limit)
-    use_threads(config.threads, dataset.train.images.shape[2])
-    emulate.use_engine(config.engine)
-    run = Run(config, dataset, choose_device(config.device), place.library(config))
+    run = _open(place, device)
     console = Console()
     with RunProgress(console, str(path)) as progress:
         record = run.execute(place, progress)
     summary.show(console, record, str(path))
     return record
+
+
+def take_part() -> None:
+    """Train in step with the first of torchrun's processes, which does all else, until it is done."""
+    from evaluation import distributed
+    from evaluation.records import RunFolder
+
+    place, run = "", None
+    while job := distributed.receive():
+        if job["folder"] != place:
+            place, run = job["folder"], None  # the memory of the last one first
+            run = _open(RunFolder(Path(place)), job["device"])
+        run.take_part(job)
+
+
+def _open(place: "RunFolder", device: str) -> "Run":
+    """The run of a folder, on the ``device`` or on that of its settings, ready to go on."""
+    from evaluation.runner import Run
+    from spaces.arithmetic import emulate
+
+    config = place.config()
+    dataset = _dataset(config.dataset, config.image_size, config.data_dir, config.train_limit)
+    use_threads(config.threads, dataset.train.images.shape[2])
+    emulate.use_engine(config.engine)
+    chosen = choose_device(device or config.device, f"go on with --resume {shlex.quote(str(place.path))} --device cpu")
+    return Run(config, dataset, chosen, place.library(config))
 
 
 @functools.lru_cache(maxsize=1)
@@ -277,17 +302,19 @@ def _dataset(name: str, image_size: int, data_dir: str, train_limit: int) -> "Da
     return datasets.load(name, image_size, data_dir, train_limit)
 
 
-def choose_device(name: str) -> "torch.device":
-    """The device for "auto", "cpu" or "cuda". Raises InputError where it is not there."""
+def choose_device(name: str, advice: str = "use --device cpu") -> "torch.device":
+    """The device for "auto", "cpu" or "cuda". Raises InputError, which ends with ``advice``, where it is not there."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
         raise suggest(name, ["auto", "cpu", "cuda"], "device")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this torch sees no CUDA device; use --device cpu, or install a CUDA build")
+        raise InputError(f"--device cuda: this torch sees no CUDA device; install a CUDA build, or {advice}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    from evaluation import distributed
+
+    return distributed.own_device(name)
 
 
 def use_threads(count: int, image_height: int) -> None:

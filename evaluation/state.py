@@ -10,7 +10,7 @@ from evaluation import checkpoints, records
 from evaluation.config import SCHEMA, RunConfig
 from evaluation.datasets import Dataset
 from evaluation.ledger import STAGES, Ledger
-from evaluation.problem import SearchProblem
+from evaluation.problem import SearchProblem, derived_seed
 from evaluation.records import RunFolder
 from methods.method import Architecture
 from spaces.errors import InputError
@@ -30,8 +30,10 @@ class RunState:
     selected: int = 0  # proposals that selection has dealt with
     finalists: list[Architecture] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a reader of the results should know
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
     training: dict | None = None  # of the final training in flight
+    final_devices: int = 0  # that train finalists together
     method: dict | None = None  # of the search in flight
 
 
@@ -51,6 +53,7 @@ def save(
             "schema": SCHEMA,
             "config": config.to_json(),
             "data": dataset.fingerprint,
+            "device": problem.device.type,
             "ledger": ledger.to_json(),
             "problem": problem.state_dict(),
             "state": content,
@@ -76,11 +79,28 @@ def load(
         for name in _ARCHITECTURES:
             content[name] = [problem.space.from_json(data) for data in content[name]]
         state, ledger = RunState(**content), Ledger(device, kept["ledger"])
+        _move_generators(kept, state, problem, config.seed)
         problem.load_state_dict(kept["problem"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{path} is not a checkpoint of this program ({error}); start a new run") from None
     folder.truncate_history(state.lines)
     return state, ledger
+
+
+def _move_generators(kept: dict, state: RunState, problem: SearchProblem, seed: int) -> None:
+    """Give a run that was on another type of device new random numbers, since that one's generators do not fit here.
+
+    They depend on the run's seed and on how far it has come, so that two such moves lead to the same result.
+    """
+    fitting = problem.generator.get_state().shape
+    before, now = kept.get("device", problem.device.type), problem.device.type
+    for place in (kept["problem"], state.training or {}):
+        if "generator" in place and place["generator"].shape != fitting:
+            generator = torch.Generator(problem.device).manual_seed(derived_seed(seed, "moved", state.lines))
+            place["generator"] = generator.get_state()
+            before = "another type of device" if before == now else before
+    if before != now:
+        state.notes.append(f"resumed on {now} after {before} at step {state.lines}: other random numbers from there on")
 
 
 def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:

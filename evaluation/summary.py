@@ -16,6 +16,8 @@ def show(console: Console, record: dict, folder: str) -> None:
     console.print(Group("", _finalists(record), "", _split(record), "", _times(record)))
     for (stage, reason), count in Counter((f["stage"], f["reason"]) for f in record["failures"]).items():
         console.print(f"failed in {stage}, {count} ×: {reason}", markup=False)
+    for note in record.get("notes", []):
+        console.print(f"note: {note}", markup=False)
     console.print(f"record: {folder}/record.json", highlight=False, markup=False)
 
 
@@ -77,7 +79,6 @@ def _times(record: dict) -> Table:
         table.add_column(stage, justify="right")
     for label, form in (("seconds", lambda s: f"{s:.1f}"), (f"{unit}-hours", lambda s: f"{s / 3600:.4f}")):
         table.add_row(label, *(form(value) for value in seconds.values()))
-    return table
     parts = [record["ledger"][stage] for stage in (*STAGES, *([MEASURING] if watched else []))]
     for label, name, digits in (("of it warm-up, s", "warm_up_seconds", 1), ("joules", "joules", 0)):
         values = [part.get(name) for part in parts]
@@ -85,3 +86,4 @@ def _times(record: dict) -> Table:
             total = None if None in values[: len(STAGES)] else sum(values[: len(STAGES)])
             values.insert(len(STAGES), total)
             table.add_row(label, *("–" if value is None else f"{value:,.{digits}f}" for value in values))
+    return table

@@ -1,0 +1,299 @@
+"""SIGTERM at bad moments, and going on elsewhere: as real processes where a signal is involved."""
+
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+import torch
+
+from evaluation import checkpoints, records, stopping
+from evaluation.config import RunConfig
+from evaluation.problem import derived_seed
+from evaluation.records import RunFolder
+from evaluation.run import main
+from evaluation.runner import Run
+from evaluation.state import STATE
+from tests import tiny
+from tests.test_methods import every_method, quiet
+from tests.test_run import SMALL_RANDOM, Killed, finished_run, without_times
+
+CPU = torch.device("cpu")
+HUNG = 240  # seconds
+CLI = [sys.executable, "-m", "evaluation.run"]
+
+
+def start(*command: str) -> subprocess.Popen:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    """Exit code and what it said on stderr."""
+    try:
+        _, error = process.communicate(timeout=HUNG)
+    finally:
+        process.kill()
+    return process.returncode, error
+
+
+# -- SIGTERM -----------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_ends_a_comparison_with_one_line_and_it_can_go_on(tmp_path):
+    flags = [*SMALL_RANDOM, "--seeds", "2", "--baselines", "none"]
+    assert main([*flags, "--out", str(tmp_path / "a")]) == 0
+    process = start(*CLI, *flags, "--out", str(tmp_path / "b"))
+    try:
+        deadline = time.monotonic() + HUNG
+        while not list((tmp_path / "b").glob("*s0-1/history.jsonl")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # an impatient one
+    finally:
+        code, error = finish(process)
+    folders = sorted((tmp_path / "b").iterdir())
+    assert code == 143
+    expected = f"stopped; go on with: python -m evaluation.run --resume {folders[0]} {folders[1]}"
+    assert error.splitlines() == [expected]
+    filelock.FileLock(folders[0] / ".lock", timeout=0).acquire()
+    assert main(["--resume", *map(str, folders)]) == 0
+    for folder, whole in zip(folders, sorted((tmp_path / "a").iterdir())):
+        results = [without_times(records.read_record(path / "record.json")) for path in (folder, whole)]
+        assert results[0] == results[1]
+
+
+IN_THE_MIDDLE = """
+import os, signal, sys, torch
+from evaluation import checkpoints, run
+save = torch.save
+calls = iter(range(100))
+
+def torn(state, file):
+    if next(calls) == {moment}:
+        file.write(b"half of a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGTERM)
+    save(state, file)
+
+checkpoints.torch.save = torn
+sys.exit(run.main(sys.argv[1:]))
+"""
+
+
+def test_sigterm_while_a_checkpoint_is_written_tears_nothing(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(IN_THE_MIDDLE.format(moment=1))
+    flags = [*SMALL_RANDOM, "--baselines", "none", "--out", str(tmp_path / "runs")]
+    code, error = finish(start(sys.executable, str(script), *flags))
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (code, error) == (143, f"stopped; go on with: python -m evaluation.run --resume {folder}\n")
+    assert checkpoints.load(folder / STATE, CPU)["state"]["lines"] == 1  # the one before
+    assert len(records.read_history(folder / "history.jsonl")) == 2
+    assert main(["--resume", str(folder)]) == main(flags) == 0
+    results = [without_times(records.read_record(path)) for path in (tmp_path / "runs").glob("*/record.json")]
+    assert len(results) == 2 and results[0] == results[1]
+
+
+BLOCKED = """
+import os, signal, sys, threading, time, numba
+from evaluation import stopping
+stopping.GRACE = 0.5
+
+@numba.njit(nogil=True)
+def spin(n):  # native code that no Python signal handler interrupts
+    total = 0.0
+    for i in range(n):
+        total += (i * 0.5) % 3.0
+    return total
+
+spin(10)
+try:
+    with stopping.on_sigterm(lambda: "farewell"):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        print(spin(10**13))
+except BaseException as error:
+    print("not reached", file=sys.stderr)
+"""
+
+SWALLOWED = """
+import os, signal, sys, time
+from evaluation import stopping
+stopping.GRACE = 0.5
+
+class Careless:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+with stopping.on_sigterm(lambda: "farewell"):
+    sys.unraisablehook = lambda _: None
+    Careless()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("script", [BLOCKED, SWALLOWED])
+def test_sigterm_ends_what_no_exception_can(script):
+    assert finish(start(sys.executable, "-c", script)) == (143, "farewell\n")
+
+
+TWICE = """
+import os, signal, sys, time
+from evaluation import stopping
+try:
+    with stopping.on_sigterm(lambda: "farewell"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:  # tidying up
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+except stopping.Terminated:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("tidied up", file=sys.stderr)
+    sys.exit(stopping.EXIT_CODE)
+"""
+
+
+def test_a_second_sigterm_changes_nothing():
+    assert finish(start(sys.executable, "-c", TWICE)) == (143, "tidied up\n")
+
+
+def test_handlers_are_as_before_afterwards():
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping.on_sigterm(str):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+    def elsewhere() -> None:
+        with stopping.on_sigterm(str):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+# -- on another device -------------------------------------------------------------------------------------------------
+
+
+def stopped_run(parent: Path, config: RunConfig, saves: int) -> RunFolder:
+    """A run that was killed right after so many checkpoints."""
+    folder = RunFolder.create(parent, config, tiny.library(config))
+    save, calls = checkpoints.save, iter(range(1, 1000))
+
+    def dying(path: Path, state: dict) -> None:
+        save(path, state)
+        if next(calls) == saves:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints, "save", dying)
+        Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
+    return folder
+
+
+def as_if_from_cuda(folder: RunFolder) -> dict:
+    """The checkpoint as a GPU would have left it: generators of CUDA have 16 bytes of state."""
+    kept = checkpoints.load(folder.path / STATE, CPU)
+    kept["device"] = "cuda"
+    kept["problem"]["generator"] = torch.arange(16, dtype=torch.uint8)
+    if kept["state"]["training"]:
+        kept["state"]["training"]["generator"] = torch.arange(16, dtype=torch.uint8)
+    checkpoints.save(folder.path / STATE, kept)
+    return kept
+
+
+def resume(folder: RunFolder) -> dict:
+    config = folder.config()
+    return Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
+
+
+@pytest.mark.parametrize(("stage", "saves"), [("search", 1), ("final", 9)])
+def test_a_run_goes_on_on_another_type_of_device_and_says_so(tmp_path, stage, saves):
+    protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=3)
+    config = tiny.run_config("approxdarts", protocol=protocol, nodes=1, baselines="none")
+    results = []
+    for _ in range(2):
+        folder = stopped_run(tmp_path, config, saves)
+        kept = as_if_from_cuda(folder)
+        assert kept["state"]["stage"] == stage and bool(kept["state"]["training"]) == (stage == "final")
+        results.append(resume(folder))
+    step = kept["state"]["lines"]
+    assert results[0]["notes"] == [f"resumed on cpu after cuda at step {step}: other random numbers from there on"]
+    assert without_times(results[0]) == without_times(results[1])
+    assert results[0]["device"]["type"] == "cpu" and results[0]["finalists"][0]["accuracy"]["test"]["approximate"]
+    assert finished_run(tmp_path, config)[1]["notes"] == []
+
+
+def test_random_numbers_after_a_move_depend_on_seed_and_step(tmp_path):
+    seen = []
+    for saves in (1, 2, 2):
+        folder = stopped_run(tmp_path, tiny.run_config("approxdarts", nodes=1, seed=3), saves)
+        as_if_from_cuda(folder)
+        config = folder.config()
+        run = Run(config, tiny.dataset(), CPU, tiny.library(config))
+        from evaluation import state
+
+        state.load(folder, config, run.dataset, run.problem, CPU)
+        seen.append(torch.rand(3, generator=run.problem.generator).tolist())
+        expected = torch.Generator().manual_seed(derived_seed(3, "moved", saves))
+        assert seen[-1] == torch.rand(3, generator=expected).tolist()
+    assert seen[0] != seen[1] == seen[2]
+
+
+def test_an_older_checkpoint_that_does_not_say_its_device_moves_too(tmp_path):
+    folder = stopped_run(tmp_path, tiny.run_config("approxdarts", nodes=1, baselines="none"), 1)
+    kept = as_if_from_cuda(folder)
+    checkpoints.save(folder.path / STATE, {name: value for name, value in kept.items() if name != "device"})
+    assert "resumed on cpu after another type of device at step 1" in resume(folder)["notes"][0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_run_that_asks_for_cuda_goes_on_on_a_cpu_when_told_to(tmp_path, capsys):
+    flags = [*SMALL_RANDOM, "--baselines", "none", "--out", str(tmp_path)]
+    assert main(flags) == 0
+    (folder,) = tmp_path.iterdir()
+    (folder / "record.json").unlink()
+    settings = json.loads((folder / "config.json").read_text())
+    records.write_json(folder / "config.json", {**settings, "device": "cuda"})
+    kept = checkpoints.load(folder / STATE, CPU)
+    kept["config"]["device"] = "cuda"
+    checkpoints.save(folder / STATE, kept)
+    assert main(["--resume", str(folder)]) == 2
+    refused = capsys.readouterr().err
+    assert len(refused.splitlines()) == 1 and f"go on with --resume {folder} --device cpu" in refused
+    assert main(["--resume", str(folder), "--device", "cpu"]) == 0
+    assert json.loads((folder / "config.json").read_text())["device"] == "cuda"  # as asked
+    assert records.read_record(folder / "record.json")["device"]["type"] == "cpu"
+
+
+@every_method
+def test_nothing_is_drawn_from_global_generators(name, tmp_path):
+    """A checkpoint does not hold them, and need not."""
+
+    def states() -> tuple:
+        return random.getstate(), [str(part) for part in np.random.get_state()], torch.get_rng_state().tolist()  # noqa: NPY002
+
+    config = tiny.run_config(name, nodes=1, baselines="none")
+    results = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        before = states()
+        results.append(finished_run(tmp_path, config)[1])
+        assert states() == before
+    assert without_times(results[0]) == without_times(results[1])
