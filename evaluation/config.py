@@ -71,6 +71,8 @@ class RunOptions:
     """auto (CUDA if there is one), cpu or cuda."""
     engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
     """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
+    deterministic: bool = False
+    """Bit-identical results on the same device, at the price of speed on CUDA; a budget of device time rules it out."""
     threads: int = 0
     """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
     image_size: int = 0
@@ -151,11 +153,14 @@ class RunConfig:
     data_dir: str = ""
     train_limit: int = 0
     architecture: dict | None = None  # to be trained without a search
+    deterministic: bool = False
     schema: int = field(default=SCHEMA)
 
     def __post_init__(self) -> None:
         # In the form that a file gives back, so that a resumed run describes itself in the same words.
         object.__setattr__(self, "method_config", json.loads(json.dumps(self.method_config)))
+        if self.deterministic and Budget.parse(self.budget).seconds is not None:
+            raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
 
     def to_json(self) -> dict:
         return asdict(self)

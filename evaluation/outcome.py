@@ -45,6 +45,7 @@ def record(
         "multipliers": list(config.multipliers),
         "tables": config.tables,
         "engine": config.engine,
+        "deterministic": config.deterministic,
         "budget": config.budget,
         "snapshots": config.snapshots,
         "versions": _versions(),

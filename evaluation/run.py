@@ -12,6 +12,7 @@ goes on.
 
 import dataclasses
 import functools
+import os
 import shlex
 import shutil
 import sys
@@ -204,6 +205,7 @@ def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, p
     from evaluation.records import RunFolder
     from evaluation.runner import Run
 
+    _set_determinism(plan[0].deterministic)
     device = choose_device(plan[0].device)
     dataset = _dataset(plan[0].dataset, plan[0].image_size, plan[0].data_dir, plan[0].train_limit)
     for config in {config.method: config for config in plan}.values():
@@ -287,11 +289,23 @@ def _open(place: "RunFolder", device: str) -> "Run":
     from spaces.arithmetic import emulate
 
     config = place.config()
+    _set_determinism(config.deterministic)
     dataset = _dataset(config.dataset, config.image_size, config.data_dir, config.train_limit)
     use_threads(config.threads, dataset.train.images.shape[2])
     emulate.use_engine(config.engine)
     chosen = choose_device(device or config.device, f"go on with --resume {shlex.quote(str(place.path))} --device cpu")
     return Run(config, dataset, chosen, place.library(config))
+
+
+def _set_determinism(wanted: bool) -> None:
+    """See ``Options.deterministic``. Results depend on no measured time otherwise: every engine gives the same sums."""
+    import torch
+
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads any
+    torch.backends.cudnn.benchmark = False
 
 
 @functools.lru_cache(maxsize=1)
