@@ -65,22 +65,17 @@ def team() -> Team:
     return _team
 
 
-def expected() -> Team:
-    """What torchrun has told this process in its environment."""
-    return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-
 @contextmanager
 def joined() -> Iterator[None]:
-    """Work together with the other processes. At the end the first one sends the others home."""
+    """Work together with the other processes that torchrun started. At the end the first one sends the others home.
+
+    Raises InputError where they cannot be found.
+    """
     global _team
-    _team = expected()
-    if _team.size == 1:
-        yield
-        return
-    cuda = torch.cuda.is_available() and dist.is_nccl_available()
     try:
+        cuda = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        _team = Team(dist.get_rank(), dist.get_world_size())
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the processes of this run cannot meet ({reason}); start them with torchrun") from None

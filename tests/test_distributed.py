@@ -244,10 +244,10 @@ def test_final_training_that_goes_on_on_fewer_devices_says_so(tmp_path):
 
 
 def test_processes_that_cannot_meet_end_with_one_line(monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    for rank in ("0", "1"):
+    for rank, size in (("0", "2"), ("1", "2"), ("0", "two")):
         monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", size)
         handler = signal.getsignal(signal.SIGINT)
         assert main(["--method", "random"]) == 2
         signal.signal(signal.SIGINT, handler)
