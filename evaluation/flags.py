@@ -22,7 +22,7 @@ from spaces.errors import InputError, disk_errors_as_input_errors, suggest
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-def guarded(program: str, work: Callable[[list[Path]], int], take_part: Callable[[], None]) -> int:
+def guarded(program: str, work: Callable[[list[Path]], int], take_part: Callable[[], None] = lambda: None) -> int:
     """Run ``work`` and return its exit code; bad input, Ctrl-C and SIGTERM end with one line and a code of their own.
 
     ``work`` adds the run folders it is about to run to the list that it is given. Where torchrun started several

@@ -28,7 +28,7 @@ from evaluation.flags import (
     settled_protocol,
 )
 from evaluation.protocols import Protocol, named_protocol
-from evaluation.run import go_on, require_ranges, shared_settings, start
+from evaluation.run import go_on, require_ranges, shared_settings, start, take_part
 from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.train"
@@ -67,10 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
 
             require_new(Path(options.export))
         if options.resume:
-            require_alone(arguments, "--export")
+            require_alone(arguments, "--export", "--device")
             if options.export and len(options.resume) > 1:
                 raise InputError("--export takes one run; resume them one by one")
-            code = go_on(options.resume, planned)
+            code = go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
         else:
             config, library = plan(options, protocol, shlex.join(["python", "-m", "evaluation.train", *arguments]))
             code = start([config], library, options.out, planned)
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(export_finalist(planned[0], 1, Path(options.export)))
         return code
 
-    return guarded(PROGRAM, work)
+    return guarded(PROGRAM, work, take_part)
 
 
 def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
