@@ -36,7 +36,7 @@ class Phases:
         return cls(1, False, geometry, size)
 
     def split_input(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N·d², C, H/d, W/d), or with stride d (N, C, H/d, W/d); channels-last."""
+        """(N, C, H, W) → (N·d², C, H/d, W/d), or with stride d (N, C, H/d, W/d); channels-last, as all that follows."""
         if self.strided:
             d = self.dilation
             return x[:, :, ::d, ::d].contiguous(memory_format=torch.channels_last)
@@ -62,11 +62,12 @@ class Phases:
         d = self.dilation
         if d == 1:
             return x
-        apart = x.unflatten(2, (-1, d)).unflatten(4, (-1, d)).permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
-        return apart.contiguous(memory_format=torch.channels_last)
+        apart = x.permute(0, 2, 3, 1).unflatten(2, (-1, d)).unflatten(1, (-1, d)).permute(0, 2, 4, 1, 3, 5)
+        return apart.flatten(0, 2).contiguous().permute(0, 3, 1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
         d = self.dilation
         if d == 1:
             return x
-        return x.unflatten(0, (-1, d, d)).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+        together = x.permute(0, 2, 3, 1).unflatten(0, (-1, d, d)).permute(0, 3, 1, 4, 2, 5).contiguous()
+        return together.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
