@@ -94,6 +94,9 @@ def convolution_gradients(
     """
     if not any(wanted):
         return None, None
+    if grad.device.type == "cpu" and weight.shape[2:] == (1, 1) and geometry == Geometry():
+        with torch.autocast("cpu", enabled=False):
+            return _pointwise_gradients(grad, x, weight, wanted)
     phases = Phases.of(x.shape, grad.shape, geometry)
     x, grad, g = phases.split_input(x), phases.split_output(grad), phases.geometry
     with torch.autocast(grad.device.type, enabled=False):
@@ -101,3 +104,15 @@ def convolution_gradients(
             grad, x, weight, None, g.stride, g.padding, g.dilation, False, [0, 0], g.groups, [*wanted, False]
         )
     return (phases.join_input(grad_x) if wanted[0] else None), grad_w
+
+
+def _pointwise_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """As matrix products, twice as fast on CPUs; of channels-last tensors, without a copy."""
+    matrix, pixels = weight.flatten(1), grad.permute(0, 2, 3, 1)
+    grad_x = (pixels @ matrix).permute(0, 3, 1, 2) if wanted[0] else None
+    if not wanted[1]:
+        return grad_x, None
+    grad_w = pixels.flatten(0, 2).t() @ x.permute(0, 2, 3, 1).flatten(0, 2)
+    return grad_x, grad_w[:, :, None, None]
