@@ -14,6 +14,7 @@ from spaces import cache
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO, ProductTable
 
+_NEGLIGIBLE = 1e-9  # part of a table's norm: less than any entry's rounding to float32
 _PRIME = 2**31 - 1  # products of two residues fit into int64
 _CACHE_VERSION = 2  # of the search below; a change makes the kept factors worthless
 
@@ -154,22 +155,47 @@ def factorise(table: ProductTable) -> Factors | None:
 
 
 @functools.lru_cache(maxsize=64)
-def shared_basis(library: tuple[ProductTable, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """One activation-side basis for a library: ``u`` (256, R) and ``v`` (M, R, 256) with table_m = u @ v_m.
+def shared_basis(library: tuple[ProductTable, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """One weight-side basis for a library: ``u`` (M, 256, R) and ``v`` (R, 256) with table_m = u_m @ v.
 
-    Either the tables themselves share the basis, or their error matrices do, to which the product a·b is added as one
-    more factor pair; whichever has the lower rank. None when neither has integer factors.
+    The first row of ``v`` is the weight itself, that of the exact product. Either the tables share the rest of the basis or
+    their error matrices do; whichever has the lower rank. Where neither has integer factors, they are real ones.
     """
     first, circuits = library[0], len(library)
-    tables = np.hstack([table.table.astype(np.int64) for table in library])
-    products = np.tile(first.exact, circuits)
+    tables = np.hstack([table.table.T.astype(np.int64) for table in library])  # (256 weights, M·256)
+    products = np.tile(first.exact.T, circuits)
     found = []
-    if whole := factorise_rows(tables, first.a_lo):
-        found.append(whole)
-    if error := factorise_rows(tables - products, first.a_lo):
-        v = np.vstack([np.tile(first.b_values, circuits), error.v])
-        found.append(Factors(np.column_stack([first.a_values, error.u]), v))
-    if not found:
-        return None
-    best = min(found, key=lambda factors: (factors.rank, factors.largest_term))
-    return best.u, best.v.reshape(best.rank, circuits, SIZE).transpose(1, 0, 2)
+    if whole := factorise_rows(tables, first.b_lo):
+        found.append(_with_weight(Factors(whole.v.T, whole.u.T), first.b_values))
+    if error := factorise_rows(tables - products, first.b_lo):
+        u = np.column_stack([np.tile(first.a_values, circuits), error.v.T])
+        found.append(Factors(u, np.vstack([first.b_values, error.u.T])))
+    if found:
+        best = min(found, key=lambda factors: (factors.rank, factors.largest_term))
+        u, v = best.u, best.v
+    else:
+        u, v = _real_basis(tables.T.astype(np.float64), first.b_values)
+    return u.reshape(circuits, SIZE, -1), v
+
+
+def _with_weight(factors: Factors, weight: np.ndarray) -> Factors:
+    """The same table with ``weight`` (256,) as the first basis row, in place of another where integers allow it."""
+    u, v = factors.u, factors.v
+    shares = np.rint(np.linalg.lstsq(v.T.astype(np.float64), weight.astype(np.float64), rcond=None)[0]).astype(np.int64)
+    units = np.flatnonzero(np.abs(shares) == 1)
+    if not units.size or not np.array_equal(shares @ v, weight):
+        return Factors(np.column_stack([np.zeros(len(u), dtype=np.int64), u]), np.vstack([weight, v]))
+    row = units[-1]
+    # weight = Σ_r s_r v_r with s_row = ±1, so that u_row v_row = u_row s_row (weight − Σ_{r ≠ row} s_r v_r).
+    carried = u[:, row] * shares[row]
+    rest = np.delete(u - np.multiply.outer(carried, shares), row, axis=1)
+    return Factors(np.column_stack([carried, rest]), np.vstack([weight, np.delete(v, row, axis=0)]))
+
+
+def _real_basis(tables: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weight and singular vectors for the rest, as ``u`` (n, R) and ``v`` (R, 256) with u @ v = ``tables`` (n, 256)."""
+    length = np.linalg.norm(weight)
+    along = tables @ weight / length
+    _, sizes, right = np.linalg.svd(tables - np.multiply.outer(along, weight / length), full_matrices=False)
+    right = right[sizes > _NEGLIGIBLE * np.linalg.norm(tables)]
+    return np.column_stack([along / length, tables @ right.T]), np.vstack([weight, right])

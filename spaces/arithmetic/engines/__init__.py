@@ -9,4 +9,6 @@ An engine is a module with one signature. Operands arrive as indices into the ta
 * ``conv2d(x, packed, fill, scale)``: the sums (N, O, H', W'); padded positions hold the index ``fill`` and go through the
   table. Without ``scale`` the exact sums, in a dtype that holds every one of them; with ``scale`` (O,) the sum rounded
   once to float32, times the scale in float32, so that all engines agree bit for bit there, too.
+
+Tables that mix circuits are real-valued: ``blends`` computes with them, by ``rows`` or ``windows`` where these are faster.
 """

@@ -189,6 +189,39 @@ def expand_words(index: np.ndarray, words: np.ndarray, start: int, out: np.ndarr
         _words_block(index, words, start, out)
 
 
+_SHARES = 8  # of the pixels, each added up by itself
+
+
+@njit(cache=True, nogil=True)
+def _sum_by_code_share(index, values, sums):
+    """sums (4, 256); neighbours have a row each, as the next addition to an entry has to wait for the one before."""
+    for p in range(index.shape[0]):
+        for c in range(index.shape[1]):
+            sums[c & 3, index[p, c]] += values[p, c]
+
+
+@njit(cache=True, nogil=True)
+def _sum_by_code_alone(index, values, sums, rows):
+    for share in range(sums.shape[0]):
+        part = slice(share * rows, (share + 1) * rows)
+        _sum_by_code_share(index[part], values[part], sums[share])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _sum_by_code_together(index, values, sums, rows):
+    for share in prange(sums.shape[0]):
+        part = slice(share * rows, (share + 1) * rows)
+        _sum_by_code_share(index[part], values[part], sums[share])
+
+
+def sum_by_code(index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """out[a] = Σ values where index is a; index (P, C) uint8, values (P, C) float32. Shares do not depend on threads."""
+    sums = np.zeros((_SHARES, 4, 256), dtype=np.float32)
+    run = _sum_by_code_together if use_threads(values.size) else _sum_by_code_alone
+    run(index, values, sums, (len(index) + _SHARES - 1) // _SHARES)
+    return sums.sum(axis=(0, 1))
+
+
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
