@@ -88,12 +88,17 @@ def _class_files(listing: Listing, files: Mapping[str, list[str]], where: Path, 
     folder = f"{part}/{name}"
     if folder not in listing.folders:
         raise InputError(f"{where}/{part} lacks the class '{name}' that train has")
-    found = [
-        f"{folder}/{file}" for file in files.get(folder, []) if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES
-    ]
+    deeper = sorted(place for place in listing.folders if place.startswith(f"{folder}/"))
+    if deeper:
+        raise InputError(f"{where}/{deeper[0]} is a folder inside a class; images lie directly in the class's folder")
+    found = [file for file in files.get(folder, []) if not file.startswith(".")]
+    others = [file for file in found if PurePosixPath(file).suffix.lower() not in IMAGE_SUFFIXES]
+    known = ", ".join(sorted(IMAGE_SUFFIXES))
+    if others:
+        raise InputError(f"{where}/{folder} holds {len(others)} files that are no images ({known}), as {others[0]}")
     if not found:
-        raise InputError(f"{where}/{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
+        raise InputError(f"{where}/{folder} holds no images ({known})")
+    return [f"{folder}/{file}" for file in found]
 
 
 def _by_parent(names: frozenset[str]) -> dict[str, list[str]]:
