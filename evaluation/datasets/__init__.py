@@ -3,6 +3,7 @@
 Test images are decoded by ``Dataset.test`` and nowhere else.
 """
 
+import os
 from pathlib import Path
 
 from evaluation.datasets import official
@@ -34,7 +35,7 @@ def load(name: str, image_size: int = 0, data_dir: str = "", train_limit: int = 
         dataset = official.load(name, Path(data_dir) if data_dir else None)
     elif path.exists():
         dataset = image_folder(path, image_size)
-    elif len(path.parts) > 1 or name.endswith(ARCHIVE_SUFFIXES):
+    elif "/" in name or os.sep in name or name.endswith(ARCHIVE_SUFFIXES):
         raise InputError(f"data set '{name}' does not exist; give a folder with train/<class>/* and test/<class>/*")
     else:
         raise suggest(name, NAMES, "data set (neither built in nor a folder)")
