@@ -4,11 +4,12 @@ A genotype lists, for the normal and the reduction cell, two (operation, source)
 concatenated. It knows no multipliers: one circuit is put everywhere.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
-from spaces.errors import InputError, suggest
+from spaces.errors import InputError
 
 Genes = tuple[tuple[str, int], ...]
 
@@ -89,7 +90,9 @@ def find(name: str) -> tuple[str, Genotype]:
     by_letters = {_letters(known): known for known in PUBLISHED} | {"pcdartscifar": "PC_DARTS"}
     known = by_letters.get(_letters(name))
     if known is None:
-        raise suggest(name.upper().replace("-", "_"), PUBLISHED, "architecture")
+        near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.5)
+        hint = f"did you mean {by_letters[near[0]]}?" if near else f"known: {', '.join(PUBLISHED)}"
+        raise InputError(f"unknown architecture '{name}'; {hint}")
     return known, PUBLISHED[known]
 
 
