@@ -9,14 +9,28 @@ What is exported is what the network computes, step by step: batch normalisation
 weights would change codes and roundings. ``python -m evaluation.export RUN --finalist 1 --to DIR`` writes it.
 """
 
+import tempfile
 from pathlib import Path
 
 from spaces.errors import InputError
 
 
 def require_new(folder: Path) -> None:
-    """Raises InputError unless ``folder`` does not exist yet, or is empty."""
+    """Raises InputError unless ``folder`` does not exist yet, or is empty, and can be written."""
+    if folder.resolve() == Path.cwd():
+        raise InputError("an export makes a folder of its own; give it a name other than '.' or ''")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder; export into a new one")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"'{folder}' is not empty; export into a new folder")
+    try:
+        make_staging(folder).rmdir()
+    except OSError as error:
+        raise InputError(f"cannot write to '{folder}': {error.strerror}; choose another folder") from None
+
+
+def make_staging(folder: Path) -> Path:
+    """A new folder beside ``folder``, in which its files are written before it appears."""
+    parent = folder.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.resolve().name}."))

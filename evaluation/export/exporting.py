@@ -1,6 +1,7 @@
 """From a finished run to an export: build, record the graph, write, read back, compare."""
 
 import itertools
+import os
 import shutil
 from dataclasses import replace
 from importlib import metadata
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation import checkpoints, datasets
-from evaluation.export import files, network, onnx_file, require_new
+from evaluation.export import files, make_staging, network, onnx_file, require_new
 from evaluation.export.graph import record
 from evaluation.records import RECORD, RunFolder, read_record
 from evaluation.runner import Run
@@ -31,20 +32,28 @@ def export_finalist(run: Path, number: int, to: Path) -> str:
     Raises InputError for an unfinished run, a finalist that is missing or failed, and a folder that is not empty.
     """
     require_new(to)
+    run = run.parent if run.name == RECORD else run
     trained = TrainedFinalist(run, number)
-    staging = to.with_name(f".{to.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
+    staging = make_staging(to)
     try:
-        staging.mkdir(parents=True)
         lines = [f"{to}: finalist {number} of {run}", *_write(trained, staging)]
         if to.exists():
             to.rmdir()
-        staging.rename(to)
+        staging.chmod(0o777 & ~_umask())
+        staging.rename(to.resolve())
     except OSError as error:
-        raise InputError(f"cannot write to '{to}': {error.strerror}; choose another folder") from None
+        again = f"python -m evaluation.export {run} --finalist {number} --to another_folder"
+        raise InputError(f"cannot write to '{to}': {error.strerror}; once more: {again}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return "\n  ".join(lines)
+
+
+def _umask() -> int:
+    """What new files are not allowed; temporary folders are made for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 class TrainedFinalist:
