@@ -88,9 +88,14 @@ class LoadedRun:
             "multipliers",
             "energy_model",
             "method_config",
-            "device",
         )
-        return {name: json.dumps(self.record.get(name), sort_keys=True) for name in names}
+        device = self.record["device"] if isinstance(self.record["device"], dict) else {}
+        settings = {name: self.record.get(name) for name in names}
+        # A driver or a power limit may change between repetitions.
+        settings["device"] = {name: device.get(name) for name in ("type", "name", "count", "threads")}
+        if moved := [note for note in _notes(self.record) if note.startswith("resumed on ")]:
+            settings["moved"] = moved
+        return {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -210,11 +215,12 @@ def csv_text(runs: Iterable[LoadedRun]) -> str:
 
 def markdown_text(runs: Iterable[LoadedRun], notes: Iterable[str]) -> str:
     """The comparison: a section per group of ``runs`` (sorted), then what was left out and what failed."""
-    parts, failures = [PREFACE], []
+    parts, failures, remarks = [PREFACE], [], []
     for (dataset, protocol, digest, scope, fingerprint, _), members in groupby(runs, key=lambda run: run.group):
         group = list(members)
         origins = sorted({str(run.record.get("dataset_origin") or "origin not recorded") for run in group})
         failures += [line for run in group for line in _failures(run)]
+        remarks += [f"{run.folder}: {note}" for run in group for note in _notes(run.record)]
         parts += [
             _escape(f"## {dataset}{limit_note(group[0].record)}, protocol {protocol} ({digest[:8]}), scope {scope}"),
             _escape(f"Data: {'; '.join(origins)} (fingerprint {fingerprint[:8]})."),
@@ -222,6 +228,7 @@ def markdown_text(runs: Iterable[LoadedRun], notes: Iterable[str]) -> str:
             _finalist_table(group),
         ]
     parts += ["## Left out", _bullets(notes) or "Nothing: every run that was found is in the tables."]
+    parts += ["## Notes on these runs", _bullets(remarks)] if remarks else []
     parts += ["## Failures inside these runs", _bullets(failures)] if failures else []
     return "\n\n".join(parts) + "\n"
 
@@ -270,6 +277,12 @@ def mean_std(values: list[float | None], factor: float, form: str) -> str:
     if len(measured) > 1:
         text += f" ± {statistics.stdev(measured):{form}}"
     return text if len(measured) == len(values) else f"{text} ({len(measured)} of {len(values)})"
+
+
+def _notes(record: dict) -> list[str]:
+    """What a record says about how its run went."""
+    notes = record.get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _failures(run: LoadedRun) -> list[str]:

@@ -193,6 +193,17 @@ def test_other_settings_are_no_repetitions(tmp_path, other):
     assert all(next(iter(other)) in row["method"].replace("\\", "") for row in rows)
 
 
+def test_a_new_driver_is_a_repetition_and_another_device_on_the_way_is_not(tmp_path):
+    gpu = {"type": "cuda", "name": "H200", "count": 1}
+    moved = "resumed on cpu after cuda at step 3: other random numbers from there on"
+    save(tmp_path / "runs" / "a", record(device=gpu | {"driver": "1", "power_limit_watts": 700}))
+    save(tmp_path / "runs" / "b", record(seed=1, device=gpu | {"driver": "2", "power_limit_watts": 600}))
+    save(tmp_path / "runs" / "c", record(seed=2, device=gpu, notes=[moved]))
+    markdown, _ = report(tmp_path)
+    assert sorted(row["runs"] for row in tables(markdown)[0]) == ["1", "2"]
+    assert "## Notes on these runs" in markdown and markdown.count(f"{moved}\n") == 1
+
+
 def test_every_method_has_its_row_and_its_own_accounting(tmp_path):
     save(tmp_path / "runs" / "a", record(method="random"))
     save(tmp_path / "runs" / "b", record(method="approxdarts", energy_model="approxdarts"))
