@@ -93,11 +93,14 @@ class SearchProblem:
         self.reference_pj = self.energy_model.network(reference, "int8").total
         self.reference_params = total_params(reference)
         self.selection_epochs = protocol.selection_epochs
+        self.warm = False  # in this process
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         protocol = self.config.protocol
         batches = self.training.shuffled(protocol.search_batch, self.generator, protocol.crop_padding, protocol.flip)
-        return first_step_watched(batches, self.device)
+        if not self.warm:
+            batches, self.warm = first_step_watched(batches, self.device), True
+        return batches
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.validation.shuffled(self.config.protocol.search_batch, self.generator)

@@ -82,7 +82,7 @@ def _times(record: dict) -> Table:
     parts = [record["ledger"][stage] for stage in (*STAGES, *([MEASURING] if watched else []))]
     for label, name, digits in (("of it warm-up, s", "warm_up_seconds", 1), ("joules", "joules", 0)):
         values = [part.get(name) for part in parts]
-        if any(values):
+        if any(value and round(value, digits) for value in values):
             total = None if None in values[: len(STAGES)] else sum(values[: len(STAGES)])
             values.insert(len(STAGES), total)
             table.add_row(label, *("–" if value is None else f"{value:,.{digits}f}" for value in values))

@@ -186,6 +186,7 @@ class Training:
             network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
         )
         self.epoch = 0
+        self.warm = False  # in this process
 
     @property
     def finished(self) -> bool:
@@ -202,7 +203,9 @@ class Training:
         total, batches = torch.zeros((), device=self.data.device), 0
         planned = plan.epochs * max(1, len(self.data) // plan.batch)
         epoch = self.data.shuffled(plan.batch, self.generator, plan.crop_padding, plan.flip, plan.cutout)
-        for images, labels in first_step_watched(epoch, self.data.device):
+        if not self.warm:
+            epoch, self.warm = first_step_watched(epoch, self.data.device), True
+        for images, labels in epoch:
             share = self.team.share(len(images))
             if drop_path is not None and self.team.size > 1:
                 drop_path.share = (share, len(images))
