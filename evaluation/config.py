@@ -72,7 +72,8 @@ class RunOptions:
     engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
     """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
     deterministic: bool = False
-    """Bit-identical results on the same device, at the price of speed on CUDA; a budget of device time rules it out."""
+    """Bit-identical results on the same device, times aside, at the price of speed on CUDA; a budget of device time rules it
+    out."""
     threads: int = 0
     """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
     image_size: int = 0
@@ -80,7 +81,7 @@ class RunOptions:
     out: Path = Path("runs")
     """Where run folders go."""
     resume: tuple[Path, ...] = ()
-    """Run folders to go on with; their own settings apply, and no other flag than --device may be given."""
+    """Run folders to go on with; their own settings apply; of other flags only --device may be given."""
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,19 @@ def _guarded_part(take_part: Callable[[], None]) -> int:
     return 0
 
 
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that a person typed, for the record."""
+    start = ["python"]
+    if _together():
+        size, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+        machines = [] if size == local else ["--nnodes", str(size // local)]
+        start = ["torchrun", *machines, "--nproc-per-node", str(local)]
+    return shlex.join([*start, "-m", module, *arguments])
+
+
 def _together() -> bool:
-    """Whether torchrun started several processes."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
+    """Whether torchrun started several processes. Some schedulers set WORLD_SIZE, too."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "TORCHELASTIC_RUN_ID" in os.environ
 
 
 class EarlyParser(argparse.ArgumentParser):
@@ -111,6 +121,12 @@ def require_known(arguments: Iterable[str], known: Iterable[str]) -> None:
     for flag in given_flags(arguments):
         if flag not in known:
             raise suggest(flag, known, "flag")
+
+
+def require_folders(arguments: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raises InputError for --resume without a folder, as from an empty variable: it must not start something new."""
+    if "--resume" in given_flags(arguments) and not folders:
+        raise InputError("--resume needs at least one run folder")
 
 
 def require_alone(arguments: Sequence[str], *allowed: str) -> None:

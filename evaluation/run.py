@@ -34,11 +34,13 @@ from evaluation.config import (
 from evaluation.flags import (
     BAD_INPUT,
     EarlyParser,
+    command_line,
     flags_of,
     given_flags,
     guarded,
     parse_with_tyro,
     require_alone,
+    require_folders,
     require_known,
     settled_protocol,
 )
@@ -67,10 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work(planned: list[Path]) -> int:
         options, protocol, method_configs = parse(arguments)
+        require_folders(arguments, options.resume)
         if options.resume:
             require_alone(arguments, "--device")
             return go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
-        command = shlex.join(["python", "-m", "evaluation.run", *arguments])
+        command = command_line("evaluation.run", arguments)
         return start(*_plan(options, protocol, method_configs, command), options.out, planned)
 
     return guarded(PROGRAM, work, take_part)

@@ -8,7 +8,6 @@ What it writes is a run folder as that of a search; its record has no validation
 """
 
 import dataclasses
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,13 @@ import tyro
 from evaluation.config import RunConfig, RunOptions
 from evaluation.flags import (
     EarlyParser,
+    command_line,
     flags_of,
     given_flags,
     guarded,
     parse_with_tyro,
     require_alone,
+    require_folders,
     require_known,
     settled_protocol,
 )
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work(planned: list[Path]) -> int:
         options, protocol = parse(arguments)
-        if options.export:
+        if "--export" in given_flags(arguments):
             from evaluation.export import require_new
 
             require_new(Path(options.export))
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise InputError("--export takes one run; resume them one by one")
             code = go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
         else:
-            config, library = plan(options, protocol, shlex.join(["python", "-m", "evaluation.train", *arguments]))
+            config, library = plan(options, protocol, command_line("evaluation.train", arguments))
             code = start([config], library, options.out, planned)
         if options.export and code == 0:
             from evaluation.export.exporting import export_finalist
@@ -108,6 +109,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     require_known(arguments, flags_of(TrainOptions) | flags_of(Protocol, "protocol."))
     parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
     options: TrainOptions = parsed.options
+    require_folders(arguments, options.resume)
     if not options.resume and not options.architecture:
         raise InputError(f"--architecture says what to train, as in --architecture darts_v2; see {PROGRAM} --help")
     if options.finalist < (1 if "--finalist" in given_flags(arguments) else 0):

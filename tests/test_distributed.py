@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from evaluation import checkpoints, distributed, records
 from evaluation.distributed import ALONE, Team
+from evaluation.flags import command_line
 from evaluation.run import main
 from evaluation.runner import Run
 from evaluation.state import STATE
@@ -245,6 +246,7 @@ def test_final_training_that_goes_on_on_fewer_devices_says_so(tmp_path):
 
 def test_processes_that_cannot_meet_end_with_one_line(monkeypatch, capsys):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     for rank, size in (("0", "2"), ("1", "2"), ("0", "two")):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", size)
@@ -253,6 +255,21 @@ def test_processes_that_cannot_meet_end_with_one_line(monkeypatch, capsys):
         signal.signal(signal.SIGINT, handler)
         said = capsys.readouterr().err
         assert said.startswith("error") and said.count("\n") == 1 and "start them with torchrun" in said
+
+
+def test_a_schedulers_world_size_alone_starts_nothing(monkeypatch, capsys):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["--method", "nosuch"]) == 2
+    assert "unknown method" in capsys.readouterr().err
+    assert command_line("evaluation.run", ["--seed", "1"]) == "python -m evaluation.run --seed 1"
+
+
+def test_the_recorded_command_names_the_processes(monkeypatch):
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    expected = "torchrun --nnodes 2 --nproc-per-node 2 -m evaluation.run --seed 1"
+    assert command_line("evaluation.run", ["--seed", "1"]) == expected
 
 
 def test_help_under_torchrun_ends_all_processes(tmp_path):

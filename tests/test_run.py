@@ -242,6 +242,7 @@ BAD = {
     "odd width": (["--protocol.final-channels", "5"], "even"),
     "resume": (["--resume", "nowhere"], "not a run folder"),
     "resume with other flags": (["--resume", "nowhere", "--seed", "1"], "no other flag"),
+    "resume of nothing": (["--resume"], "at least one run folder"),
     "value missing": (["--method"], "expected at least one argument"),
     "not a number": (["--approxdarts.energy-weight", "nan"], "must be finite"),
     "infinite": (["--protocol.final-lr", "inf"], "must be finite"),

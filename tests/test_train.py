@@ -301,6 +301,10 @@ BAD = {
     "depth": (["--architecture", "darts_v2", "--protocol.final-cells", "2"], "at least 3 cells"),
     "full export folder": (["--architecture", "darts_v2", "--export", "{full}"], "is not empty"),
     "export to a file": (["--architecture", "darts_v2", "--export", "{record}"], "is not a folder"),
+    "export here": (["--architecture", "darts_v2", "--export", "."], "a folder of its own"),
+    "export to nothing": (["--architecture", "darts_v2", "--export", ""], "a folder of its own"),
+    "export where nothing can be": (["--architecture", "darts_v2", "--export", "/proc/x"], "cannot write"),
+    "resume of nothing": (["--resume"], "at least one run folder"),
     "resume with other flags": (["--resume", "{folder}", "--seed", "1"], "no other flag"),
 }
 
