@@ -137,9 +137,9 @@ class Fast(Protocol):
     selection_epochs: int = 3
     selection_lr: float = 0.1
     finalists: int = 1
-    final_channels: int = 24
-    final_cells: int = 8
-    final_epochs: int = 15
+    final_channels: int = 16
+    final_cells: int = 6
+    final_epochs: int = 10
     final_lr: float = 0.1
     batch: int = 128
     cutout: int = 8
