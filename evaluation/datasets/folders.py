@@ -14,6 +14,7 @@ from evaluation.datasets.watch import Watch
 from spaces.errors import InputError
 
 PARTS = ("train", "test")
+LEFT_BEHIND = {"thumbs.db", "desktop.ini"}  # by file managers
 
 
 def image_folder(path: Path, image_size: int) -> Dataset:
@@ -91,7 +92,7 @@ def _class_files(listing: Listing, files: Mapping[str, list[str]], where: Path, 
     deeper = sorted(place for place in listing.folders if place.startswith(f"{folder}/"))
     if deeper:
         raise InputError(f"{where}/{deeper[0]} is a folder inside a class; images lie directly in the class's folder")
-    found = [file for file in files.get(folder, []) if not file.startswith(".")]
+    found = [file for file in files.get(folder, []) if not file.startswith(".") and file.lower() not in LEFT_BEHIND]
     others = [file for file in found if PurePosixPath(file).suffix.lower() not in IMAGE_SUFFIXES]
     known = ", ".join(sorted(IMAGE_SUFFIXES))
     if others:
