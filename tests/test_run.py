@@ -393,7 +393,9 @@ def test_two_methods_and_two_seeds_and_their_report(tmp_path):
         "1",
         *SMALL_RANDOM[2:],
     ]
-    answer = run_cli("--method", "random", "approxdarts", "--seeds", "2", "--out", str(tmp_path), *flags)
+    answer = run_cli(
+        "--method", "random", "approxdarts", "--seeds", "2", "--budget", "2steps", "--out", str(tmp_path), *flags
+    )
     assert answer.returncode == 0, answer.stderr
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [f"{m}-digits-quick-custom-s{s}-1" for m in ("approxdarts", "random") for s in (0, 1)]
