@@ -92,7 +92,7 @@ class ApproxDarts:
         ),
         # Ours, likewise, for CIFAR-10 in minutes, on a quarter of the channels as in PC-DARTS. The defaults serve "darts".
         "fast": ApproxDartsConfig(
-            epochs=6,
+            epochs=4,
             partial=4,
             warmup=1,
             relaxation="gumbel",
