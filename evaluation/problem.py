@@ -14,9 +14,9 @@ from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset, split_index
 from evaluation.training import DeviceImages, Schedule, Training, accuracy, channel_statistics
 from methods.method import Architecture, Evaluation, Space, relative_hypervolume
-from spaces.cells import CellSpace
+from spaces.cells.space import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
-from spaces.grid import GridSpace
+from spaces.grid.space import GridSpace
 from spaces.multipliers.multiplier import Multiplier
 from spaces.preparation import first_step_watched
 from spaces.shape import NetworkShape

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.method import Architecture, Problem, StepReport
-from spaces.cells import CellSpace
 from spaces.cells.architecture import OPERATION_NAMES
 from spaces.cells.expected import ExpectedEnergy
+from spaces.cells.space import CellSpace
 from spaces.cells.supernet import CellSupernet
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import error_metrics

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
-from spaces.cells import CellSpace
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.network import CellNetwork, DropPath, FixedCell
 from spaces.cells.operations import FactorizedReduce, State
-from spaces.cells.space import expand_cells
+from spaces.cells.space import CellSpace, expand_cells
 from spaces.cells.supernet import CellSupernet, MixedEdge
 from spaces.energy import energy_model, total_params, trace
 from spaces.errors import InputError

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from spaces.arithmetic.factory import FixedLayers, Sum
-from spaces.cells import CellSpace
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.expected import ExpectedEnergy
 from spaces.cells.published import PUBLISHED
+from spaces.cells.space import CellSpace
 from spaces.energy import ENERGY_MODELS, Energy, LayerCost, energy_model, total_macs, total_params, trace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue

@@ -16,11 +16,11 @@ from evaluation.export.__main__ import main
 from evaluation.export.exporting import export_finalist
 from evaluation.export.graph import record
 from spaces.arithmetic.layers import ApproxConv2d
-from spaces.cells import CellSpace
 from spaces.cells.published import Genotype
+from spaces.cells.space import CellSpace
 from spaces.errors import InputError
-from spaces.grid import GridSpace
 from spaces.grid.architecture import GridArchitecture, GridNode
+from spaces.grid.space import GridSpace
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape

@@ -20,11 +20,10 @@ import spaces.grid.space as space_module
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.energy import energy_model, total_macs, total_params, trace
 from spaces.errors import InputError
-from spaces.grid import GridSpace
 from spaces.grid.architecture import BLOCKS, FUNCTIONS, GridArchitecture, GridNode
 from spaces.grid.canonical import _Graph, canonical_order
 from spaces.grid.network import GridNetwork
-from spaces.grid.space import MUTATION_RATE
+from spaces.grid.space import MUTATION_RATE, GridSpace
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 

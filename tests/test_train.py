@@ -18,7 +18,8 @@ from evaluation.given import resolve
 from evaluation.records import RunFolder
 from evaluation.runner import Run
 from reports.build import load_run, load_runs, markdown_text
-from spaces.cells import CellSpace, published
+from spaces.cells import published
+from spaces.cells.space import CellSpace
 from spaces.energy import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue

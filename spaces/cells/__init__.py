@@ -1,5 +1,1 @@
 """The DARTS cell space (Liu, Simonyan, Yang, ICLR 2019) with a multiplier on every edge."""
-
-from spaces.cells.space import CellSpace
-
-__all__ = ["CellSpace"]

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.factory import FixedLayers
-from spaces.cells import CellSpace, supernet
+from spaces.cells import supernet
+from spaces.cells.space import CellSpace
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 from tests.benchmarks.conftest import FP32
