@@ -307,8 +307,21 @@ class ApproxDarts:
                 "skips_normal": skips[0],
                 "skips_reduction": skips[1],
                 "expected_energy_pj": expected,
+                **self._mean_choices(),
             },
         )
+
+    def _mean_choices(self) -> dict[str, float]:
+        """The mean probability of every operation over the edges of a cell, and of every circuit over its sites."""
+        normal, reduction = self.alpha.detach().softmax(dim=-1).mean(dim=1)
+        circuits = self.beta.detach().softmax(dim=-1).mean(dim=0)
+        names = [circuit.name for circuit in self.problem.space.library]
+        groups = (("alpha/normal", OPERATION_NAMES, normal), ("alpha/reduction", OPERATION_NAMES, reduction))
+        return {
+            f"{group}/{name}": share
+            for group, labels, shares in (*groups, ("beta", names, circuits))
+            for name, share in zip(labels, shares.tolist())
+        }
 
     def _endless_validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:

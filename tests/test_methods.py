@@ -221,6 +221,11 @@ def test_every_setting_searches(settings):
     before = method.alpha.detach().clone(), method.beta.detach().clone()
     report = method.step()
     assert np.isfinite(report.diagnostics["train_loss"])
+    logits = method.alpha[1, :, 3].exp() / method.alpha[1].exp().sum(dim=1)  # skip_connect is the fourth operation
+    assert report.diagnostics["alpha/reduction/skip_connect"] == pytest.approx(logits.mean().item())
+    for group, size in (("alpha/normal/", 8), ("alpha/reduction/", 8), ("beta/", 3)):
+        shares = [value for name, value in report.diagnostics.items() if name.startswith(group)]
+        assert len(shares) == size and sum(shares) == pytest.approx(1)
     assert not torch.equal(before[0], method.alpha)
     assert not torch.equal(before[1], method.beta)
     assert method.proposals()
