@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -13,7 +14,7 @@ from evaluation.problem import SearchProblem
 from evaluation.state import RunState
 from methods.method import Architecture
 from spaces.arithmetic.factory import ARITHMETICS
-from spaces.energy import ENERGY_MODELS, total_macs, total_params
+from spaces.energy import ENERGY_MODELS, EnergyModel, LayerCost, total_macs, total_params
 from spaces.shape import NetworkShape
 
 
@@ -83,7 +84,23 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         "macs": total_macs(rows),
         "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
         "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
+        "layers": _layers(rows, ENERGY_MODELS[problem.config.energy_model]),
     }
+
+
+def _layers(rows: Sequence[LayerCost], model: EnergyModel) -> list[dict]:
+    """Where the energy goes, layer by layer, memory traffic left out; layers that cost nothing are not listed."""
+    layers = [
+        {
+            "name": row.name,
+            "kind": row.kind,
+            "multiplier": row.multiplier.name if row.multiplier else None,
+            "macs": row.macs,
+            **{f"{arithmetic}_pj": model.layer(row, arithmetic).total for arithmetic in ARITHMETICS},
+        }
+        for row in rows
+    ]
+    return [layer for layer in layers if layer["fp32_pj"] > 0]
 
 
 def _candidate_failures(problem: SearchProblem) -> list[dict]:

@@ -22,6 +22,7 @@ from evaluation import checkpoints, records
 from evaluation.records import RunFolder
 from evaluation.runner import Run
 from evaluation.state import STATE
+from spaces.arithmetic.factory import ARITHMETICS
 from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
@@ -79,6 +80,11 @@ def test_the_record_adds_up(tmp_path):
             assert energy["approximate_pj"] == approximate
             assert energy["saving_vs_int8"] == pytest.approx(1 - approximate / energy["int8_pj"])
             assert energy["fp32_pj"] > energy["int8_pj"] >= energy["approximate_pj"]
+        for name in ARITHMETICS:
+            layers = sum(layer[f"{name}_pj"] for layer in finalist["layers"])
+            assert layers == pytest.approx(finalist["energy"]["horowitz45"][f"{name}_pj"])
+        assert sum(layer["macs"] for layer in finalist["layers"]) == finalist["macs"]
+        assert {layer["multiplier"] for layer in finalist["layers"]} - {None} == set(architecture.circuits)
     assert all(times["device_seconds"] > 0 for stage, times in record["ledger"].items() if stage != "snapshots")
     assert record["ledger"]["snapshots"]["device_seconds"] == 0
     history = records.read_history(folder.path / "history.jsonl")
