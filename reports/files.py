@@ -1,0 +1,76 @@
+"""Puts a report's files in place: all of them once all are written, and none that a former report left behind."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from spaces.errors import InputError
+
+MANIFEST = ".report.json"  # what the last report wrote: only these files may be removed by the next
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 with the line ends of ``text``, making the folder. A name from outside need not be valid Unicode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+@contextmanager
+def publishing(out: Path, program: str) -> Iterator[Path]:
+    """An empty folder to write to, whose files take their places in ``out`` when the block ends without an error.
+
+    Until then the files of the last report by ``program`` stay; then those of them that have no successor are removed.
+    Other files in ``out`` are left alone. Raises InputError where ``out`` cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=out))
+        try:
+            yield draft
+            _publish(draft, out, program)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write to '{out}': {error.strerror}; choose another folder with --out") from None
+
+
+def _publish(draft: Path, out: Path, program: str) -> None:
+    written = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
+    manifests = _manifests(out)
+    for name in sorted(written, key=lambda name: name == "index.html"):  # last, as it links to the others
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (draft / name).replace(out / name)
+    kept = {name for other, names in manifests.items() if other != program for name in names} | set(written)
+    for name in set(manifests.get(program, ())) - kept:
+        _remove(out, name)
+    manifest = json.dumps(manifests | {program: written}, indent=1)
+    write_text(draft / MANIFEST, manifest)
+    (draft / MANIFEST).replace(out / MANIFEST)
+
+
+def _manifests(out: Path) -> dict[str, list[str]]:
+    """Program → the files that it wrote; nothing where the manifest cannot be read."""
+    try:
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        program: [name for name in names if isinstance(name, str)]
+        for program, names in found.items()
+        if isinstance(names, list)
+    }
+
+
+def _remove(out: Path, name: str) -> None:
+    """A file of the last report, and its folder if that is empty now. Never one outside of ``out``."""
+    path = out / name
+    with suppress(OSError, ValueError):  # a name that can be none is nobody's file
+        if path.resolve().is_relative_to(out.resolve()):
+            path.unlink()
+            if path.parent != out:
+                path.parent.rmdir()
