@@ -349,7 +349,7 @@ def settings_of(record: dict) -> dict[str, str]:
     own = record.get("method_config")
     settings |= own if isinstance(own, dict) else {"method_config": own}
     device = record["device"] if isinstance(record["device"], dict) else {}
-    settings["device"] = {name: device.get(name) for name in DEVICE}
+    settings["device"] = " ".join(str(device[name]) for name in DEVICE if device.get(name) is not None)
     notes = record.get("notes") if isinstance(record.get("notes"), list) else []
     if moved := [note for note in notes if isinstance(note, str) and note.startswith("resumed on ")]:
         settings["moved"] = moved
