@@ -2,14 +2,16 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import filelock
+
 from spaces.errors import InputError
 
 MANIFEST = ".report.json"  # what the last report wrote: only these files may be removed by the next
+DRAFT, LOCK = ".report-draft", ".report.lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,12 +29,17 @@ def publishing(out: Path, program: str) -> Iterator[Path]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=out))
-        try:
-            yield draft
-            _publish(draft, out, program)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with filelock.FileLock(out / LOCK, blocking=False):
+            draft = out / DRAFT
+            shutil.rmtree(draft, ignore_errors=True)  # of a report that was killed
+            draft.mkdir()
+            try:
+                yield draft
+                _publish(draft, out, program)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    except filelock.Timeout:
+        raise InputError(f"another report is being written to '{out}'; wait, or choose another folder") from None
     except OSError as error:
         raise InputError(f"cannot write to '{out}': {error.strerror}; choose another folder with --out") from None
 

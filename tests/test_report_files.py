@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reports.files import MANIFEST, publishing, write_text
+from reports.files import DRAFT, LOCK, MANIFEST, publishing, write_text
 from spaces.errors import InputError
 
 
@@ -15,7 +15,7 @@ def publish(out, files: dict[str, str], program: str = "build") -> None:
 
 
 def content(out) -> dict[str, str]:
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = (path for path in out.rglob("*") if path.is_file() and path.name not in (MANIFEST, LOCK))
     return {path.relative_to(out).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
@@ -44,7 +44,18 @@ def test_an_error_half_way_leaves_the_old_report(tmp_path):
         write_text(draft / "index.html", "half")
         raise ZeroDivisionError
     assert content(tmp_path) == {"index.html": "old"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, "index.html"]
+    assert not (tmp_path / DRAFT).exists()
+
+
+def test_what_a_killed_report_left_is_cleared_away(tmp_path):
+    write_text(tmp_path / DRAFT / "half.md", "half")
+    publish(tmp_path, {"index.html": "whole"})
+    assert content(tmp_path) == {"index.html": "whole"}
+
+
+def test_two_reports_at_once_are_refused(tmp_path):
+    with publishing(tmp_path, "build"), pytest.raises(InputError, match="another report is being written"):
+        publish(tmp_path, {"a": "1"})
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", '{"build": 1}', '{"build": [1, null]}', "\udcff"])
