@@ -13,12 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from scipy.stats import mannwhitneyu
 
+from evaluation import significance
 from evaluation.config import Budget
 from evaluation.records import limit_note
 
-LEVEL = 0.05  # of significance
 SHARED = (
     "dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "multiplier_choice", "multipliers",
     "tables", "budget", "snapshots",
@@ -91,10 +90,14 @@ def speed_ups(records: list[dict]) -> dict[str, float]:
     return {name: times[worst] / seconds for name, seconds in times.items()}
 
 
-def p_value(runs: list[dict], others: list[dict]) -> float:
-    """Of the two-sided Mann–Whitney test that neither method tends to the larger hypervolume."""
-    samples = ([record["hypervolume"] for record in part] for part in (runs, others))
-    return float(mannwhitneyu(*samples, alternative="two-sided").pvalue)
+def paired(records: Iterable[dict]) -> list[significance.Comparison]:
+    """Every pair of methods by their hypervolumes at the end of the search, runs paired by seed."""
+    samples: dict[str, dict[int, list[float]]] = {}
+    for name, runs in by_method(records).items():
+        by_seed = samples.setdefault(name.replace("\n", " "), {})
+        for run in runs:
+            by_seed.setdefault(run["seed"], []).append(run["hypervolume"])
+    return significance.compare(samples)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -162,15 +165,6 @@ def _remarks(records: list[dict]) -> list[str]:
     )
     if Budget.parse(records[0]["budget"]).seconds is None:
         lines.append("this budget is not one of device time: methods may have had unequal shares of it")
-    methods = [(name.replace("\n", " "), runs) for name, runs in by_method(records).items()]
-    for at, (one, runs) in enumerate(methods):
-        for other, others in methods[at + 1 :]:
-            p = p_value(runs, others)
-            verdict = f"not distinguishable in hypervolume (Mann–Whitney p = {p:.2g})"
-            if p < LEVEL:
-                better = max(((one, runs), (other, others)), key=lambda m: median_low(r["hypervolume"] for r in m[1]))
-                verdict = f"{better[0]} has the larger hypervolume (Mann–Whitney p = {p:.2g})"
-            elif 2 / math.comb(len(runs) + len(others), len(runs)) >= LEVEL:  # the smallest p that the test can give
-                verdict += "; so few runs can show no difference, use --seeds"
-            lines.append(f"{one} and {other}: {verdict}")
-    return lines
+    comparisons = paired(records)
+    lines += [comparison.sentence for comparison in comparisons]
+    return [*lines, significance.EXPLANATION] if comparisons else lines

@@ -15,10 +15,11 @@ from spaces.errors import InputError
 from tests.test_run import SMALL_FLAGS, run_cli
 
 
-def record(method: str, moments: list[tuple[float, float]], front: list[list[float]], **changes) -> dict:
+def record(method: str, moments: list[tuple[float, float]], front: list[list[float]], seed: int = 0, **changes) -> dict:
     """As far as a comparison reads it. ``moments``: (device-seconds, hypervolume), the last at the end of the search."""
     return {
         "method": method,
+        "seed": seed,
         "protocol": {"name": "quick", "hash": "h"},
         "dataset": "digits",
         "dataset_fingerprint": "f",
@@ -42,14 +43,14 @@ def record(method: str, moments: list[tuple[float, float]], front: list[list[flo
 
 
 FAST = [
-    record("fast", [(10, 0.5), (20, 0.7), (40, 0.9)], [[0.1, 900.0], [0.2, 300.0]]),
-    record("fast", [(10, 0.3), (20, 0.6), (40, 0.8)], [[0.05, 800.0], [0.3, 200.0]]),
-    record("fast", [(10, 0.2), (20, 0.3), (40, 0.7)], [[0.15, 500.0]]),
+    record("fast", [(10, 0.5), (20, 0.7), (40, 0.9)], [[0.1, 900.0], [0.2, 300.0]], 0),
+    record("fast", [(10, 0.3), (20, 0.6), (40, 0.8)], [[0.05, 800.0], [0.3, 200.0]], 1),
+    record("fast", [(10, 0.2), (20, 0.3), (40, 0.7)], [[0.15, 500.0]], 2),
 ]
 SLOW = [
-    record("slow", [(10, 0.1), (20, 0.2), (44, 0.6)], [[0.2, 700.0], [0.4, 100.0]]),
-    record("slow", [(10, 0.1), (20, 0.5), (30, 0.65)], [[0.3, 400.0]]),
-    record("slow", [(10, 0.1), (20, 0.4), (48, 0.5)], [[0.1, 950.0], [0.25, 450.0]]),
+    record("slow", [(10, 0.1), (20, 0.2), (44, 0.6)], [[0.2, 700.0], [0.4, 100.0]], 0),
+    record("slow", [(10, 0.1), (20, 0.5), (30, 0.65)], [[0.3, 400.0]], 1),
+    record("slow", [(10, 0.1), (20, 0.4), (48, 0.5)], [[0.1, 950.0], [0.25, 450.0]], 2),
 ]
 
 
@@ -67,20 +68,25 @@ def test_the_figures_by_hand():
     assert comparison.target_hypervolume(runs) == 0.6  # the median of 0.6, 0.65 and 0.5
     assert [comparison.seconds_to(r, 0.6) for r in runs] == [20, 20, 40, 44, 30, math.inf]
     assert comparison.speed_ups(runs) == {"fast": 44 / 20, "slow": 1.0}
-    # All of one side are larger: 2 of the 20 orders of 3 and 3 are so extreme.
-    assert comparison.p_value(FAST, SLOW) == pytest.approx(2 / 20)
+    # Seed by seed 0.9 − 0.6, 0.8 − 0.65 and 0.7 − 0.5: all of one sign, as 2 of the 8 patterns of signs are.
+    (pair,) = comparison.paired(runs)
+    assert pair.differences == pytest.approx((0.3, 0.15, 0.2))
+    assert (pair.p, pair.effect) == (pytest.approx(2 / 8), 1.0)
 
 
 def test_a_tie_is_said_and_a_difference_is_not_called_one():
     assert "fast and slow: not distinguishable" in shown(FAST + SLOW)  # three runs each cannot tell
-    assert "so few runs can show no difference" in shown(FAST + SLOW, 200)
+    assert "so few pairs can never show a difference, it takes 6 seeds of both" in shown(FAST + SLOW, 300)
     many = [
-        record(name, [(40, h + n / 100)], [[0.1, 1.0]]) for name, h in (("up", 0.6), ("down", 0.3)) for n in range(5)
+        record(name, [(40, h + n / 100)], [[0.1, 1.0]], n) for name, h in (("up", 0.6), ("down", 0.3)) for n in range(6)
     ]
-    assert "up and down: up has the larger hypervolume (Mann–Whitney p = 0.0079)" in shown(many, 120)
-    assert "so few runs" not in shown(many, 200)
-    assert "so few runs" not in shown(many[:5] + many[5:8], 200)  # five and three can
+    # 2 of 2^6 patterns of signs.
+    verdict = "up and down: up has the larger hypervolume (median difference +0.300, p = 0.031, 6 pairs, r = +1.00)"
+    assert verdict in shown(many, 200)
+    assert "so few pairs" not in shown(many, 300)
+    assert "so few pairs" in shown(many[:6] + many[6:11], 300)  # six and five make five pairs
     assert "known at 3 moments" in shown(many)  # two snapshots and the end, whatever a step skipped
+    assert "Wilcoxon signed-rank" in shown(many, 200) and "Wilcoxon" not in shown(many[:6], 200)
 
 
 def test_settings_of_one_method_are_told_apart():
