@@ -1,0 +1,219 @@
+"""What fronts are worth and how sure we are of it: hypervolume, IGD+, attainment, intervals, paired comparisons.
+
+Fronts are what the harness judged at moments of a search: points (validation error 0..1, pJ per inference). Every run of
+a section is measured against one reference, whatever the space that it searched. Nothing here imports torch.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import moocore
+import numpy as np
+from scipy.stats import bootstrap
+
+from evaluation import comparison, significance
+from evaluation.significance import Comparison
+from reports.load import SETTINGS, Run, Section, settings_of
+
+Front = Sequence[Sequence[float]]  # points (validation error 0..1, pJ); np.ndarray (n, 2) does, too
+CONFIDENCE, FEWEST, RESAMPLES, SEED = 0.95, 3, 9999, 0  # of bootstrap intervals
+OUTSIDE = 2.0  # a normalised coordinate that no front of the box reaches
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference point of a section: error 1, and the largest energy of its runs' reference networks in int8."""
+
+    pj: float
+
+    @property
+    def sentence(self) -> str:
+        """What hypervolume and IGD+ mean here; to be printed under every use."""
+        nj = f"{self.pj / 1000:,.4g} nJ" if self.pj < 1e6 else f"{self.pj / 1000:,.0f} nJ"
+        return (
+            f"Fronts: the networks that the harness judged on validation at the end of a search; error ÷ 100 %, energy ÷ {nj} "
+            "(the largest of this section's reference networks in exact int8). Hypervolume: share of the box between "
+            f"(0 %, 0 nJ) and the reference point (100 %, {nj}) that a front dominates. IGD+: mean distance, in these "
+            "units, by which a front falls short of the best points of all runs of the section together; 0 is best."
+        )
+
+
+def reference(section: Section) -> Reference | None:
+    """The reference of a section; None where no run has a judged front, or none of a positive energy."""
+    largest = max((run.record["reference_pj"] for run in section.runs if run.moments), default=0.0)
+    return Reference(float(largest)) if largest > 0 else None
+
+
+def judged(runs: Iterable[Run]) -> list[Run]:
+    """The runs that searched, and so have a front; an architecture that was given has none."""
+    return [run for run in runs if run.moments]
+
+
+def final_front(run: Run) -> Front:
+    """The judged front at the end of the search, of a run that has one."""
+    return run.moments[-1]["front"]
+
+
+def _normalised(front: Front, reference: Reference) -> np.ndarray:
+    """(n, 2): error and energy ÷ reference; only points inside the box, as the others are worth nothing."""
+    points = np.asarray(front, dtype=float).reshape(-1, 2) / (1.0, reference.pj)
+    return points[(points < 1.0).all(axis=1)]
+
+
+def hypervolume(front: Front, reference: Reference) -> float:
+    """The share, 0..1, of the reference's box that a front dominates."""
+    points = _normalised(front, reference)
+    return float(moocore.hypervolume(points, ref=[1.0, 1.0])) if points.size else 0.0
+
+
+def final_hypervolume(run: Run, reference: Reference | None) -> float | None:
+    """Of the judged front at the end of a run's search; None where there is none."""
+    return hypervolume(final_front(run), reference) if run.moments and reference else None
+
+
+def union_front(section: Section) -> np.ndarray:
+    """(n, 2): the points (error, pJ) of all final fronts of the section that no other dominates, by error."""
+    points = np.array([point for run in judged(section.runs) for point in final_front(run)], dtype=float).reshape(-1, 2)
+    return np.unique(moocore.filter_dominated(points), axis=0) if points.size else points
+
+
+def igd_plus(front: Front, union_front: Front, reference: Reference) -> float | None:
+    """IGD+ (Ishibuchi et al., 2015) against the best known front, in units of the reference.
+
+    The mean over the points of ``union_front`` of the distance to the nearest point of ``front``, where only what is
+    worse counts. None where either is empty.
+    """
+    scale = (1.0, reference.pj)
+    points, best = (np.asarray(found, dtype=float).reshape(-1, 2) / scale for found in (front, union_front))
+    return float(moocore.igd_plus(points, ref=best)) if points.size and best.size else None
+
+
+# -- over time ---------------------------------------------------------------------------------------------------------
+
+
+def anytime(run: Run, reference: Reference) -> list[tuple[float, float]]:
+    """(Device-hours of search, hypervolume of the front judged then), in order; nothing is known in between."""
+    return [(moment["device_seconds"] / 3600, moment["hypervolume"]) for moment in _rescored(run, reference)["anytime"]]
+
+
+class Steps(NamedTuple):
+    """Step curves: from ``hours[i]`` until ``hours[i + 1]`` the values are those at i. Arrays (n,)."""
+
+    hours: np.ndarray
+    low: np.ndarray  # the least of the runs
+    median: np.ndarray
+    high: np.ndarray  # the largest
+
+
+def median_anytime(runs: Iterable[Run], reference: Reference) -> Steps:
+    """Hypervolume against device-hours over several runs: least, median, largest.
+
+    It begins where something is known of every run; a run that has ended keeps its last value. Empty without fronts.
+    """
+    curves = [anytime(run, reference) for run in judged(runs)]
+    start = max((curve[0][0] for curve in curves), default=0.0)
+    hours = sorted({hour for curve in curves for hour, _ in curve if hour >= start})
+    known = np.array([[[value for at, value in curve if at <= hour][-1] for curve in curves] for hour in hours])
+    known = known.reshape(len(hours), len(curves))
+    if not hours:
+        return Steps(*np.zeros((4, 0)))
+    return Steps(np.array(hours), known.min(axis=1), np.median(known, axis=1), known.max(axis=1))
+
+
+def speeds(section: Section) -> tuple[float, dict[str, float], dict[str, list[float]]] | None:
+    """The common hypervolume, variant → how many times faster than the worst it is there, and variant → each run's
+    device-seconds to it (infinite: never), as ``evaluation.comparison`` defines them. None without fronts.
+    """
+    found = reference(section)
+    if found is None:
+        return None
+    records = [_rescored(run, found) for run in judged(section.runs)]
+    target = comparison.target_hypervolume(records)
+    seconds = {
+        name: [comparison.seconds_to(r, target) for r in runs] for name, runs in comparison.by_method(records).items()
+    }
+    return target, comparison.speed_ups(records), seconds
+
+
+def _rescored(run: Run, reference: Reference) -> dict:
+    """As much of a record as a comparison reads, with hypervolumes in units of the section's reference."""
+    moments = sorted(run.moments, key=lambda moment: moment["device_seconds"])
+    rescored = [
+        {"device_seconds": moment["device_seconds"], "hypervolume": hypervolume(moment["front"], reference)}
+        for moment in moments
+    ]
+    value = hypervolume(final_front(run), reference)
+    return {"method": run.variant, "method_config": {}, "hypervolume": value, "anytime": rescored}
+
+
+# -- several fronts ----------------------------------------------------------------------------------------------------
+
+
+def attainment(fronts: Sequence[Front], reference: Reference) -> dict[str, np.ndarray]:
+    """Empirical attainment surfaces (Fonseca et al., 2011): the corners (n, 2) of error and pJ, by error.
+
+    ``best`` is reached by at least one of the fronts, ``median`` by at least half of them, ``worst`` by all. An empty
+    array: nothing inside the reference's box is reached by so many.
+    """
+    levels = {"best": 0.0, "median": 50.0, "worst": 100.0}
+    if not fronts:
+        return {name: np.zeros((0, 2)) for name in levels}
+    normalised = [_normalised(front, reference) for front in fronts]
+    # A front without a point in the box counts as one of the fronts all the same.
+    filled = [points if points.size else np.full((1, 2), OUTSIDE) for points in normalised]
+    sets = np.repeat(np.arange(len(filled)), [len(points) for points in filled])
+    rows = moocore.eaf(np.concatenate(filled), sets, percentiles=list(levels.values()))
+    surfaces = {name: rows[rows[:, 2] == level, :2] for name, level in levels.items()}
+    inside = {name: corners[(corners < 1.0).all(axis=1)] for name, corners in surfaces.items()}
+    return {name: corners[np.argsort(corners[:, 0])] * (1.0, reference.pj) for name, corners in inside.items()}
+
+
+# -- how sure we are ---------------------------------------------------------------------------------------------------
+
+
+def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float] | None:
+    """The bootstrap 95 % interval of the mean, bias-corrected and accelerated (Efron, 1987); seeded.
+
+    For another ``statistic``, such as np.median, by percentiles. None below three values, and where it degenerates.
+    """
+    sample = np.array(list(values), dtype=float)
+    if sample.size < FEWEST or np.ptp(sample) == 0:
+        return None
+    method = "BCa" if statistic is np.mean else "percentile"
+    with warnings.catch_warnings():  # of degenerate samples, which are told by NaN
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (sample,),
+            statistic,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method=method,
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
+    return (float(found.low), float(found.high)) if np.isfinite([found.low, found.high]).all() else None
+
+
+def comparisons(section: Section) -> list[Comparison]:
+    """All pairs of the section's variants that searched: hypervolumes at the end, runs paired by seed."""
+    found = reference(section)
+    if found is None:
+        return []
+    samples: dict[str, dict[int, list[float]]] = {}
+    for run in judged(section.runs):
+        samples.setdefault(run.variant, {}).setdefault(run.seed, []).append(hypervolume(final_front(run), found))
+    return [
+        replace(pair, interval=interval(pair.differences, np.median), unequal=_unequal(section, pair))
+        for pair in significance.compare(samples)
+    ]
+
+
+def _unequal(section: Section, pair: Comparison) -> tuple[str, ...]:
+    """What makes a comparison of two methods unfair; variants of one method say by name in what they differ."""
+    one, other = (section.variants[name][0] for name in (pair.one, pair.other))
+    if one.method == other.method:
+        return ()
+    settings, others = settings_of(one.record), settings_of(other.record)
+    shared = (*(name for name in SETTINGS if name != "method_config"), "device")
+    return tuple(name.replace("_", " ") for name in shared if settings.get(name) != others.get(name))
