@@ -16,7 +16,7 @@ DIGITS = 12  # differences beyond are round-off, not ranks
 
 EXPLANATION = (
     "p: two-sided Wilcoxon signed-rank test of hypervolumes at the end of the search, runs paired by seed; exact up to 50 "
-    "pairs, with ties up to 13; after Holm's correction over all pairs of methods shown. "
+    "pairs, with ties up to 13; after Holm's correction over all pairs of methods, or over all variants of one. "
     "r: matched-pairs rank-biserial correlation, from −1 to 1."
 )
 
@@ -73,10 +73,15 @@ class Comparison:
         return ", ".join([*parts, f"r = {self.effect:+.2f}".replace("-", "−")])
 
 
-def compare(samples: Mapping[str, Mapping[int, Sequence[float]]]) -> list[Comparison]:
-    """All pairs of ``samples``: name → seed → hypervolumes. Repetitions of one seed count once, by their mean."""
+def compare(
+    samples: Mapping[str, Mapping[int, Sequence[float]]], pairs: Sequence[tuple[str, str]] | None = None
+) -> list[Comparison]:
+    """All ``pairs`` of ``samples``, or those that are asked for; p-values are corrected for their number.
+
+    ``samples``: name → seed → hypervolumes. Repetitions of one seed count once, by their mean.
+    """
     values = {name: {seed: mean(found) for seed, found in runs.items()} for name, runs in samples.items()}
-    pairs = list(combinations(values, 2))
+    pairs = list(combinations(values, 2)) if pairs is None else pairs
     seeds = [tuple(sorted(values[one].keys() & values[other].keys())) for one, other in pairs]
     differences = [
         tuple(values[one][seed] - values[other][seed] for seed in shared) for (one, other), shared in zip(pairs, seeds)

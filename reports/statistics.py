@@ -7,6 +7,7 @@ a section is measured against one reference, whatever the space that it searched
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import moocore
@@ -196,16 +197,26 @@ def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.
 
 
 def comparisons(section: Section) -> list[Comparison]:
-    """All pairs of the section's variants that searched: hypervolumes at the end, runs paired by seed."""
+    """Hypervolumes at the end of the search, runs paired by seed: all pairs of methods, then variants of each.
+
+    A method stands in its usual settings; its other variants are compared with these alone. Holm's correction counts the
+    pairs of methods, and apart from them the variants of each method, so that an ablation does not blur a comparison.
+    """
     found = reference(section)
     if found is None:
         return []
     samples: dict[str, dict[int, list[float]]] = {}
+    methods: dict[str, str] = {}
     for run in judged(section.runs):
         samples.setdefault(run.variant, {}).setdefault(run.seed, []).append(hypervolume(final_front(run), found))
+        methods[run.variant] = run.method
+    usual = [variant for variant, method in methods.items() if variant == method]
+    families = [list(combinations(usual, 2))]
+    families += [[(v, one) for v, method in methods.items() if method == one and v != one] for one in usual]
     return [
         replace(pair, interval=interval(pair.differences, np.median), unequal=_unequal(section, pair))
-        for pair in significance.compare(samples)
+        for family in families
+        for pair in significance.compare(samples, family)
     ]
 
 
