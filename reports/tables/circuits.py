@@ -1,0 +1,112 @@
+"""The circuits that the runs searched: what is published of them beside what their truth tables say."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from reports.load import Loaded, Run
+from reports.tables.energy import layers
+from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
+from spaces.multipliers import catalogue
+from spaces.multipliers.byte_factors import MOST_CHANNELS
+from spaces.multipliers.multiplier import Multiplier, error_metrics
+from spaces.multipliers.presentation import rank
+
+HARDWARE = {"power_mw": "power, mW", "area_um2": "area, µm²", "delay_ns": "delay, ns"}
+ERRORS = {
+    "mae_pct": "MAE, %", "wce_pct": "WCE, %", "wcre_pct": "WCRE, %", "ep_pct": "EP, %", "mre_pct": "MRE, %", "mse": "MSE",
+}  # fmt: skip
+
+NOTES = (
+    "Errors over all 65,536 pairs of operands, published beside recomputed from the truth table; MAE and WCE in % of 2^16. "
+    "Power, area and delay as published, or estimated where a formula makes the circuit.",
+    f"Rank: of the circuit's exact integer factors. Up to {MOST_CHANNELS} a convolution through it is one ordinary convolution "
+    "with that many times the channels (int8 or float32), beyond or without factors (–) products are looked up (gather). "
+    "Which of them ran was chosen by measured costs on the machine of the run; --engine is what the runs asked for.",
+    "Layers: of all finalists whose records list them. A circuit that is not built in, or has another truth table than "
+    "the built-in one of its name, is listed by name and key only.",
+)
+
+
+def multipliers(loaded: Loaded) -> Table:
+    """A row per circuit that a run had to choose from, in the order of the library."""
+    columns = [Column(name, False) for name in ("circuit", "key", "built in")]
+    columns += [Column(name) for name in HARDWARE.values()]
+    columns += [Column(f"{name}: {origin}") for name in ERRORS.values() for origin in ("published", "recomputed")]
+    columns += [
+        Column("rank"),
+        Column("computed as", False),
+        Column("--engine", False),
+        Column("runs"),
+        Column("layers"),
+    ]
+    users: dict[tuple[str, str | None], list[Run]] = {}
+    for run in loaded.runs:
+        for circuit in _library(run.record):
+            users.setdefault(circuit, []).append(run)
+    order = {name: at for at, name in enumerate(catalogue.names())}
+    rows = [
+        _row(*circuit, users[circuit]) for circuit in sorted(users, key=lambda c: (order.get(c[0], len(order)), str(c)))
+    ]
+    return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
+
+
+def _library(record: dict) -> Iterable[tuple[str, str | None]]:
+    """(Name, key of the truth table, None where it was not recorded) of each circuit that a run could choose."""
+    names, tables = record.get("multipliers"), record.get("tables")
+    tables = tables if isinstance(tables, dict) else {}
+    texts = dict.fromkeys(name for name in (names if isinstance(names, list) else tables) if isinstance(name, str))
+    return [(name, key if isinstance(key := tables.get(name), str) else None) for name in texts]
+
+
+def _row(name: str, key: str | None, runs: list[Run]) -> tuple[Cell, ...]:
+    users = tuple(run.name for run in runs)
+    circuit = catalogue.find(name)
+    if circuit is not None and key not in (None, circuit.key):
+        circuit = None  # another truth table under the same name
+    shown = key or (circuit.key if circuit else None)
+    engines = sorted({str(run.record.get("engine") or "not recorded") for run in runs})
+    return (
+        words(name, users),
+        Cell(shown[:8], shown, users) if shown else nothing(users),
+        words("yes" if circuit else "no", users),
+        *_figures(circuit, users),
+        words(", ".join(engines), users),
+        Cell(str(len(runs)), len(runs), users),
+        _layers(name, runs),
+    )
+
+
+def _figures(circuit: Multiplier | None, users: tuple[str, ...]) -> list[Cell]:
+    """Hardware, errors by origin, rank and what it implies; all empty for a circuit that is not built in."""
+    if circuit is None:
+        return [nothing(users) for _ in range(len(HARDWARE) + 2 * len(ERRORS) + 2)]
+    published = catalogue.published_figures(circuit.name) if circuit.name in catalogue.names() else {}
+    recomputed = error_metrics(circuit)
+    cells = [_exactly(getattr(circuit, name), users) for name in HARDWARE]
+    for name in ERRORS:
+        cells += [_exactly(published.get(name), users), _exactly(getattr(recomputed, name), users)]
+    factors = rank(circuit)
+    few = factors is not None and factors <= MOST_CHANNELS
+    return [*cells, number(factors, Form(0), users), words("convolution" if few else "look-up", users)]
+
+
+def _exactly(value: Any, users: tuple[str, ...]) -> Cell:
+    """As published figures are written: up to eight significant digits, none of them for show."""
+    return nothing(users) if value is None else Cell(f"{value:,.8g}", value, users)
+
+
+def _layers(name: str, runs: list[Run]) -> Cell:
+    """How many layers of these runs' finalists the circuit computes."""
+    known = {
+        run.name: [
+            layer["multiplier"]
+            for number in run.finalists["finalist"]
+            for layer in layers(run.record, int(number)) or ()
+        ]
+        for run in runs
+    }
+    counted = {run: used for run, used in known.items() if used}
+    if not counted:
+        return nothing()
+    count = sum(used.count(name) for used in counted.values())
+    return Cell(f"{count:,}", count, tuple(counted))

@@ -1,0 +1,121 @@
+"""What the searches cost, and how fast they got anywhere."""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median_low
+
+from evaluation.config import Budget
+from reports import statistics
+from reports.load import STAGES, Run, Section
+from reports.tables.results import AVERAGES, SPENT, device
+from reports.tables.table import (
+    COUNT,
+    HOURS,
+    Cell,
+    Column,
+    Form,
+    Table,
+    average,
+    nothing,
+    number,
+    recorded,
+    words,
+)
+from spaces.errors import InputError
+
+WATCHING = "snapshots"  # booked apart: time spent on judging a search on its way
+NEVER = "never"
+
+
+def _warm_up(run: Run) -> float | None:
+    return _over_stages(run, "warm_up_seconds", sum)
+
+
+def _joules(run: Run) -> float | None:
+    return _over_stages(run, "joules", sum)
+
+
+def _memory(run: Run) -> float | None:
+    known = [recorded(run.record, "ledger", stage, "peak_memory_bytes") for stage in STAGES]
+    return max((value for value in known if value is not None), default=None)
+
+
+def _over_stages(run: Run, name: str, combine: Callable) -> float | None:
+    """Of all four stages; None where one of them is not known."""
+    values = [recorded(run.record, "ledger", stage, name) for stage in STAGES]
+    return None if None in values else combine(values)
+
+
+# Header, form, value of a run.
+COSTS: tuple[tuple[str, Form, Callable[[Run], float | None]], ...] = (
+    *((m.header, m.form, lambda run, m=m: m.value(run.best)) for m in SPENT),
+    ("watching, device-h", HOURS, lambda run: recorded(run.record, "ledger", WATCHING, "device_seconds")),
+    ("warm-up, device-s", Form(1), _warm_up),
+    ("steps", Form(1), lambda run: recorded(run.record, "steps")),
+    ("candidates trained", Form(1), lambda run: recorded(run.record, "evaluations")),
+    ("cache hits", Form(1), lambda run: recorded(run.record, "cache_hits")),
+    ("energy of the device, J", Form(), _joules),
+    ("peak memory, MiB", COUNT, lambda run: None if (b := _memory(run)) is None else b / 2**20),
+)
+
+NOTES = (
+    "Device-hours: wall time × devices. Watching: judging a search on its way, booked apart and in no total. Warm-up "
+    "(compilation and the like) is part of the stages' time. The device's energy is known through NVML only; peak memory on "
+    "a CPU is that of the whole process.",
+)
+FASTER = (
+    "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same; times are "
+    "medians of device-hours and no finer than the moments at which fronts were judged; never: not in most runs."
+)
+DEVICES = "Devices differ, so that times to a hypervolume are not compared."
+UNEQUAL = "Budgets differ or are not of device time: methods may have had unequal shares of it."
+
+
+def search_cost(section: Section) -> Table:
+    """A row per variant: time by stage, warm-up, candidates, joules, memory, and how fast the common hypervolume came."""
+    judged = statistics.judged(section.runs)
+    one_device = len({device(run) for run in judged}) == 1
+    found, speeds = statistics.reference(section), statistics.speeds(section) if one_device else None
+    target = f"to hypervolume {speeds[0]:.3f}, device-h" if speeds else "to the common hypervolume, device-h"
+    columns = (
+        Column("method", False),
+        Column("runs"),
+        Column("device", False),
+        *(Column(header) for header, *_ in COSTS),
+        Column(target),
+        Column("× faster"),
+    )
+    rows = []
+    for variant, runs in section.variants.items():
+        names = tuple(run.name for run in runs)
+        costs = (average([(run, value(run)) for run in runs], form) for _, form, value in COSTS)
+        labels = (words(variant, names), Cell(str(len(runs)), len(runs), names), words(device(runs[0]), names))
+        rows.append((*labels, *costs, *_speed_cells(variant, runs, speeds)))
+    notes = [AVERAGES, *NOTES]
+    if found:
+        notes += [FASTER if one_device else DEVICES, found.sentence]
+    if len({_budget(run) for run in judged} - {None}) != 1 or None in {_budget(run) for run in judged}:
+        notes += [UNEQUAL] if found else []
+    return Table(f"{section.name}-cost", f"Cost of searching: {section.title}", columns, tuple(rows), tuple(notes))
+
+
+def _budget(run: Run) -> float | None:
+    """Device-seconds of search that the run was given; None where its budget is not one of time."""
+    try:
+        return Budget.parse(run.record["budget"]).seconds
+    except (InputError, KeyError, TypeError, AttributeError):
+        return None
+
+
+_Speeds = tuple[float, dict[str, float], dict[str, list[float]]]
+
+
+def _speed_cells(variant: str, runs: Sequence[Run], speeds: _Speeds | None) -> tuple[Cell, Cell]:
+    """The median time to the common hypervolume, and × faster; empty where there is nothing to compare."""
+    judged = tuple(run.name for run in statistics.judged(runs))
+    if speeds is None or not judged:
+        return nothing(), nothing()
+    _, faster, seconds = speeds
+    middle = median_low(seconds[variant])
+    time = number(middle, HOURS, judged) if math.isfinite(middle) else Cell(NEVER, None, judged)
+    return time, number(faster[variant], Form(1), judged)

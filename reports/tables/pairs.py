@@ -1,0 +1,142 @@
+"""Methods against one another: every pair of them, and the settings of one method."""
+
+import json
+from collections.abc import Sequence
+
+from evaluation.significance import EXPLANATION, Comparison
+from reports import statistics
+from reports.load import Run, Section, settings_of
+from reports.tables.results import AVERAGES, CHOSEN, HYPERVOLUME, MEASURES, RESULTS, cautions, front_cells, mean_cell
+from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
+
+P = Form()
+SPELLED = 160  # characters of a setting
+DIFFERENCE = (
+    "Median difference: hypervolume of the first − of the second, seed by seed, with its bootstrap 95 % interval."
+)
+TO_THE_USUAL = (
+    "Difference to the usual: hypervolume − that of the variant with the settings of most runs, median over the seeds of "
+    "both, with its bootstrap 95 % interval."
+)
+
+
+def comparisons(section: Section) -> Table:
+    """A row per pair of variants that searched: the paired test of their hypervolumes, and its words."""
+    found = statistics.reference(section)
+    headers = ("one", "other", "pairs", "median difference", "p", "p after Holm", "r", "verdict")
+    columns = tuple(Column(header, header not in ("one", "other", "verdict")) for header in headers)
+    rows = []
+    for pair in statistics.comparisons(section):
+        names = _paired_runs(section, pair)
+        rows.append(
+            (
+                words(pair.one, names),
+                words(pair.other, names),
+                Cell(str(len(pair.seeds)), len(pair.seeds), names),
+                difference(pair, names),
+                *(number(value if pair.seeds else None, P, names) for value in (pair.p, pair.adjusted_p)),
+                number(pair.effect if pair.seeds else None, Form(2), names),
+                words(pair.verdict, names),
+            )
+        )
+    notes = (
+        DIFFERENCE,
+        EXPLANATION,
+        *([found.sentence] if found else []),
+    )
+    return Table(f"{section.name}-pairs", f"Pairs of methods: {section.title}", columns, tuple(rows), notes, 2)
+
+
+def _paired_runs(section: Section, pair: Comparison) -> tuple[str, ...]:
+    runs = (*section.variants[pair.one], *section.variants[pair.other])
+    return tuple(run.name for run in runs if run.moments and run.seed in pair.seeds)
+
+
+def difference(pair: Comparison, runs: Sequence[str] = (), turned: bool = False) -> Cell:
+    """The median paired difference with its interval; ``turned``: of the second minus the first."""
+    if pair.median_difference is None:
+        return nothing(runs)
+    sign = -1 if turned else 1
+    middle, ends = sign * pair.median_difference, sorted(sign * end for end in pair.interval or ())
+    text = number(middle, HYPERVOLUME).text
+    if ends:
+        text += f" [{', '.join(number(end, HYPERVOLUME).text for end in ends)}]"
+    return Cell(text, middle, tuple(runs), dict(zip(("low", "high"), ends)))
+
+
+# -- settings of one method --------------------------------------------------------------------------------------------
+
+
+def ablation(section: Section) -> Table:
+    """Variants of one method side by side, each against the usual one; no rows where no method has several."""
+    found = statistics.reference(section)
+    shown = [measure for measure in RESULTS if measure.main]
+    headers = ("hypervolume", "difference to the usual", "pairs", "p after Holm")
+    columns = (
+        *(Column(name, False) for name in ("method", "settings that differ")),
+        *(Column(name) for name in ("runs", *(measure.header for measure in shown), *headers)),
+        Column("verdict", False),
+    )
+    pairs = statistics.comparisons(section)
+    rows = []
+    for method in dict.fromkeys(run.method for run in section.runs):
+        variants = {name: runs for name, runs in section.variants.items() if runs[0].method == method}
+        usual = method if method in variants else next(iter(variants))
+        told = _differing(variants)
+        for name, runs in variants.items() if len(variants) > 1 else ():
+            names = tuple(run.name for run in runs)
+            pair = next((pair for pair in pairs if {pair.one, pair.other} == {usual, name}), None)
+            rows.append(
+                (
+                    words(name, names),
+                    words(told[name] + " (the usual)" * (name == usual), names),
+                    Cell(str(len(runs)), len(runs), names),
+                    *(mean_cell(runs, measure) for measure in shown),
+                    front_cells(section, runs, found)[0],
+                    *_against(section, pair, usual),
+                )
+            )
+    notes = (
+        AVERAGES,
+        CHOSEN,
+        MEASURES,
+        TO_THE_USUAL,
+        EXPLANATION,
+        *([found.sentence] if found else []),
+        *cautions(section),
+    )
+    title = f"Settings of one method: {section.title}"
+    return Table(f"{section.name}-ablation", title, columns, tuple(rows), notes, 2)
+
+
+def _differing(variants: dict[str, tuple[Run, ...]]) -> dict[str, str]:
+    """Variant → the settings in which the variants of a method differ from one another, spelled out."""
+    settings = {name: settings_of(runs[0].record) for name, runs in variants.items()}
+    names = dict.fromkeys(name for own in settings.values() for name in own)
+    differing = [name for name in names if len({own.get(name) for own in settings.values()}) > 1]
+    return {
+        variant: "; ".join(f"{name} = {_spelled(own.get(name))}" for name in differing)
+        for variant, own in settings.items()
+    }
+
+
+def _against(section: Section, pair: Comparison | None, usual: str) -> tuple[Cell, ...]:
+    """The paired comparison with the usual variant; empty for that one itself."""
+    if pair is None:
+        return (*(nothing() for _ in range(3)), words(""))
+    names = _paired_runs(section, pair)
+    count = Cell(str(len(pair.seeds)), len(pair.seeds), names)
+    p = number(pair.adjusted_p if pair.seeds else None, P, names)
+    return difference(pair, names, turned=pair.one == usual), count, p, words(pair.verdict, names)
+
+
+def _spelled(text: str | None) -> str:
+    """A setting in full, as far as that can be read."""
+    value = None if text is None else json.loads(text)
+    if isinstance(value, list):
+        text = " ".join(map(str, value))
+    elif isinstance(value, dict):
+        text = " ".join(f"{name} {str(part)[:12]}" for name, part in value.items() if part is not None)
+    else:
+        text = "none" if value in (None, "") else str(value)
+    return text if len(text) <= SPELLED else f"{text[:SPELLED]}…"

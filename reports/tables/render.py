@@ -1,0 +1,155 @@
+"""Tables as Markdown, LaTeX and CSV. All text of a table is untrusted and acts as markup in none of them."""
+
+import csv as csv_files
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from reports.tables.table import Cell, Table
+
+WIDEST, TALLEST = 6, 40  # columns beside the labels, and rows, of one LaTeX tabular
+LONG = 28  # characters beyond which a column of text breaks its lines
+# What LaTeX reads as commands, and what its fonts lack without further packages.
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "{''}", "`": "{`}", "-": "{-}", "*": "{*}", "[": "{[}", "]": "{]}",
+    "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$", "−": r"$-$", "–": "--", "—": "---", "→": r"$\rightarrow$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "µ": r"$\mu$", "²": r"$^2$", "·": r"$\cdot$", "…": r"\ldots{}",
+    "₊": r"$_+$", "₋": r"$_-$",
+}  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\t")  # a cell of text that begins so is a formula to a spreadsheet
+
+
+def plain(text: str) -> str:
+    """One line without control characters."""
+    line = " ".join(text.split())
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn") else "\N{REPLACEMENT CHARACTER}" for c in line
+    )
+
+
+# -- Markdown ----------------------------------------------------------------------------------------------------------
+
+
+def markdown(table: Table) -> str:
+    """A heading, the table (GitHub's), and the notes; ends with a line break."""
+    aligned = ["---:" if column.numeric else "---" for column in table.columns]
+    header = [escape_markdown(column.header) for column in table.columns]
+    rows = [[escape_markdown(cell.text) for cell in row] for row in table.rows]
+    lines = "\n".join(f"| {' | '.join(line)} |" for line in (header, aligned, *rows))
+    notes = (escape_markdown(note) for note in table.notes)
+    return "\n\n".join([f"### {escape_markdown(table.title)}", lines, *notes]) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """One line of Markdown in which nothing acts as markup, nor becomes a link."""
+    escaped = re.sub(r"([\\`*|<>\[\]&~$])", r"\\\1", plain(text))
+    escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word, as in mul8s_1KV8, it is harmless
+    return re.sub(r"(?i)(?<=https|ftp..)(?=://)|(?<=http)(?=://)", r"\\", escaped).replace("www.", r"www\.")
+
+
+# -- LaTeX -------------------------------------------------------------------------------------------------------------
+
+
+def latex(table: Table) -> str:
+    r"""Table environments with ``\usepackage{booktabs}``: blocks of columns below one another, and of rows on pages."""
+    parts = list(_chunks(table.rows, TALLEST)) or [()]
+    comment = "% needs \\usepackage{booktabs}\n"
+    return comment + "\\clearpage\n".join(_float(table, rows, at, len(parts)) for at, rows in enumerate(parts, 1))
+
+
+def _float(table: Table, rows: Sequence[tuple[Cell, ...]], part: int, parts: int) -> str:
+    caption = escape_latex(table.title) + (f" (part {part} of {parts})" if parts > 1 else "")
+    label = f"tab:{re.sub(r'[^A-Za-z0-9-]+', '-', table.name)}{f'-{part}' if parts > 1 else ''}"
+    columns = range(table.labels, len(table.columns))
+    blocks = [_tabular(table, rows, [*range(table.labels), *block]) for block in _chunks(columns, WIDEST)]
+    notes = [f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\scriptsize {escape_latex(note)}}}" for note in table.notes]
+    return "\n".join(
+        [
+            "\\begin{table}[htbp]",
+            "\\centering\\scriptsize\\setlength{\\tabcolsep}{3pt}",
+            f"\\caption{{{caption}}}\\label{{{label}}}",
+            "\n\\par\\medskip\n".join(blocks),
+            *notes,
+            "\\end{table}\n",
+        ]
+    )
+
+
+def _tabular(table: Table, rows: Sequence[tuple[Cell, ...]], columns: Sequence[int]) -> str:
+    lines = [
+        f"\\begin{{tabular}}{{@{{}}{''.join(_alignment(table, rows, at) for at in columns)}@{{}}}}",
+        "\\toprule",
+        _line(_header(table.columns[at].header) for at in columns),
+        "\\midrule",
+        *(_line(escape_latex(row[at].text) for at in columns) for row in rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def _alignment(table: Table, rows: Sequence[tuple[Cell, ...]], at: int) -> str:
+    if table.columns[at].numeric:
+        return "r"
+    longest = max((len(row[at].text) for row in rows), default=0)
+    return "p{0.22\\linewidth}" if longest > LONG else "l"
+
+
+def _header(text: str) -> str:
+    """A header of several lines, broken after commas and colons."""
+    lines = re.split(r"(?<=[,:])\s", text)
+    stacked = r" \\ ".join(escape_latex(line) for line in lines)
+    return stacked if len(lines) == 1 else f"\\begin{{tabular}}[b]{{@{{}}c@{{}}}}{stacked}\\end{{tabular}}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def escape_latex(text: str) -> str:
+    """One line of LaTeX text; a character that plain pdfLaTeX cannot set appears by its number, as in [U+4E2D]."""
+    return "".join(LATEX.get(character) or _set(character) for character in plain(text))
+
+
+def _set(character: str) -> str:
+    accented = unicodedata.normalize("NFD", character)[0].isascii() and ord(character) < 0x100
+    return character if character.isascii() or accented else f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def _chunks(items: Sequence, size: int) -> Iterable[Sequence]:
+    """Parts of nearly equal length, none longer than ``size``."""
+    count = -(-len(items) // size)
+    ends = [round(len(items) * at / count) for at in range(count + 1)] if count else []
+    return (items[begin:end] for begin, end in pairwise(ends))
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def csv(table: Table) -> str:
+    """Values that read back exactly; further numbers of a cell in columns of their own, an empty cell was not measured."""
+    parts = [
+        list(dict.fromkeys(name for row in table.rows for name in row[at].parts)) for at in range(len(table.columns))
+    ]
+    text = io.StringIO()
+    writer = csv_files.writer(text, lineterminator="\n")
+    headers = [
+        [column.header, *(f"{column.header} [{name}]" for name in names)] for column, names in zip(table.columns, parts)
+    ]
+    writer.writerow([_csv_cell(header) for group in headers for header in group])
+    for row in table.rows:
+        writer.writerow(
+            [_csv_cell(found) for cell, names in zip(row, parts) for found in (cell.value, *map(cell.parts.get, names))]
+        )
+    return text.getvalue()
+
+
+def _csv_cell(value: float | str | None) -> float | str | None:
+    if not isinstance(value, str):
+        return value
+    line = plain(value)
+    return f"'{line}" if line.startswith(FORMULA) else line

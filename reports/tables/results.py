@@ -1,0 +1,177 @@
+"""What the searches found: a row per method, and a row per finalist."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports import statistics
+from reports.load import STAGES, Run, Section
+from reports.statistics import Reference
+from reports.tables.table import (
+    COUNT,
+    HOURS,
+    NANOJOULES,
+    PERCENT,
+    Cell,
+    Column,
+    Form,
+    Table,
+    average,
+    measured,
+    nothing,
+    number,
+    words,
+)
+
+HYPERVOLUME, IGD_PLUS = Form(3), Form(4)
+
+AVERAGES = (
+    "Mean ± sample standard deviation (from two runs on) over the searches of a row; in brackets the bootstrap 95 % "
+    "interval of the mean (from three different values on). (k of n): measured in k of n searches; –: in none."
+)
+CHOSEN = (
+    "Each search counts with its finalist of the highest validation accuracy; choosing by test error would flatter it."
+)
+BEST = "Best of searches: the one of these finalists whose validation accuracy is the highest."
+MEASURES = (
+    "Errors are of the test images; drop: test accuracy in exact int8 − approximate, run by run. Energy is per inference, "
+    "without memory traffic."
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: its header, what to read from a finalist's row, how to write it."""
+
+    header: str
+    value: Callable[[Mapping[str, Any]], float | None]
+    form: Form
+    main: bool = False  # has an interval, and a column of the best of searches
+
+
+def _error(arithmetic: str) -> Callable[[Mapping[str, Any]], float | None]:
+    def value(row: Mapping[str, Any]) -> float | None:
+        accuracy = measured(row, f"test_accuracy_{arithmetic}")
+        return None if accuracy is None else 1 - accuracy
+
+    return value
+
+
+def _named(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """By its name in the frame, where ``{model}`` is the section's accounting."""
+    return lambda row: measured(row, name.format(model=row["energy_model"]))
+
+
+RESULTS = (
+    *(Measure(f"error {name}, %", _error(name), PERCENT) for name in ("fp32", "int8")),
+    Measure("error approximate, %", _error("approximate"), PERCENT, main=True),
+    Measure("drop vs int8, points", _named("accuracy_drop_vs_int8"), PERCENT),
+    *(Measure(name, _named(column), COUNT) for name, column in (("parameters", "params"), ("MACs", "macs"))),
+    *(Measure(f"energy {name}, nJ", _named(f"{{model}}_{name}_pj"), NANOJOULES) for name in ("fp32", "int8")),
+    Measure("energy approximate, nJ", _named("{model}_approximate_pj"), NANOJOULES, main=True),
+    *(
+        Measure(f"saved vs {base}, %", _named(f"{{model}}_saving_vs_{base}"), PERCENT, main=True)
+        for base in ("fp32", "int8")
+    ),
+)
+SPENT = tuple(Measure(f"{stage}, device-h", _named(f"{stage}_device_seconds"), HOURS) for stage in (*STAGES, "total"))
+
+
+def best_search(runs: Sequence[Run]) -> Run | None:
+    """The run whose best finalist has the highest validation accuracy; None where several have none to choose by."""
+    known = [(measured(run.best, "validation_accuracy"), run) for run in runs]
+    rated = [(accuracy, run) for accuracy, run in known if accuracy is not None]
+    if not rated:
+        return runs[0] if len(runs) == 1 else None
+    return max(rated, key=lambda pair: pair[0])[1]
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+
+
+def methods(section: Section) -> Table:
+    """A row per variant: means over its searches, and the best of them."""
+    found = statistics.reference(section)
+    columns = [Column(name, name == "runs") for name in ("method", "runs", "seeds", "device")]
+    for measure in RESULTS:
+        names = ("mean over searches", "best of searches") if measure.main else (None,)
+        columns += [Column(f"{measure.header}: {name}" if name else measure.header) for name in names]
+    columns += [Column(name) for name in ("hypervolume", "IGD+", *(measure.header for measure in SPENT))]
+    rows = [_method_row(section, variant, found) for variant in section.variants]
+    notes = [AVERAGES, CHOSEN, BEST, MEASURES, *([found.sentence] if found else []), *cautions(section)]
+    return Table(f"{section.name}-methods", f"Methods: {section.title}", tuple(columns), tuple(rows), tuple(notes))
+
+
+def _method_row(section: Section, variant: str, found: Reference | None) -> tuple[Cell, ...]:
+    runs = section.variants[variant]
+    names = [run.name for run in runs]
+    best = best_search(runs)
+    cells = [
+        words(variant, names),
+        Cell(str(len(runs)), len(runs), tuple(names)),
+        words(" ".join(str(run.seed) for run in runs), names),
+        words(device(runs[0]), names),
+    ]
+    for measure in RESULTS:
+        cells.append(mean_cell(runs, measure))
+        if measure.main:
+            cells.append(number(measure.value(best.best), measure.form, [best.name]) if best else nothing())
+    return (*cells, *front_cells(section, runs, found), *(mean_cell(runs, measure) for measure in SPENT))
+
+
+def device(run: Run) -> str:
+    """The device of a run, and how many of it."""
+    count = run.record["device"].get("count")
+    return f"{count} × {run.best['device_name']}" if isinstance(count, int) and count > 1 else run.best["device_name"]
+
+
+def mean_cell(runs: Sequence[Run], measure: Measure) -> Cell:
+    return average([(run, measure.value(run.best)) for run in runs], measure.form, measure.main)
+
+
+def front_cells(section: Section, runs: Sequence[Run], found: Reference | None) -> tuple[Cell, Cell]:
+    """Hypervolume and IGD+ of the final fronts."""
+    if found is None:
+        return nothing(), nothing()
+    union = statistics.union_front(section)
+    distances = [
+        (run, statistics.igd_plus(statistics.final_front(run), union, found) if run.moments else None) for run in runs
+    ]
+    volumes = [(run, statistics.final_hypervolume(run, found)) for run in runs]
+    return average(volumes, HYPERVOLUME, True), average(distances, IGD_PLUS)
+
+
+def cautions(section: Section) -> list[str]:
+    """What the rows cannot say."""
+    few = [variant for variant, runs in section.variants.items() if len(runs) < statistics.FEWEST]
+    if not few:
+        return []
+    named = ", ".join(few) if len(few) < 6 else f"{len(few)} rows"
+    return [f"Fewer than {statistics.FEWEST} runs ({named}): how much results vary from seed to seed is not known."]
+
+
+# -- finalists ---------------------------------------------------------------------------------------------------------
+
+
+def finalists(section: Section) -> Table:
+    """Every finalist of every run."""
+    validation = Measure("error validation, %", _validation_error, PERCENT)
+    measures = (validation, *RESULTS)
+    texts = ("run", "finalist", "method", "seed", "best on validation", "network")
+    columns = [Column(name, name in ("finalist", "seed")) for name in texts]
+    columns += [Column(measure.header) for measure in measures]
+    rows = []
+    for row in section.finalists.to_dict("records"):
+        run = (row["run"],)
+        labels = [words(row["run"], run), Cell(str(row["finalist"]), row["finalist"], run), words(row["variant"], run)]
+        labels += [Cell(str(row["seed"]), row["seed"], run), words("yes" if row["best"] else "", run)]
+        labels += [Cell(row["key"][:8], row["key"], run)]
+        rows.append((*labels, *(number(measure.value(row), measure.form, run) for measure in measures)))
+    notes = (MEASURES, "Network: the first digits of its key; genotypes are in the records. –: not measured.")
+    title = f"Finalists: {section.title}"
+    return Table(f"{section.name}-finalists", title, tuple(columns), tuple(rows), notes, 2)
+
+
+def _validation_error(row: Mapping[str, Any]) -> float | None:
+    accuracy = measured(row, "validation_accuracy")
+    return None if accuracy is None else 1 - accuracy
