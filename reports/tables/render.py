@@ -9,8 +9,9 @@ from itertools import pairwise
 
 from reports.tables.table import Cell, Table
 
-WIDEST, TALLEST = 6, 40  # columns beside the labels, and rows, of one LaTeX tabular
-LONG = 28  # characters beyond which a column of text breaks its lines
+WIDEST = 6  # columns of one LaTeX tabular, beside the labels
+PAGE, HEAD = 68, 4  # lines of a page that tabulars may fill, and those of a tabular's header and rules
+LONG = 32  # characters beyond which a column of text breaks its lines
 # What LaTeX reads as commands, and what its fonts lack without further packages.
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -56,9 +57,25 @@ def escape_markdown(text: str) -> str:
 
 def latex(table: Table) -> str:
     r"""Table environments with ``\usepackage{booktabs}``: blocks of columns below one another, and of rows on pages."""
-    parts = list(_chunks(table.rows, TALLEST)) or [()]
+    parts = _pages(table) or [()]
     comment = "% needs \\usepackage{booktabs}\n"
     return comment + "\\clearpage\n".join(_float(table, rows, at, len(parts)) for at, rows in enumerate(parts, 1))
+
+
+def _pages(table: Table) -> list[list[tuple[Cell, ...]]]:
+    """The rows, by the table environment that holds them."""
+    blocks = max(1, -(-(len(table.columns) - table.labels) // WIDEST))
+    room = max(1, PAGE // blocks - HEAD)
+    pages, lines = [], room
+    for row in table.rows:
+        texts = (cell.text for column, cell in zip(table.columns, row) if not column.numeric)
+        height = max((-(-len(text) // LONG) for text in texts), default=1)
+        if lines + height > room:
+            pages.append([])
+            lines = 0
+        pages[-1].append(row)
+        lines += height
+    return pages
 
 
 def _float(table: Table, rows: Sequence[tuple[Cell, ...]], part: int, parts: int) -> str:
