@@ -261,14 +261,26 @@ def test_unequal_conditions_are_said_aloud(tmp_path):
     }
 
 
-def test_settings_of_one_method_are_compared_without_a_warning(tmp_path):
+def test_settings_of_one_method_are_compared_with_the_usual_ones_and_counted_apart(tmp_path):
+    """Seven seeds each: two methods make one pair, three settings of one of them two more, each family on its own."""
     runs = section(
         tmp_path,
-        *(searched("random", s, ((0.3, 500.0),)) for s in range(2)),
-        searched("random", 0, ((0.2, 500.0),), budget="5m"),
+        *(searched("alpha", s, ((0.1 + s / 100, 500.0),)) for s in range(8)),
+        *(searched("beta", s, ((0.6, 500.0),)) for s in range(7)),
+        *(searched("alpha", s, ((0.4, 500.0),), budget="5m") for s in range(7)),
+        *(searched("alpha", s, ((0.3, 500.0),), budget="9m") for s in range(7)),
     )
-    (pair,) = statistics.comparisons(runs)
-    assert (pair.one, pair.other, pair.seeds, pair.unequal) == ("random", "random (budget=5m)", (0,), ())
+    pairs = statistics.comparisons(runs)
+    assert [(pair.one, pair.other) for pair in pairs] == [
+        ("alpha", "beta"),
+        ("alpha (budget=5m)", "alpha"),
+        ("alpha (budget=9m)", "alpha"),
+    ]
+    # All of one sign: 2/2^7 = 0.0156, twice that in the family of two.
+    assert [pair.adjusted_p for pair in pairs] == pytest.approx([2 / 128, 4 / 128, 4 / 128])
+    assert [pair.effect for pair in pairs] == [1.0, -1.0, -1.0]
+    assert [pair.seeds_needed for pair in pairs] == [6, 7, 7]
+    assert [pair.unequal for pair in pairs] == [(), (), ()]  # the name of the variant says it
 
 
 def test_importing_leaves_torch_alone():

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 
 from evaluation.significance import EXPLANATION, Comparison
 from reports import statistics
-from reports.load import Run, Section, settings_of
+from reports.load import Section, settings_of
+from reports.statistics import Reference
 from reports.tables.results import AVERAGES, CHOSEN, HYPERVOLUME, MEASURES, RESULTS, cautions, front_cells, mean_cell
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
 
 P = Form()
+MAIN = [measure for measure in RESULTS if measure.main]
 SPELLED = 160  # characters of a setting
 DIFFERENCE = (
-    "Median difference: hypervolume of the first − of the second, seed by seed, with its bootstrap 95 % interval."
+    "Median difference: hypervolume of the first − of the second, seed by seed, with its bootstrap 95 % interval. Methods "
+    "stand in the settings of most of their runs; other settings are compared with these."
 )
 TO_THE_USUAL = (
     "Difference to the usual: hypervolume − that of the variant with the settings of most runs, median over the seeds of "
@@ -39,11 +42,7 @@ def comparisons(section: Section) -> Table:
                 words(pair.verdict, names),
             )
         )
-    notes = (
-        DIFFERENCE,
-        EXPLANATION,
-        *([found.sentence] if found else []),
-    )
+    notes = (DIFFERENCE, EXPLANATION, *([found.sentence] if found else []))
     return Table(f"{section.name}-pairs", f"Pairs of methods: {section.title}", columns, tuple(rows), notes, 2)
 
 
@@ -52,12 +51,11 @@ def _paired_runs(section: Section, pair: Comparison) -> tuple[str, ...]:
     return tuple(run.name for run in runs if run.moments and run.seed in pair.seeds)
 
 
-def difference(pair: Comparison, runs: Sequence[str] = (), turned: bool = False) -> Cell:
-    """The median paired difference with its interval; ``turned``: of the second minus the first."""
+def difference(pair: Comparison, runs: Sequence[str] = ()) -> Cell:
+    """The median paired difference with its interval."""
     if pair.median_difference is None:
         return nothing(runs)
-    sign = -1 if turned else 1
-    middle, ends = sign * pair.median_difference, sorted(sign * end for end in pair.interval or ())
+    middle, ends = pair.median_difference, pair.interval or ()
     text = number(middle, HYPERVOLUME).text
     if ends:
         text += f" [{', '.join(number(end, HYPERVOLUME).text for end in ends)}]"
@@ -70,33 +68,20 @@ def difference(pair: Comparison, runs: Sequence[str] = (), turned: bool = False)
 def ablation(section: Section) -> Table:
     """Variants of one method side by side, each against the usual one; no rows where no method has several."""
     found = statistics.reference(section)
-    shown = [measure for measure in RESULTS if measure.main]
     headers = ("hypervolume", "difference to the usual", "pairs", "p after Holm")
     columns = (
         *(Column(name, False) for name in ("method", "settings that differ")),
-        *(Column(name) for name in ("runs", *(measure.header for measure in shown), *headers)),
+        *(Column(name) for name in ("runs", *(measure.header for measure in MAIN), *headers)),
         Column("verdict", False),
     )
-    pairs = statistics.comparisons(section)
+    pairs = {pair.one: pair for pair in statistics.comparisons(section) if pair.other == _method(section, pair.one)}
     rows = []
     for method in dict.fromkeys(run.method for run in section.runs):
-        variants = {name: runs for name, runs in section.variants.items() if runs[0].method == method}
-        usual = method if method in variants else next(iter(variants))
-        told = _differing(variants)
-        for name, runs in variants.items() if len(variants) > 1 else ():
-            names = tuple(run.name for run in runs)
-            pair = next((pair for pair in pairs if {pair.one, pair.other} == {usual, name}), None)
-            rows.append(
-                (
-                    words(name, names),
-                    words(told[name] + " (the usual)" * (name == usual), names),
-                    Cell(str(len(runs)), len(runs), names),
-                    *(mean_cell(runs, measure) for measure in shown),
-                    front_cells(section, runs, found)[0],
-                    *_against(section, pair, usual),
-                )
-            )
-    notes = (
+        variants = [name for name in section.variants if _method(section, name) == method]
+        told = _differing(section, variants)
+        for name in variants if len(variants) > 1 else ():
+            rows.append(_variant_row(section, name, told[name], found, pairs.get(name)))
+    notes = [
         AVERAGES,
         CHOSEN,
         MEASURES,
@@ -104,14 +89,33 @@ def ablation(section: Section) -> Table:
         EXPLANATION,
         *([found.sentence] if found else []),
         *cautions(section),
-    )
+    ]
     title = f"Settings of one method: {section.title}"
-    return Table(f"{section.name}-ablation", title, columns, tuple(rows), notes, 2)
+    return Table(f"{section.name}-ablation", title, columns, tuple(rows), tuple(notes), 2)
 
 
-def _differing(variants: dict[str, tuple[Run, ...]]) -> dict[str, str]:
+def _method(section: Section, variant: str) -> str:
+    return section.variants[variant][0].method
+
+
+def _variant_row(
+    section: Section, variant: str, told: str, found: Reference | None, pair: Comparison | None
+) -> tuple[Cell, ...]:
+    runs = section.variants[variant]
+    names = tuple(run.name for run in runs)
+    return (
+        words(variant, names),
+        words(told + " (the usual)" * (variant == runs[0].method), names),
+        Cell(str(len(runs)), len(runs), names),
+        *(mean_cell(runs, measure) for measure in MAIN),
+        front_cells(section, runs, found)[0],
+        *_against(section, pair),
+    )
+
+
+def _differing(section: Section, variants: Sequence[str]) -> dict[str, str]:
     """Variant → the settings in which the variants of a method differ from one another, spelled out."""
-    settings = {name: settings_of(runs[0].record) for name, runs in variants.items()}
+    settings = {variant: settings_of(section.variants[variant][0].record) for variant in variants}
     names = dict.fromkeys(name for own in settings.values() for name in own)
     differing = [name for name in names if len({own.get(name) for own in settings.values()}) > 1]
     return {
@@ -120,14 +124,14 @@ def _differing(variants: dict[str, tuple[Run, ...]]) -> dict[str, str]:
     }
 
 
-def _against(section: Section, pair: Comparison | None, usual: str) -> tuple[Cell, ...]:
+def _against(section: Section, pair: Comparison | None) -> tuple[Cell, ...]:
     """The paired comparison with the usual variant; empty for that one itself."""
     if pair is None:
         return (*(nothing() for _ in range(3)), words(""))
     names = _paired_runs(section, pair)
     count = Cell(str(len(pair.seeds)), len(pair.seeds), names)
     p = number(pair.adjusted_p if pair.seeds else None, P, names)
-    return difference(pair, names, turned=pair.one == usual), count, p, words(pair.verdict, names)
+    return difference(pair, names), count, p, words(pair.verdict, names)
 
 
 def _spelled(text: str | None) -> str:
