@@ -1,0 +1,111 @@
+"""The networks that were found, drawn as graphs with the operation and the multiplier of every edge."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import matplotlib
+from matplotlib.figure import Figure
+
+import spaces.cells.drawing
+import spaces.grid.drawing
+from reports.figures import style
+from reports.figures.picture import Picture
+from reports.load import Run, Section
+from spaces.cells.architecture import CellArchitecture
+from spaces.errors import InputError
+from spaces.grid.architecture import GridArchitecture
+
+SPACES = {"cells": (CellArchitecture, spaces.cells.drawing.draw), "grid": (GridArchitecture, spaces.grid.drawing.draw)}
+MOST_TEXT = 100_000  # characters of an architecture's JSON form; the largest real ones have a tenth
+LARGEST = 60.0  # inches
+
+
+def architectures(section: Section, most: int) -> Iterator[Picture]:
+    """The best finalist of each variant, of the first ``most`` variants."""
+    names = style.labels(section.variants)
+    drawn = 0
+    for variant, runs in section.variants.items():
+        run = best_run(runs)
+        data = finalist_of(run).get("architecture")
+        if drawn == most or (figure := drawing(data)) is None:
+            continue
+        drawn += 1
+        best = run.best
+        error = best["test_accuracy_approximate"]
+        tested = "not tested" if error is None or error != error else f"{100 * (1 - error):.2f} % test error"
+        unit, size = style.energy_unit(best[f"{section.energy_model}_approximate_pj"])
+        caption = (
+            f"{names[variant]} on {section.title}: finalist {best['finalist']} of run {style.plain(run.name)}, the best on "
+            f"validation of {style.count(len(runs), 'run')}. In approximate arithmetic {tested}, "
+            f"{best[f'{section.energy_model}_approximate_pj'] / size:,.4g} {unit} per inference. "
+            "Multipliers are named without the prefix mul8s_."
+        )
+        more = len(section.variants) - most
+        if more > 0:
+            caption += f" Only the first {most} of {len(section.variants)} variants are drawn."
+        title = f"Best network of {names[variant]}"
+        yield Picture(f"{section.name}-architecture-{drawn}", title, caption, figure)
+
+
+def best_run(runs: tuple[Run, ...]) -> Run:
+    """The run whose best finalist has the highest validation accuracy; test accuracy must not choose."""
+    accuracies = [run.best["validation_accuracy"] for run in runs]
+    return runs[
+        max(range(len(runs)), key=lambda at: -1.0 if accuracies[at] != accuracies[at] else accuracies[at] or 0.0)
+    ]
+
+
+def finalist_of(run: Run) -> dict:
+    """The record's entry of a run's best finalist."""
+    return run.record["finalists"][int(run.best["finalist"]) - 1]
+
+
+def architecture_of(data: object) -> CellArchitecture | GridArchitecture | None:
+    """An architecture from its JSON form; None where it is none, or larger than any real one."""
+    try:
+        return SPACES[data["space"]][0].from_json(data) if len(json.dumps(data)) <= MOST_TEXT else None
+    except (InputError, TypeError, ValueError, KeyError, RecursionError):
+        return None
+
+
+def drawing(data: object) -> Figure | None:
+    """The graph of an architecture in its JSON form; None where it is none, or too large to draw."""
+    architecture = architecture_of(data)
+    if architecture is None:
+        return None
+    figure = SPACES[data["space"]][1](_printable(architecture))
+    return figure if max(figure.get_size_inches()) <= LARGEST else None
+
+
+def drawing_svg(data: object) -> str | None:
+    """The graph as an SVG element whose text is text, for pages; None as in ``drawing``."""
+    figure = drawing(data)
+    return None if figure is None else svg(figure, "drawing")
+
+
+@style.styled
+def svg(figure: Figure, key: str) -> str:
+    """A figure as an SVG element, the same text for equal figures of equal ``key``; text stays text, so it is small."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": key, "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()[file.getvalue().index("<svg") :]
+
+
+def _printable(architecture: CellArchitecture | GridArchitecture) -> CellArchitecture | GridArchitecture:
+    """The same architecture, with such names of circuits as the figure's font can show in a reasonable width."""
+    shown = style.labels(architecture.circuits)
+    if all(name == label for name, label in shown.items()):
+        return architecture
+    renamed = type(architecture).from_json(_renamed(architecture.to_json(), shown))
+    renamed.__dict__["key"] = architecture.key  # the heading names the network as the record does
+    return renamed
+
+
+def _renamed(node: object, names: dict[str, str]) -> object:
+    if isinstance(node, dict):
+        return {key: _renamed(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_renamed(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node

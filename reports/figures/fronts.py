@@ -1,0 +1,200 @@
+"""Accuracy against energy: what was tested, and the fronts that the searches proposed, with their spread over seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from reports.figures import style
+from reports.figures.picture import Picture
+from reports.load import Run, Section
+from reports.statistics import attainment, reference
+
+PANEL = 2.35  # inches, height of the axes
+DECADES = 1.5  # energies that are further apart get a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What the fronts of one variant attain: steps over energies in pJ, errors in 0..1, infinite where nothing is."""
+
+    energies: np.ndarray
+    best: np.ndarray
+    median: np.ndarray
+    worst: np.ndarray
+
+
+@style.styled
+def front(section: Section) -> Picture:
+    """The finalists' test error, and beside it the judged validation fronts where the runs have them."""
+    looks = style.looks(section.variants)
+    tested = section.finalists.dropna(subset=["test_accuracy_approximate"])
+    surfaces = {
+        variant: surface for variant, runs in section.variants.items() if (surface := surfaces_of(section, runs))
+    }
+    panels = [part for part, there in (("tested", len(tested)), ("judged", surfaces)) if there] or ["tested"]
+    width = style.PAGE if len(panels) == 2 else style.COLUMN
+    names = style.labels(section.variants)
+    columns, legend = style.legend_lines(list(names.values()), width - style.LEFT)
+    keys = style.LINE_HEIGHT + 0.06 if len(panels) == 2 else 2 * style.LINE_HEIGHT + 0.06
+    height = legend + keys + style.TOP + PANEL + style.BOTTOM
+    figure = Figure((width, height), facecolor="white")
+    each = (width - len(panels) * (style.LEFT + style.RIGHT)) / len(panels)
+    for at, panel in enumerate(panels):
+        left = style.LEFT + at * (each + style.LEFT + style.RIGHT)
+        axes = style.inches(figure, left, style.BOTTOM, each, PANEL)
+        if panel == "tested":
+            _draw_finalists(axes, section, looks)
+        else:
+            _draw_surfaces(axes, surfaces, looks)
+    handles = [style.line_handle(look, marker=look.marker) for look in looks.values()]
+    style.legend(figure, handles, list(names.values()), style.LEFT, 0.04, columns)
+    _legend_of_marks(figure, panels, legend + 0.04)
+    return Picture(f"{section.name}-front", "Error against energy", _caption(section, panels, len(tested)), figure)
+
+
+def surfaces_of(section: Section, runs: Sequence[Run]) -> Surfaces | None:
+    """Best, median and worst attainment of these runs' last judged fronts; None where no run has any."""
+    fronts = [run.moments[-1]["front"] for run in runs if run.moments and run.moments[-1]["front"]]
+    scale = reference(section)
+    if not fronts or scale is None:
+        return None
+    found = attainment(fronts, scale)
+    energies = np.unique(np.concatenate([np.asarray(points).reshape(-1, 2)[:, 1] for points in found.values()]))
+    steps = {name: _lowest_error(np.asarray(points).reshape(-1, 2), energies) for name, points in found.items()}
+    return Surfaces(energies, steps["best"], steps["median"], steps["worst"])
+
+
+def _lowest_error(points: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """For each energy the lowest error among ``points`` (error, pJ) that cost no more."""
+    allowed = points[None, :, 1] <= energies[:, None]
+    return np.where(allowed, points[None, :, 0], np.inf).min(axis=1, initial=np.inf)
+
+
+def _draw_finalists(axes: Axes, section: Section, looks: dict[str, style.Look]) -> None:
+    """A mark per finalist, filled where it is its run's best on validation."""
+    frame, column = section.finalists, f"{section.energy_model}_approximate_pj"
+    unit, size = _set_energies(axes, frame[column])
+    for variant, look in looks.items():
+        rows = frame[(frame["variant"] == variant) & frame["test_accuracy_approximate"].notna()]
+        for best in (False, True):
+            part = rows[rows["best"] == best]
+            axes.plot(
+                part[column] / size,
+                100 * (1 - part["test_accuracy_approximate"].astype(float)),
+                look.marker,
+                color=look.colour,
+                markerfacecolor=look.colour if best else "white",
+                markeredgewidth=0.9,
+                markersize=5.5 if best else 4.5,
+                gid="best" if best else "other",
+                zorder=4 if best else 3,
+            )
+    axes.set(xlabel=f"energy, {unit} per inference", ylabel="test error, %, approximate arithmetic")
+    axes.set_title("finalists, trained in full", loc="left")
+    axes.margins(0.06)
+    style.finish(axes)
+
+
+def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, style.Look]) -> None:
+    """Median attainment as steps, the band from the best to the worst behind it; what it runs off above is not shown."""
+    energies = np.concatenate([surface.energies for surface in surfaces.values()])
+    errors = np.concatenate([part for surface in surfaces.values() for part in (surface.best, surface.median)])
+    lowest, highest = 100 * errors.min(), 100 * errors[np.isfinite(errors)].max()
+    top = highest + 0.1 * (highest - lowest or 1.0)
+    unit, size = _set_energies(axes, energies)
+    left, right = _padded(axes, energies)
+    for variant, surface in surfaces.items():
+        look = looks[variant]
+        at = np.append(surface.energies, right) / size
+        # An error that is infinite, for nothing is attained at that energy, lies far above the axes.
+        parts = (surface.best, surface.median, surface.worst)
+        best, median, worst = (np.minimum(100 * np.append(part, part[-1]), top + 1e3) for part in parts)
+        axes.fill_between(at, best, worst, step="post", color=look.colour, alpha=0.14, linewidth=0, gid="band")
+        line = {"color": look.colour, "linestyle": look.dashes, "drawstyle": "steps-post"}
+        if not np.array_equal(best, worst):
+            for edge in (best, worst):
+                axes.plot([at[0], *at], [top + 1e3, *edge], **line, linewidth=0.5, alpha=0.7, gid="edge")
+        marked = [1 + corner for corner in _corners(surface.median)]
+        axes.plot(
+            [at[0], *at],
+            [top + 1e3, *median],
+            **line,
+            marker=look.marker,
+            markersize=4,
+            markevery=marked,
+            gid="median",
+        )
+    axes.set(xlabel=f"energy, {unit} per inference", ylabel="validation error, %, after brief training")
+    axes.set(ylim=(max(0.0, lowest - 0.1 * (top - lowest)), top), xlim=(left / size, right / size))
+    axes.set_title("proposals, judged by the harness", loc="left")
+    style.finish(axes)
+
+
+def _corners(median: np.ndarray) -> list[int]:
+    """Where a front has a lower error than at all smaller energies; a few of these, where there are many."""
+    corners = np.flatnonzero(median < np.append(np.inf, median[:-1]))
+    return [int(corners[at]) for at in style.every(len(corners))]
+
+
+def _set_energies(axes: Axes, energies_pj: Sequence[float]) -> tuple[str, float]:
+    """The unit of the axis; logarithmic where the energies lie far apart."""
+    lowest, highest = min(energies_pj), max(energies_pj)
+    if lowest > 0 and math.log10(highest / lowest) > DECADES:
+        axes.set_xscale("log")
+    return style.energy_unit(highest)
+
+
+def _padded(axes: Axes, energies_pj: Sequence[float]) -> tuple[float, float]:
+    """The ends of the axis in pJ, a little beyond the energies."""
+    lowest, highest = min(energies_pj), max(energies_pj)
+    if axes.get_xscale() == "log":
+        return lowest / 1.15, highest * 1.15
+    pad = 0.08 * (highest - lowest) or 0.05 * abs(highest) or 1.0
+    return lowest - pad, highest + pad
+
+
+def _legend_of_marks(figure: Figure, panels: Sequence[str], top: float) -> None:
+    grey, width = "#555555", figure.get_size_inches()[0]
+    marks = {
+        "tested": [
+            (Line2D([], [], color=grey, marker="o", linestyle="none"), "best of its run on validation"),
+            (Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="none"), "other finalist"),
+        ],
+        "judged": [
+            (Line2D([], [], color=grey), "median over runs"),
+            (Patch(facecolor=grey, alpha=0.2, linewidth=0), "from best to worst"),
+        ],
+    }
+    for at, panel in enumerate(panels):
+        handles, texts = zip(*marks[panel])
+        style.legend(figure, handles, texts, style.LEFT + at * width / 2, top, 2)
+
+
+def _caption(section: Section, panels: Sequence[str], tested: int) -> str:
+    parts = [f"{section.title}."]
+    if "tested" in panels:
+        missing = len(section.finalists) - tested
+        parts.append(
+            f"Left: test error in approximate arithmetic of {style.count(tested, 'finalist')}"
+            if len(panels) == 2
+            else f"Test error in approximate arithmetic of {style.count(tested, 'finalist')}"
+        )
+        parts[-1] += f" of {style.count(len(section.runs), 'run')}, one mark each"
+        parts[-1] += f" ({missing} without a test are not shown)." if missing else "."
+    if "judged" in panels:
+        parts.append(
+            f"{'Right: v' if len(panels) == 2 else 'V'}alidation fronts at the end of the search; below the median curve "
+            "lies what at least half of a variant's runs attain, the band reaches from what one run attains to what all "
+            f"attain (empirical attainment function; {reference(section).words})."
+        )
+    single = [variant for variant, runs in section.variants.items() if len(runs) == 1]
+    if single:
+        names = ", ".join(style.labels(single).values())
+        parts.append(f"One run only of {names}: its spread over seeds is unknown, and no difference is shown by it.")
+    return " ".join(parts)
