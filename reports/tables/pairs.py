@@ -79,8 +79,8 @@ def ablation(section: Section) -> Table:
     for method in dict.fromkeys(run.method for run in section.runs):
         variants = [name for name in section.variants if _method(section, name) == method]
         told = _differing(section, variants)
-        for name in variants if len(variants) > 1 else ():
-            rows.append(_variant_row(section, name, told[name], found, pairs.get(name)))
+        if len(variants) > 1:
+            rows += [_variant_row(section, name, told[name], found, pairs.get(name)) for name in variants]
     notes = [
         AVERAGES,
         CHOSEN,
