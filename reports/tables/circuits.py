@@ -23,7 +23,7 @@ NOTES = (
     "with that many times the channels (int8 or float32), beyond or without factors (–) products are looked up (gather). "
     "Which of them ran was chosen by measured costs on the machine of the run; --engine is what the runs asked for.",
     "Layers: of all finalists whose records list them. A circuit that is not built in, or has another truth table than "
-    "the built-in one of its name, is listed by name and key only.",
+    "the built-in one of its name, is listed by name and key only; older records hold no keys.",
 )
 
 
@@ -44,30 +44,32 @@ def multipliers(loaded: Loaded) -> Table:
         for circuit in _library(run.record):
             users.setdefault(circuit, []).append(run)
     order = {name: at for at, name in enumerate(catalogue.names())}
-    rows = [
-        _row(*circuit, users[circuit]) for circuit in sorted(users, key=lambda c: (order.get(c[0], len(order)), str(c)))
-    ]
+    found = sorted(users, key=lambda circuit: (order.get(circuit[0], len(order)), circuit[0], circuit[1] or ""))
+    rows = [_row(*circuit, users[circuit]) for circuit in found]
     return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
 
 
 def _library(record: dict) -> Iterable[tuple[str, str | None]]:
-    """(Name, key of the truth table, None where it was not recorded) of each circuit that a run could choose."""
+    """(Name, key of the truth table) of each circuit that a run could choose.
+
+    Where a record holds no key, that of the built-in circuit of the name; None where there is none.
+    """
     names, tables = record.get("multipliers"), record.get("tables")
     tables = tables if isinstance(tables, dict) else {}
-    texts = dict.fromkeys(name for name in (names if isinstance(names, list) else tables) if isinstance(name, str))
-    return [(name, key if isinstance(key := tables.get(name), str) else None) for name in texts]
+    for name in dict.fromkeys(name for name in (names if isinstance(names, list) else tables) if isinstance(name, str)):
+        key, circuit = tables.get(name), catalogue.find(name)
+        yield name, key if isinstance(key, str) else circuit.key if circuit else None
 
 
 def _row(name: str, key: str | None, runs: list[Run]) -> tuple[Cell, ...]:
     users = tuple(run.name for run in runs)
     circuit = catalogue.find(name)
-    if circuit is not None and key not in (None, circuit.key):
+    if circuit is not None and key != circuit.key:
         circuit = None  # another truth table under the same name
-    shown = key or (circuit.key if circuit else None)
     engines = sorted({str(run.record.get("engine") or "not recorded") for run in runs})
     return (
         words(name, users),
-        Cell(shown[:8], shown, users) if shown else nothing(users),
+        Cell(key[:8], key, users) if key else nothing(users),
         words("yes" if circuit else "no", users),
         *_figures(circuit, users),
         words(", ".join(engines), users),

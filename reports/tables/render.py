@@ -5,20 +5,21 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from reports.tables.table import Cell, Table
 
-WIDEST = 6  # columns of one LaTeX tabular, beside the labels
-PAGE, HEAD = 68, 4  # lines of a page that tabulars may fill, and those of a tabular's header and rules
-LONG = 32  # characters beyond which a column of text breaks its lines
+# Of LaTeX's article in \scriptsize: characters of a line, lines of a page that tabulars may fill, those that a tabular
+# needs beside its rows, and the space between two columns.
+LINE, PAGE, FRAME, GAP = 96, 58, 4, 2
+BROKEN = (("p{0.22\\linewidth}", 20), ("p{0.4\\linewidth}", 38))  # columns of broken lines: labels, others; characters
+LONG, HEADER = 32, 18  # characters beyond which a column of text, and a header, breaks its lines
 # What LaTeX reads as commands, and what its fonts lack without further packages.
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': "{''}", "`": "{`}", "-": "{-}", "*": "{*}", "[": "{[}", "]": "{]}",
-    "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$", "−": r"$-$", "–": "--", "—": "---", "→": r"$\rightarrow$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "µ": r"$\mu$", "²": r"$^2$", "·": r"$\cdot$", "…": r"\ldots{}",
+    "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$", "−": r"$-$", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "µ": r"$\mu$", "²": r"$^2$", "·": r"$\cdot$", "…": r"\ldots{}",
     "₊": r"$_+$", "₋": r"$_-$",
 }  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t")  # a cell of text that begins so is a formula to a spreadsheet
@@ -49,7 +50,7 @@ def escape_markdown(text: str) -> str:
     """One line of Markdown in which nothing acts as markup, nor becomes a link."""
     escaped = re.sub(r"([\\`*|<>\[\]&~$])", r"\\\1", plain(text))
     escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word, as in mul8s_1KV8, it is harmless
-    return re.sub(r"(?i)(?<=https|ftp..)(?=://)|(?<=http)(?=://)", r"\\", escaped).replace("www.", r"www\.")
+    return re.sub(r"(?i)(?<=www)(?=\.)|(?=://)", r"\\", escaped)  # or GitHub makes links of them
 
 
 # -- LaTeX -------------------------------------------------------------------------------------------------------------
@@ -57,20 +58,49 @@ def escape_markdown(text: str) -> str:
 
 def latex(table: Table) -> str:
     r"""Table environments with ``\usepackage{booktabs}``: blocks of columns below one another, and of rows on pages."""
-    parts = _pages(table) or [()]
+    blocks = _blocks(table)
+    parts = _pages(table, max(1, PAGE // len(blocks) - FRAME)) or [()]
     comment = "% needs \\usepackage{booktabs}\n"
-    return comment + "\\clearpage\n".join(_float(table, rows, at, len(parts)) for at, rows in enumerate(parts, 1))
+    return comment + "\\clearpage\n".join(
+        _float(table, rows, blocks, at, len(parts)) for at, rows in enumerate(parts, 1)
+    )
 
 
-def _pages(table: Table) -> list[list[tuple[Cell, ...]]]:
-    """The rows, by the table environment that holds them."""
-    blocks = max(1, -(-(len(table.columns) - table.labels) // WIDEST))
-    room = max(1, PAGE // blocks - HEAD)
-    pages, lines = [], room
+def _blocks(table: Table) -> list[list[int]]:
+    """The columns that fit beside one another, each time after those that say what a row is."""
+    labels = list(range(table.labels))
+    beside = sum(_width(table, at) for at in labels)
+    blocks: list[list[int]] = []
+    room = 0
+    for at in range(table.labels, len(table.columns)):
+        width = _width(table, at)
+        if width > room:
+            blocks.append([*labels])
+            room = LINE - beside
+        blocks[-1].append(at)
+        room -= width
+    return blocks or [labels]
+
+
+def _width(table: Table, at: int) -> int:
+    """Characters that a column takes up."""
+    if _is_broken(table, at):
+        return BROKEN[at >= table.labels][1] + GAP
+    return GAP + max(map(len, [*_header_lines(table.columns[at].header), *(row[at].text for row in table.rows)]))
+
+
+def _is_broken(table: Table, at: int) -> bool:
+    return not table.columns[at].numeric and any(len(row[at].text) > LONG for row in table.rows)
+
+
+def _pages(table: Table, room: int) -> list[list[tuple[Cell, ...]]]:
+    """The rows, by the table environment that holds them; so many lines fit into one."""
+    broken = [at for at in range(len(table.columns)) if _is_broken(table, at)]
+    pages: list[list[tuple[Cell, ...]]] = []
+    lines = 0
     for row in table.rows:
-        texts = (cell.text for column, cell in zip(table.columns, row) if not column.numeric)
-        height = max((-(-len(text) // LONG) for text in texts), default=1)
-        if lines + height > room:
+        height = max([1, *(-(-len(row[at].text) // BROKEN[at >= table.labels][1]) for at in broken)])
+        if not pages or lines + height > room:
             pages.append([])
             lines = 0
         pages[-1].append(row)
@@ -78,19 +108,17 @@ def _pages(table: Table) -> list[list[tuple[Cell, ...]]]:
     return pages
 
 
-def _float(table: Table, rows: Sequence[tuple[Cell, ...]], part: int, parts: int) -> str:
+def _float(table: Table, rows: Sequence[tuple[Cell, ...]], blocks: list[list[int]], part: int, parts: int) -> str:
     caption = escape_latex(table.title) + (f" (part {part} of {parts})" if parts > 1 else "")
     label = f"tab:{re.sub(r'[^A-Za-z0-9-]+', '-', table.name)}{f'-{part}' if parts > 1 else ''}"
-    columns = range(table.labels, len(table.columns))
-    blocks = [_tabular(table, rows, [*range(table.labels), *block]) for block in _chunks(columns, WIDEST)]
     notes = [f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\scriptsize {escape_latex(note)}}}" for note in table.notes]
     return "\n".join(
         [
             "\\begin{table}[htbp]",
             "\\centering\\scriptsize\\setlength{\\tabcolsep}{3pt}",
             f"\\caption{{{caption}}}\\label{{{label}}}",
-            "\n\\par\\medskip\n".join(blocks),
-            *notes,
+            "\n\\par\\medskip\n".join(_tabular(table, rows, block) for block in blocks),
+            *(notes if part == parts else ()),
             "\\end{table}\n",
         ]
     )
@@ -98,7 +126,7 @@ def _float(table: Table, rows: Sequence[tuple[Cell, ...]], part: int, parts: int
 
 def _tabular(table: Table, rows: Sequence[tuple[Cell, ...]], columns: Sequence[int]) -> str:
     lines = [
-        f"\\begin{{tabular}}{{@{{}}{''.join(_alignment(table, rows, at) for at in columns)}@{{}}}}",
+        f"\\begin{{tabular}}{{@{{}}{''.join(_alignment(table, at) for at in columns)}@{{}}}}",
         "\\toprule",
         _line(_header(table.columns[at].header) for at in columns),
         "\\midrule",
@@ -109,17 +137,21 @@ def _tabular(table: Table, rows: Sequence[tuple[Cell, ...]], columns: Sequence[i
     return "\n".join(lines)
 
 
-def _alignment(table: Table, rows: Sequence[tuple[Cell, ...]], at: int) -> str:
+def _alignment(table: Table, at: int) -> str:
     if table.columns[at].numeric:
         return "r"
-    longest = max((len(row[at].text) for row in rows), default=0)
-    return "p{0.22\\linewidth}" if longest > LONG else "l"
+    return BROKEN[at >= table.labels][0] if _is_broken(table, at) else "l"
+
+
+def _header_lines(text: str) -> list[str]:
+    """Broken after colons and, where it is long, after commas."""
+    parts = re.split(r"(?<=:)\s", text)
+    return [line for part in parts for line in (re.split(r"(?<=,)\s", part) if len(part) > HEADER else [part])]
 
 
 def _header(text: str) -> str:
-    """A header of several lines, broken after commas and colons."""
-    lines = re.split(r"(?<=[,:])\s", text)
-    stacked = r" \\ ".join(escape_latex(line) for line in lines)
+    lines = [escape_latex(line) for line in _header_lines(text)]
+    stacked = r" \\ ".join(lines)
     return stacked if len(lines) == 1 else f"\\begin{{tabular}}[b]{{@{{}}c@{{}}}}{stacked}\\end{{tabular}}"
 
 
@@ -135,13 +167,6 @@ def escape_latex(text: str) -> str:
 def _set(character: str) -> str:
     accented = unicodedata.normalize("NFD", character)[0].isascii() and ord(character) < 0x100
     return character if character.isascii() or accented else f"{{[}}U+{ord(character):04X}{{]}}"
-
-
-def _chunks(items: Sequence, size: int) -> Iterable[Sequence]:
-    """Parts of nearly equal length, none longer than ``size``."""
-    count = -(-len(items) // size)
-    ends = [round(len(items) * at / count) for at in range(count + 1)] if count else []
-    return (items[begin:end] for begin, end in pairwise(ends))
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
