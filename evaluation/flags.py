@@ -105,6 +105,7 @@ class EarlyParser(argparse.ArgumentParser):
 
 def flags_of(cls: type, prefix: str = "") -> set[str]:
     """The flags that the fields of a dataclass make."""
+    prefix = prefix.replace("_", "-")  # as in ``given_flags``: both spellings are understood
     names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
     switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
     return {f"--{prefix}{name}" for name in names} | switches

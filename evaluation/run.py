@@ -122,7 +122,7 @@ def _check_flags(arguments: list[str], groups: dict[str, type]) -> None:
     """Raises InputError for the first unknown flag, and for one of a method that is not asked for."""
     known = flags_of(Options).union(*(flags_of(cls, f"{name}.") for name, cls in groups.items()))
     for flag in given_flags(arguments):
-        method = flag[2:].partition(".")[0]
+        method = flag[2:].partition(".")[0].replace("-", "_")
         if flag not in known and method in METHODS and method not in groups:
             raise InputError(f"{flag} belongs to method '{method}', which is not in --method")
     require_known(arguments, known)

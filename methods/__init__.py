@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 
-from spaces.errors import suggest
+from spaces.errors import InputError, suggest
 
 BUILT_IN = {
     "approxdarts": "methods.approxdarts:ApproxDarts",
@@ -29,6 +29,8 @@ class _Methods(Mapping[str, type]):
     def __getitem__(self, name: str) -> type:
         if name not in self._paths:
             raise suggest(name, self._paths, "method")
+        if not name.isidentifier():  # it begins the names of the method's flags
+            raise InputError(f"method '{name}' needs another name in its entry point: letters, digits and underscores")
         module, _, attribute = self._paths[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
