@@ -1,0 +1,230 @@
+"""The guides, followed as they stand; and what README promises: links that lead somewhere, commands that are understood."""
+
+import importlib.util
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from methods import METHODS
+from methods.method import Evaluation
+from spaces.errors import InputError
+from spaces.multipliers.files import read_multipliers
+from tests import test_methods, tiny
+from tests.guides import OWN, ROOT, Reader, blocks, commands
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch) -> Reader:
+    """Somebody in an empty folder. What they install is known to nobody afterwards."""
+    len(METHODS)  # has looked for entry points, so that the next line is undone at the end
+    monkeypatch.delitem(vars(METHODS), "_paths")
+    return Reader(tmp_path, monkeypatch)
+
+
+# -- a new method ------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_to_a_new_method(reader):
+    reader.follow(DOCS / "new-method.md")
+    assert METHODS["hill_climbing"].__module__ == "hill_climbing"
+    assert reader.collected == len(CONTRACT)
+    run = reader.folder / "runs" / "hill_climbing-digits-quick-custom-s0-1"
+    record = json.loads((run / "record.json").read_text())
+    assert (record["method"], record["evaluations"], record["train_limit"]) == ("hill_climbing", 5, 200)
+    # Own flags are understood, in both spellings.
+    for flag in ("--hill_climbing.starts", "--hill-climbing.starts"):
+        _, _, configs = run_parse(["--method", "hill_climbing", flag, "7"])
+        assert configs["hill_climbing"].starts == 7
+
+
+def run_parse(arguments: list[str]):
+    from evaluation.run import parse
+
+    return parse(arguments)
+
+
+def test_the_line_in_methods_makes_the_method_known(tmp_path):
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", ignore=shutil.ignore_patterns("__pycache__"))
+    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "hill_climbing.py"]
+    (diff,) = [block for block in blocks(DOCS / "new-method.md") if block.language == "diff"]
+    context, added = diff.text.splitlines()
+    (tmp_path / "methods" / "hill_climbing.py").write_text(code.text)
+    registry = tmp_path / "methods" / "__init__.py"
+    assert registry.read_text().count(f"{context[1:]}\n") == 1
+    registry.write_text(registry.read_text().replace(context[1:], f"{context[1:]}\n{added[1:]}"))
+    line = [sys.executable, "-c", "import methods; print(methods.METHODS['hill_climbing'])"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "<class 'methods.hill_climbing.HillClimbing'>", done.stderr
+
+
+@pytest.fixture
+def hill_climbing(tmp_path, monkeypatch):
+    """The module of the guide."""
+    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "hill_climbing.py"]
+    (tmp_path / "hill_climbing.py").write_text(code.text)
+    spec = importlib.util.spec_from_file_location("hill_climbing", tmp_path / "hill_climbing.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "hill_climbing", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_guides_method_climbs_from_its_front(hill_climbing):
+    """Every network after the first is a mutant of one that, by brute force, no other beats at that time."""
+    problem = tiny.problem()
+    rng, energies, parents = np.random.default_rng(0), {}, []
+
+    def evaluate(architectures):
+        for architecture in architectures:
+            energies.setdefault(architecture.key, (round(rng.random(), 1), round(rng.random(), 1)))
+        return [Evaluation(a.key, *energies[a.key], 1, 1) for a in architectures]
+
+    mutate = problem.space.mutate
+
+    def watched(architecture, rng):
+        mine = energies[architecture.key]
+        beaten = [o for o in energies.values() if o != mine and o[0] <= mine[0] and o[1] <= mine[1]]
+        parents.append((len(energies), beaten))
+        return mutate(architecture, rng)
+
+    problem.evaluate, problem.space = evaluate, SimpleNamespace(sample=problem.space.sample, mutate=watched)
+    method = hill_climbing.HillClimbing(problem, hill_climbing.HillClimbingConfig(samples=40, starts=7))
+    while not method.finished:
+        method.step()
+    assert len(energies) == 40
+    assert {trained for trained, _ in parents} == set(range(7, 40))
+    assert all(beaten == [] for _, beaten in parents)
+
+
+def test_the_guides_method_ends_where_its_space_does(hill_climbing):
+    problem = tiny.problem(budget="1h")
+    rng = np.random.default_rng(0)
+    few = {architecture.key: architecture for architecture in (problem.space.sample(rng) for _ in range(9))}
+    draw = lambda *_: list(few.values())[rng.integers(len(few))]  # noqa: E731 both to sample and to mutate
+    problem.space = SimpleNamespace(sample=draw, mutate=draw)
+    problem.evaluate = lambda drawn: [Evaluation(a.key, 0.5, 1.0, 1, 1) for a in drawn]
+    method = hill_climbing.HillClimbing(problem, hill_climbing.HillClimbingConfig(starts=2))
+    steps = 0
+    while not method.finished:
+        method.step()
+        steps += 1
+    assert method.evaluations.keys() == few.keys()
+    assert steps == len(few) + 1  # the last found nothing new
+
+
+CONTRACT = [
+    check for check in vars(test_methods).values() if test_methods.every_method.mark in getattr(check, "pytestmark", [])
+]
+
+
+@pytest.mark.usefixtures("hill_climbing")
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_the_guides_method_keeps_the_contract(check, monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS._paths, "hill_climbing", "hill_climbing:HillClimbing")
+    check("hill_climbing", **({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(check).parameters else {}))
+
+
+def test_a_method_under_a_name_that_no_flag_can_have_is_refused(monkeypatch):
+    monkeypatch.setitem(METHODS._paths, "hill-climbing", "hill_climbing:HillClimbing")
+    with pytest.raises(InputError, match="letters, digits and underscores"):
+        run_parse(["--method", "hill-climbing"])
+
+
+# -- a new multiplier --------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_to_a_new_multiplier(reader):
+    reader.follow(DOCS / "new-multiplier.md")
+    found = {circuit.name: circuit for circuit in read_multipliers(reader.folder / "circuits")}
+    cut, swapped = found["mul8s_cut2"], found["mul8s_swapped"]
+    assert (cut.power_mw, cut.area_um2, cut.delay_ns) == (0.301, 520.1, 1.31)
+    assert (swapped.power_mw, swapped.area_um2, swapped.delay_ns) == (0.298, None, None)
+    for a, b in ((-128, -127), (-1, 5), (3, 7), (127, -128), (2, -3)):
+        assert cut.table[a + 128, b + 128] == (a - a % 4) * b  # a % 4 is what the two lowest bits hold
+        assert swapped.table[a + 128, b + 128] == a * (b - b % 4)
+    (run,) = (reader.folder / "runs").glob("random-*")
+    record = json.loads((run / "record.json").read_text())
+    assert record["multipliers"] == ["mul8s_1KV8", "mul8s_cut2", "mul8s_swapped"]
+    assert record["tables"]["mul8s_cut2"] == cut.key
+    (given,) = (reader.folder / "runs").glob("given-*")
+    (finalist,) = json.loads((given / "record.json").read_text())["finalists"]
+    energy = finalist["energy"]["horowitz45"]["split"]
+    ratio = energy["approximate"]["multiplications_pj"] / energy["int8"]["multiplications_pj"]
+    assert ratio == pytest.approx(0.301 / 0.425)
+    assert (reader.folder / "error.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- a new data set ----------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_to_a_new_data_set(reader):
+    reader.follow(DOCS / "new-dataset.md")
+    (run,) = (reader.folder / "runs").glob("*")
+    record = json.loads((run / "record.json").read_text())
+    (looked,) = [shown for shown in reader.shown if "archive 'stripes.tar.xz'" in shown]
+    fingerprints = re.findall(r"\(120, 1, 12, 12\) (\w{8})", looked)
+    assert fingerprints == [record["dataset_fingerprint"][:8]] * 2
+
+
+# -- reading the report ------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_to_the_report(reader):
+    shutil.copytree(ROOT / "reports" / "records", reader.folder / "reports" / "records")
+    reader.follow(DOCS / "reading-the-report.md")
+
+
+# -- all pages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_understood(page):
+    """By the parsers of the programs; nothing runs. Methods of the guides' own are left out."""
+    for words in commands(page):
+        text = " ".join(words)
+        if "-m" not in words or "--help" in words or "hill_climbing" in text or "…" in text or "NAME" in text:
+            continue
+        at = words.index("-m")
+        module, arguments = words[at + 1], words[at + 2 :]
+        try:
+            understand(module, arguments)
+        except InputError as error:
+            pytest.fail(f"{page.name}: {text}: {error}")
+
+
+def understand(module: str, arguments: list[str]) -> None:
+    """Raises InputError, or an AssertionError where there is no such program."""
+    if module in OWN:
+        importlib.import_module(OWN[module]).parse(arguments)
+    else:
+        assert importlib.util.find_spec(module), module
