@@ -28,8 +28,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OWN = {  # module on a command line → module with its ``main`` and ``parse``
-    **{name: name for name in ("evaluation.run", "evaluation.train", "reports.build", "reports.paper")},
-    **{name: f"{name}.__main__" for name in ("evaluation.export", "spaces.multipliers")},
+    **{name: name for name in ("evaluation.run", "evaluation.train", "reports.build")},
+    **{name: f"{name}.__main__" for name in ("evaluation.export", "reports.paper", "spaces.multipliers")},
 }
 IN_THE_CLONE = "<!-- in the clone -->"
 _FENCE = re.compile(r"([^\n]*)\n+```(\w+)\n(.*?)```\n", re.DOTALL)
