@@ -251,7 +251,7 @@ def _row(record: dict, index: int) -> dict:
     number, at = int | float, ("finalists", index)
     model = _pick(record, str, "energy_model")
     if model not in ACCOUNTINGS:
-        raise InputError(f"its accounting '{model}' is unknown")
+        raise InputError(f"its accounting {model!r:.60} is unknown")
     tested = {name: _pick(record, number | None, *at, "accuracy", "test", name) for name in ARITHMETICS}
     known = tested["int8"] is not None and tested["approximate"] is not None
     seconds = {stage: _pick(record, number, "ledger", stage, "device_seconds") for stage in STAGES}

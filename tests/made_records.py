@@ -3,7 +3,10 @@
 import copy
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+
+from hypothesis import strategies as st
 
 from spaces.cells.architecture import CHOSEN_OPERATIONS, CellArchitecture
 
@@ -132,6 +135,30 @@ def save(folder: Path, content: dict | str, lines: list[dict] | None = None) -> 
     if lines is not None:
         (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+DAMAGE = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(),
+    st.sampled_from([10**99, 10**400, -1, 0, 1e308, "\ud800", "a\nb"]),
+    st.lists(st.integers() | st.text() | st.none(), max_size=2), st.dictionaries(st.text(), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+def damaged(draw: Callable, whole: dict) -> dict:
+    """A copy in which something drawn, leaf or branch, is another thing or gone."""
+    made = copy.deepcopy(whole)
+    node, keys = made, list(made)
+    while True:
+        key = draw(st.sampled_from(keys))
+        inner = node[key]
+        if not (isinstance(inner, dict | list) and inner) or draw(st.integers(0, 5)) == 0:
+            break
+        node, keys = inner, list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+    if draw(st.integers(0, 4)) == 0:
+        del node[key]
+    else:
+        node[key] = draw(DAMAGE)
+    return made
 
 
 def many_runs(parent: Path, count: int) -> None:

@@ -1,16 +1,19 @@
 """Loading for reports: sections that never mix, variants, and what is left out."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evaluation.config import RunConfig
 from evaluation.protocols import named_protocol
 from reports import load as loading
 from reports.load import Loaded, Run, load
 from spaces.errors import InputError
-from tests.made_records import NAN, finalist, history, record, save
+from tests.made_records import NAN, RECORDS, damaged, finalist, history, record, save
 
 
 @pytest.fixture
@@ -273,3 +276,36 @@ def test_names_copied_from_above_torch_are_the_originals():
     from spaces.energy import ENERGY_MODELS
 
     assert (STAGES, ARITHMETICS, tuple(ENERGY_MODELS)) == (loading.STAGES, loading.ARITHMETICS, loading.ACCOUNTINGS)
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+WHOLE = [
+    record(finalist(), finalist(validation=0.8)),
+    *(json.loads(f.read_text()) for f in RECORDS.glob("*/record.json")),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_record_damaged_anywhere_is_loaded_or_left_out_with_a_line_that_names_it(data):
+    broken = damaged(data.draw, data.draw(st.sampled_from(WHOLE)))
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / "good", record(seed=99))
+        file = save(Path(folder) / "bad", broken) / "record.json"
+        found = load([Path(folder)])
+    assert 99 in [run.seed for run in found.runs]
+    assert len(found.runs) + len(found.left_out) == 2
+    for item in found.left_out:
+        assert item.place == str(file.parent) and str(file) in item.reason and len(item.reason.splitlines()) == 1
+    assert len(found.finalists) == sum(len(run.finalists) for run in found.runs)
+    for section in found.sections:
+        assert section.title and section.data and section.energy_model
+        assert sorted(run.name for runs in section.variants.values() for run in runs) == sorted(
+            r.name for r in section.runs
+        )
+    for run in found.runs:
+        assert run.best["best"] and run.variant.startswith(run.method)
+        assert all(isinstance(line, str) for line in [*run.notes, *run.failures])
+        for point in run.moments:
+            assert all(len(place) >= 2 and max(place[:2]) < loading.LARGEST for place in point["front"])
