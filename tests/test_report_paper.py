@@ -6,11 +6,15 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from hypothesis import given as given_any
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from evaluation import datasets
 from evaluation.protocols import Darts
@@ -23,9 +27,10 @@ from reports.paper import contents, derivation, measures
 from reports.paper.published import published
 from reports.paper.qualifying import OFFICIAL, sort_out
 from spaces.cells.published import PUBLISHED
+from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import test_datasets_official as official_files
-from tests.made_records import finalist, moment, record, save
+from tests.made_records import damaged, finalist, moment, record, save
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "paper.md"
@@ -245,6 +250,32 @@ def test_the_loader_gives_official_images_the_origin_that_is_looked_for(tmp_path
     official_files.register(monkeypatch, "cifar10", files)
     folder = official_files.write(tmp_path / "files", files)
     assert datasets.load("cifar10", data_dir=str(folder)).origin.startswith(OFFICIAL)
+
+
+WHOLE = [
+    darts(2),
+    approxdarts(),
+    given("P_DARTS"),
+    both("evoapproxnas", 0, 30.0, 50.0),
+    both("approxdarts", 0, 9.0, 20.0),
+]
+
+
+@examples(max_examples=100, deadline=None)
+@given_any(st.data())
+def test_a_record_damaged_anywhere_breaks_nothing(data):
+    """The other of the two methods compared stands beside it, so that all measures are tried."""
+    broken = damaged(data.draw, data.draw(st.sampled_from(WHOLE)))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = loaded(Path(folder), broken, WHOLE[3], WHOLE[4])
+        except InputError:
+            return
+    counted = sort_out(found.runs)
+    told = {row[0].text for row in contents.others(counted, found.left_out).rows}
+    assert all(run.name in told or any(run in runs for runs in counted.by_rerun.values()) for run in found.runs)
+    assert all(key[0] in ("claims", "family") for key in cells(found))
+    assert len(command.commands(counted, tuple(published().reruns)).splitlines()) == 3 * len(published().reruns) - 1
 
 
 # -- computed ----------------------------------------------------------------------------------------------------------
@@ -481,8 +512,6 @@ def test_what_a_run_took_is_told_by_device(tmp_path):
 
 
 if __name__ == "__main__":
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(golden_report(Path(folder), os.chdir), encoding="utf-8")

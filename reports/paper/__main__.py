@@ -23,6 +23,7 @@ from reports.paper.measures import EMPTY
 from reports.paper.published import published
 from reports.paper.qualifying import Counted, sort_out
 from reports.tables import Cell, Column, Table, csv, latex, markdown
+from reports.tables.render import plain
 from reports.tables.table import words
 from spaces.errors import InputError, suggest
 
@@ -138,7 +139,7 @@ def commands(counted: Counted, names: Sequence[str]) -> str:
     parts = []
     for name in names:
         took = measures.duration(counted.by_rerun.get(name, ())) or "how long it takes was not measured"
-        parts.append(f"# {name}: {' '.join(took.splitlines())}\n{published().reruns[name].command}\n")
+        parts.append(f"# {name}: {plain(took)}\n{published().reruns[name].command}\n")
     return "\n".join(parts)
 
 
