@@ -1,6 +1,7 @@
 """What the command lines of reports share: flags that are explained when wrong, and exit codes."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -30,6 +31,9 @@ class Parser(argparse.ArgumentParser):
 
 def guarded(work: Callable[[], None]) -> int:
     """Run ``work`` and return the exit code: bad input ends with one line and 2, Ctrl-C with 130."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character of a table or a file's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         work()
     except (InputError, OSError) as error:
