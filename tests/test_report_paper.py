@@ -371,10 +371,10 @@ def test_every_command_is_understood_and_means_what_its_row_says(name):
     assert (options.dataset, options.train_limit, protocol) == ("cifar10", 0, Darts())
 
 
-def run_command(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def run_command(*arguments: object, encoding: str = "utf-8") -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", "reports.paper", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_commands_are_printed_with_what_they_took_only_where_somebody_measured_it(tmp_path, capsys):
@@ -489,6 +489,13 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments, comp
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith("error: ") and told.err.count("\n") == 1
     assert complaint in told.err
+
+
+def test_a_terminal_without_the_characters_of_a_table_is_no_reason_to_fail(tmp_path):
+    save(tmp_path / "runs", darts(1, device=GPU | {"name": "µ\ud800"}))
+    done = run_command(tmp_path / "runs", "--rerun", encoding="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a run on \\xb5\\ufffd (1 run)" in done.stdout
 
 
 def test_bad_input_as_a_process_leaves_the_old_report_alone(tmp_path):
