@@ -15,20 +15,19 @@ from spaces.drawing import write as write_figure
 __all__ = ["Picture", "drawing_svg", "pictures", "svg", "write"]
 
 FORMATS = (".pdf", ".svg", ".png")
-MOST_VARIANTS = 4  # that get drawings of their own in a section
+# Drawings of single variants take most of the time, so a section gets them for its first 1 to 4 variants.
+MOST_VARIANTS, MOST_TOGETHER = 4, 9
 
 
 def pictures(loaded: Loaded) -> Iterator[Picture]:
     """Every figure that the runs have data for, section by section, then those of the circuits."""
+    most = max(1, min(MOST_VARIANTS, MOST_TOGETHER // len(loaded.sections)))
     for section in loaded.sections:
-        yield fronts.front(section)
-        if (picture := anytime.anytime(section)) is not None:
-            yield picture
+        yield from filter(None, (fronts.front(section), anytime.anytime(section)))
         for draw in (architectures.architectures, energy.layers, evolution.evolution):
-            yield from draw(section, MOST_VARIANTS)
-    if (picture := circuits.error_maps(loaded)) is not None:
-        yield picture
-    yield library.power_error(loaded)
+            yield from draw(section, most)
+    used, others = circuits.in_use(loaded)
+    yield from filter(None, (circuits.error_maps(used, others), library.power_error(used)))
 
 
 @style.styled

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 import spaces.cells.drawing
 import spaces.grid.drawing
 from reports.figures import style
+from reports.figures.best import best_run, finalist_of, layers_of, only_first
 from reports.figures.picture import Picture
-from reports.load import Run, Section
+from reports.load import Section
 from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
 from spaces.grid.architecture import GridArchitecture
@@ -41,24 +42,11 @@ def architectures(section: Section, most: int) -> Iterator[Picture]:
             f"{best[f'{section.energy_model}_approximate_pj'] / size:,.4g} {unit} per inference. "
             "Multipliers are named without the prefix mul8s_."
         )
-        more = len(section.variants) - most
-        if more > 0:
-            caption += f" Only the first {most} of {len(section.variants)} variants are drawn."
+        if layers_of(finalist_of(run)) is None:
+            caption += " The energy of its layers is not recorded."
+        caption += only_first(section, most)
         title = f"Best network of {names[variant]}"
         yield Picture(f"{section.name}-architecture-{drawn}", title, caption, figure)
-
-
-def best_run(runs: tuple[Run, ...]) -> Run:
-    """The run whose best finalist has the highest validation accuracy; test accuracy must not choose."""
-    accuracies = [run.best["validation_accuracy"] for run in runs]
-    return runs[
-        max(range(len(runs)), key=lambda at: -1.0 if accuracies[at] != accuracies[at] else accuracies[at] or 0.0)
-    ]
-
-
-def finalist_of(run: Run) -> dict:
-    """The record's entry of a run's best finalist."""
-    return run.record["finalists"][int(run.best["finalist"]) - 1]
 
 
 def architecture_of(data: object) -> CellArchitecture | GridArchitecture | None:

@@ -1,5 +1,8 @@
 """The multipliers that the networks compute on, and where each of them errs."""
 
+from collections.abc import Sequence
+from functools import cache
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -19,7 +22,7 @@ from spaces.multipliers.multiplier import SIZE, Multiplier, error_metrics, exact
 MOST_MAPS = 16
 MAPS_IN_A_ROW = 4
 POOL = 4  # operand pairs that one point of a map stands for, in each direction
-MAP, GAP, BAR = 1.3, 0.32, 0.75  # inches of a map, between maps, and for the bar of colours
+MAP, GAP, BAR = 1.13, 0.27, 0.75  # inches of a map, between maps, and for the bar of colours
 SIDE, TITLE = 0.62, 0.22
 
 
@@ -43,16 +46,24 @@ def in_use(loaded: Loaded) -> tuple[list[Multiplier], list[str]]:
                 others.add(name)
             else:
                 known[name] = circuit
-    return sorted(known.values(), key=lambda c: (error_metrics(c).mae, c.name)), sorted(others)
+    return sorted(known.values(), key=lambda c: (mae_percent(c), c.name)), sorted(others)
+
+
+@cache
+def mae_percent(circuit: Multiplier) -> float:
+    """The mean absolute error over all operand pairs in % of 2^16, recomputed from the truth table."""
+    return error_metrics(circuit).mae_pct
 
 
 # -- where they err ----------------------------------------------------------------------------------------------------
 
 
 @style.styled
-def error_maps(loaded: Loaded) -> Picture | None:
-    """|error| over both operands, small multiples on one scale; None where no finalist uses a built-in circuit."""
-    circuits, others = in_use(loaded)
+def error_maps(circuits: Sequence[Multiplier], others: Sequence[str]) -> Picture | None:
+    """|error| of ``circuits`` over both operands, small multiples on one scale; None where there are none.
+
+    ``others`` names the circuits in use whose tables are unknown.
+    """
     shown = circuits[:MOST_MAPS]
     if not shown:
         return None
@@ -67,13 +78,13 @@ def error_maps(loaded: Loaded) -> Picture | None:
     for at, (circuit, errors) in enumerate(zip(shown, maps)):
         down, across = divmod(at, columns)
         place = (SIDE + across * (MAP + GAP), style.BOTTOM + (rows - 1 - down) * row)
-        axes = style.inches(figure, *place, MAP, MAP)
+        axes = style.panel(figure, *place, MAP, MAP, _map_title(circuit))
         image = _draw_map(axes, circuit, errors, scale)
         last = at + columns >= len(shown)
-        axes.set(xlabel="weight" if last else "", ylabel="" if across else "activation")
+        style.label(axes, "weight" if last else "", "" if across else "activation")
         axes.tick_params(labelbottom=last, labelleft=not across)
-    bar = style.inches(figure, width - BAR, style.BOTTOM, 0.1, rows * row - TITLE - 0.08)
-    figure.colorbar(image, cax=bar, extend="min", format=lambda value, _: f"{value:,.0f}")
+    bar = style.panel(figure, width - BAR, style.BOTTOM, 0.1, rows * row - TITLE - 0.08)
+    figure.colorbar(image, cax=bar, extend="min", extendfrac=0.03, format=lambda value, _: f"{value:,.0f}")
     bar.yaxis.set_minor_locator(NullLocator())
     bar.set_ylabel("mean |error|, units of the product")
     caption = (
@@ -108,9 +119,8 @@ def _draw_map(axes: Axes, circuit: Multiplier, errors: np.ndarray, scale: LogNor
         yticks=[int(values[0]), int(values[SIZE // 2]), int(values[-1])],
     )
     axes.spines[:].set_visible(True)
-    axes.set_title(
-        f"{style.plain(circuit_label(circuit.name), 14)}, MAE {error_metrics(circuit).mae_pct:.2g} %",
-        pad=3,
-        size=style.SMALL,
-    )
     return image
+
+
+def _map_title(circuit: Multiplier) -> str:
+    return f"{style.plain(circuit_label(circuit.name), 10)}, {mae_percent(circuit):.2g} %"

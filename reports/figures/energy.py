@@ -7,19 +7,19 @@ from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from reports.figures import style
-from reports.figures.architectures import best_run, finalist_of
+from reports.figures.best import best_run, finalist_of, layers_of, only_first
 from reports.figures.circuits import builtin
 from reports.figures.picture import Picture
 from reports.load import Section
-from spaces.drawing import circuit_label, text_width
+from spaces.drawing import BLACK, text_width
 from spaces.multipliers.catalogue import power_ratio
 
 BARS = 40  # more do not get readable labels on a page
 PANEL = 1.5  # inches, height of the axes
 ADDITIONS = "#B8B8B8"
+OUTLINE = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.7}
 NO_CIRCUIT = ""  # stands for what no multiplier governs
 LABEL = 24  # characters below a bar
 
@@ -57,22 +57,8 @@ def layers(section: Section, most: int) -> Iterator[Picture]:
         )
         if len(bars) < len(found):
             caption += f" {len(found)} layers are shown as {len(bars)} groups."
+        caption += only_first(section, most)
         yield Picture(f"{section.name}-layers-{drawn}", f"Energy by layer: {names[variant]}", caption, figure)
-
-
-def layers_of(finalist: dict) -> list[dict] | None:
-    """The layers as recorded; None where they are not, or are damaged (part of them would be a wrong picture)."""
-    found = finalist.get("layers")
-    return found if isinstance(found, list) and found and all(map(_is_layer, found)) else None
-
-
-def _is_layer(layer: object) -> bool:
-    if not isinstance(layer, dict) or not isinstance(layer.get("name"), str):
-        return False
-    circuit = layer.get("multiplier")
-    energies = [layer.get("int8_pj"), layer.get("approximate_pj")]
-    numbers = all(isinstance(e, int | float) and not isinstance(e, bool) and 0 <= e < 1e100 for e in energies)
-    return numbers and (circuit is None or (isinstance(circuit, str) and circuit != NO_CIRCUIT))
 
 
 def group(found: Sequence[dict]) -> list[Bar]:
@@ -117,34 +103,47 @@ def _power(record: dict, name: str) -> float | None:
 @style.styled
 def _draw(bars: Sequence[Bar], powers: dict[str, float | None]) -> Figure:
     circuits = sorted(powers, key=lambda name: (-(powers[name] or 0.0), name))
-    looks = style.circuit_looks(circuits)
-    shown = style.labels([circuit_label(name) for name in circuits])
-    texts = [
-        shown[circuit_label(name)] + (f" ({100 * powers[name]:.0f} %)" if powers[name] is not None else "")
-        for name in circuits
-    ]
-    texts += ["no multiplier", "exact int8"]
+    looks, names = style.circuit_looks(circuits), style.circuit_labels(circuits)
+    keys = [style.Key(f"{names[name]}{_share(powers[name])}", _fill(looks[name])) for name in circuits]
+    keys += [style.Key("no multiplier", _fill(None)), style.Key("exact int8", OUTLINE)]
+    legend = style.Legend(keys, style.PAGE - style.LEFT)
     ticks = _tick_labels(bars)
-    below = max(text_width(tick, style.SMALL) for tick in ticks) + 0.12
-    columns, legend = style.legend_lines(texts, style.PAGE - style.LEFT)
-    height = legend + style.TOP + PANEL + below
-    figure = Figure((style.PAGE, height), facecolor="white")
-    axes = style.inches(figure, style.LEFT, below, style.PAGE - style.LEFT - style.RIGHT, PANEL)
+    below = max(text_width(tick, style.SMALL) for tick in ticks) + 0.1
+    frame = below + PANEL + style.TOP
+    figure = Figure((style.PAGE, frame + legend.height), facecolor="white")
+    legend.draw(figure, style.LEFT, frame + legend.height)
+    width = style.PAGE - style.LEFT - style.RIGHT
+    axes = style.panel(figure, style.LEFT, below, width, PANEL)
     unit, size = style.energy_unit(max(bar.int8 for bar in bars))
     _draw_bars(axes, bars, circuits, looks, size)
-    axes.set_xticks(range(len(bars)), ticks, rotation=90)
-    axes.set(xlim=(-0.7, len(bars) - 0.3), ylabel=f"energy, {unit}")
-    style.finish(axes, "y")
-    axes.tick_params(axis="x", length=0)
+    axes.set(xlim=(-0.7, len(bars) - 0.3), xticks=[])
+    style.label(axes, up=f"energy, {unit}")
+    style.grid(axes, "y")
     _name_blocks(axes, bars)
-    handles = [
-        Patch(facecolor=looks[name].colour, hatch=looks[name].hatch, edgecolor="black", linewidth=0.4)
-        for name in circuits
-    ]
-    handles += [Patch(facecolor=ADDITIONS, edgecolor="black", linewidth=0.4)]
-    handles += [Patch(facecolor="white", edgecolor="black", linewidth=0.7)]
-    style.legend(figure, handles, texts, style.LEFT, 0.04, columns)
+    for at, tick in enumerate(ticks):  # 40 turned tick labels of matplotlib's take half of the time
+        x = style.LEFT + width * (at + 0.7) / (len(bars) + 0.4)
+        figure.text(
+            x,
+            below - 0.05,
+            tick,
+            size=style.SMALL,
+            rotation=90,
+            ha="center",
+            va="top",
+            transform=figure.dpi_scale_trans,
+        )
     return figure
+
+
+def _share(power: float | None) -> str:
+    return "" if power is None else f" ({100 * power:.0f} %)"
+
+
+def _fill(look: style.Look | None) -> dict:
+    """How the energy of a circuit is drawn; None: what no multiplier governs."""
+    fill = {"facecolor": look.colour, "hatch": look.hatch} if look else {"facecolor": ADDITIONS}
+    edge = "white" if look and look.colour == BLACK else "black"  # it draws the hatches, too
+    return {**fill, "edgecolor": edge, "linewidth": 0.4}
 
 
 def _draw_bars(
@@ -152,24 +151,13 @@ def _draw_bars(
 ) -> None:
     """A stack per bar, the dearest circuit at the bottom, in front of the outline of exact int8."""
     places = range(len(bars))
-    axes.bar(
-        places, [bar.int8 / size for bar in bars], 0.86, facecolor="white", edgecolor="black", linewidth=0.7, gid="int8"
-    )
+    axes.bar(places, [bar.int8 / size for bar in bars], 0.86, **OUTLINE, gid="int8")
     bottoms = [0.0] * len(bars)
     for name in [*circuits, NO_CIRCUIT]:
         at = [place for place in places if name in bars[place].parts]
         heights = [bars[place].parts[name] / size for place in at]
-        fill = {"facecolor": looks[name].colour, "hatch": looks[name].hatch} if name else {"facecolor": ADDITIONS}
-        axes.bar(
-            at,
-            heights,
-            0.66,
-            bottom=[bottoms[place] for place in at],
-            edgecolor="black",
-            linewidth=0.4,
-            gid="approximate",
-            **fill,
-        )
+        fill = _fill(looks[name] if name else None)
+        axes.bar(at, heights, 0.66, [bottoms[place] for place in at], **fill, gid=style.plain(name) or "no multiplier")
         for place, height in zip(at, heights):
             bottoms[place] += height
 

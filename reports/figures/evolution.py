@@ -1,6 +1,6 @@
 """How a search by gradient makes up its mind: probabilities of operations and circuits, entropies and skips by epoch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures import style
+from reports.figures.best import only_first
 from reports.figures.picture import Picture
 from reports.load import Run, Section
 from spaces.cells.architecture import OPERATION_NAMES
-from spaces.drawing import circuit_label
 
 PANEL = 1.5  # inches, height of the axes
-LABEL = 24  # characters of a name in a legend
 MOST_CURVES = 13  # in one panel: as many as there are markers
 MOST_BANDS = 8  # more would hide one another
 
@@ -79,6 +78,7 @@ def evolution(section: Section, most: int) -> Iterator[Picture]:
         if hidden:
             caption += f" In each panel the {MOST_CURVES} that rise highest are drawn, {hidden} are not."
         title = f"Search of {names[variant]} by epoch"
+        caption += only_first(section, most)
         yield Picture(f"{section.name}-evolution-{drawn}", title, caption, _draw(curves))
 
 
@@ -127,29 +127,29 @@ def _draw(curves: dict[str, Curve]) -> Figure:
     """Operations above, circuits, entropies and skips below, each row under its legends."""
     panels = {name: _highest(part) for name, part in _panels(curves).items()}
     looks = _looks(panels)
-    upper = {**looks["normal"], **looks["reduction"]}
-    legends = {
-        "normal": (upper, style.PAGE),
-        **{name: (looks[name], PLACES[name].width) for name in ("circuits", "entropy", "skips")},
-    }
-    texts = {name: _texts(shown) for name, (shown, _) in legends.items()}
-    sizes = {name: style.legend_lines(texts[name], width - style.LEFT) for name, (_, width) in legends.items()}
+    keys = {"operations": _keys({**looks["normal"], **looks["reduction"]}, style.labels)}
+    keys |= {"circuits": _keys(looks["circuits"], style.circuit_labels)}
+    keys |= {name: _keys(looks[name], style.labels) for name in ("entropy", "skips")}
+    above = style.Legend(keys.pop("operations"), style.PAGE - style.LEFT)
+    between = {name: style.Legend(part, PLACES[name].width - style.LEFT) for name, part in keys.items()}
     row = style.TOP + PANEL + style.BOTTOM
-    lower = max(sizes[name][1] for name in ("circuits", "entropy", "skips"))
-    height = sizes["normal"][1] + row + lower + row
-    figure = Figure((style.PAGE, height), facecolor="white")
+    lower = row + max(legend.height for legend in between.values())
+    figure = Figure((style.PAGE, lower + row + above.height), facecolor="white")
+    above.draw(figure, style.LEFT, lower + row + above.height)
+    for name, legend in between.items():
+        legend.draw(figure, PLACES[name].left + style.LEFT, row + legend.height)
     for name, part in panels.items():
-        place = PLACES[name]
-        bottom = style.BOTTOM + (lower + row if place.upper else 0)
-        width = place.width - style.LEFT - style.RIGHT
         if part:
-            axes = style.inches(figure, place.left + style.LEFT, bottom, width, PANEL, gid=name)
+            place = PLACES[name]
+            bottom, width = style.BOTTOM + lower * place.upper, place.width - style.LEFT - style.RIGHT
+            axes = style.panel(figure, place.left + style.LEFT, bottom, width, PANEL, place.title)
+            axes.set_gid(name)
             _draw_panel(axes, part, looks[name], place)
-    for name, (shown, _) in legends.items():
-        handles = [style.line_handle(look, marker=look.marker, markersize=3.5) for look in shown.values()]
-        top = 0.04 if name == "normal" else height - row - sizes[name][1] + 0.04
-        style.legend(figure, handles, texts[name], PLACES[name].left + style.LEFT, top, sizes[name][0])
     return figure
+
+
+def _keys(looks: dict[str, style.Look], label: Callable[..., dict[str, str]]) -> list[style.Key]:
+    return [style.line_key(text, looks[name], markersize=3.5) for name, text in label(looks).items()]
 
 
 def _looks(panels: dict[str, dict[str, Curve]]) -> dict[str, dict[str, style.Look]]:
@@ -166,37 +166,31 @@ def _looks(panels: dict[str, dict[str, Curve]]) -> dict[str, dict[str, style.Loo
     }
 
 
-def _texts(names: Iterable[str]) -> list[str]:
-    return list(style.labels(map(circuit_label, names), LABEL).values())
-
-
 def _draw_panel(axes: Axes, part: dict[str, Curve], looks: dict[str, style.Look], place: Place) -> None:
     for name, look in looks.items():
         curve = part[name]
         if len(looks) <= MOST_BANDS:
-            axes.fill_between(curve.epochs, curve.low, curve.high, color=look.colour, alpha=0.12, linewidth=0, gid=name)
+            axes.fill_between(
+                curve.epochs, curve.low, curve.high, color=look.colour, alpha=0.12, linewidth=0, gid="range"
+            )
         axes.plot(
             curve.epochs,
             curve.median,
-            color=look.colour,
-            linestyle=look.dashes,
+            **look.line,
             linewidth=1.1,
-            marker=look.marker,
             markersize=3.2,
             markevery=max(1, len(curve.epochs) // 8),
-            clip_on=False,  # a curve at 0 keeps the whole of its markers
-            gid=name,
+            gid=style.plain(name),
         )
     last = max(int(curve.epochs[-1]) for curve in part.values())
     first = min(int(curve.epochs[0]) for curve in part.values())
-    axes.set(
-        xlabel="epoch",
-        ylabel=place.ylabel,
-        xlim=(first - 0.03 * max(1, last - first), last + 0.03 * max(1, last - first)),
-    )
-    axes.set_ylim(0, 1.05 if place.title == "relative entropy" else None)
-    axes.set_title(place.title, loc="left")
-    axes.xaxis.set_major_locator(MaxNLocator(6 if place.width == HALF else 4, integer=True))
+    pad = 0.03 * (last - first) or 0.5
+    axes.set_xlim(first - pad, last + pad)
+    style.label(axes, "epoch", place.ylabel)
+    tops = {"relative entropy": 1.05, "skip connections": max(1.0, axes.get_ylim()[1])}
+    top = tops.get(place.title, axes.get_ylim()[1])
+    axes.set_ylim(-0.03 * top, top)  # a curve at 0 keeps the whole of its markers
+    axes.xaxis.set_major_locator(MaxNLocator(6 if place.width == HALF else 4, integer=True, min_n_ticks=1))
     if place.title == "skip connections":
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    style.finish(axes)
+    style.grid(axes)

@@ -7,16 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Run, Section
-from reports.statistics import attainment, reference
+from reports.statistics import attainment, final_front, judged, reference
 
 PANEL = 2.35  # inches, height of the axes
 DECADES = 1.5  # energies that are further apart get a logarithmic axis
+TITLES = {"tested": "finalists, trained in full", "judged": "proposals, judged by the harness"}
+GREY = "#555555"
+MARKS = {
+    "tested": [
+        style.Key("best of its run on validation", {"color": GREY, "marker": "o", "linestyle": ""}),
+        style.Key("other finalist", {"color": GREY, "marker": "o", "markerfacecolor": "white", "linestyle": ""}),
+    ],
+    "judged": [
+        style.Key("median over runs", {"color": GREY}),
+        style.Key("from best to worst", {"facecolor": GREY, "alpha": 0.25, "linewidth": 0}),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -30,44 +41,44 @@ class Surfaces:
 
 
 @style.styled
-def front(section: Section) -> Picture:
-    """The finalists' test error, and beside it the judged validation fronts where the runs have them."""
+def front(section: Section) -> Picture | None:
+    """The finalists' test error, and beside it the judged validation fronts; None where there is neither."""
     looks = style.looks(section.variants)
     tested = section.finalists.dropna(subset=["test_accuracy_approximate"])
     surfaces = {
         variant: surface for variant, runs in section.variants.items() if (surface := surfaces_of(section, runs))
     }
-    panels = [part for part, there in (("tested", len(tested)), ("judged", surfaces)) if there] or ["tested"]
+    panels = [part for part, there in (("tested", len(tested)), ("judged", surfaces)) if there]
+    if not panels:
+        return None
     width = style.PAGE if len(panels) == 2 else style.COLUMN
     names = style.labels(section.variants)
-    columns, legend = style.legend_lines(list(names.values()), width - style.LEFT)
-    keys = style.LINE_HEIGHT + 0.06 if len(panels) == 2 else 2 * style.LINE_HEIGHT + 0.06
-    height = legend + keys + style.TOP + PANEL + style.BOTTOM
-    figure = Figure((width, height), facecolor="white")
-    each = (width - len(panels) * (style.LEFT + style.RIGHT)) / len(panels)
+    variants = style.Legend([style.line_key(names[v], look) for v, look in looks.items()], width - style.LEFT)
+    each = width / len(panels)
+    marks = [style.Legend(MARKS[panel], each - style.LEFT) for panel in panels]
+    below = max(legend.height for legend in marks)
+    frame = style.BOTTOM + PANEL + style.TOP
+    figure = Figure((width, frame + below + variants.height), facecolor="white")
+    variants.draw(figure, style.LEFT, frame + below + variants.height)
     for at, panel in enumerate(panels):
-        left = style.LEFT + at * (each + style.LEFT + style.RIGHT)
-        axes = style.inches(figure, left, style.BOTTOM, each, PANEL)
+        left = style.LEFT + at * each
+        marks[at].draw(figure, left, frame + below)
+        axes = style.panel(figure, left, style.BOTTOM, each - style.LEFT - style.RIGHT, PANEL, TITLES[panel])
         if panel == "tested":
             _draw_finalists(axes, section, looks)
         else:
             _draw_surfaces(axes, surfaces, looks)
-    handles = [style.line_handle(look, marker=look.marker) for look in looks.values()]
-    style.legend(figure, handles, list(names.values()), style.LEFT, 0.04, columns)
-    _legend_of_marks(figure, panels, legend + 0.04)
     return Picture(f"{section.name}-front", "Error against energy", _caption(section, panels, len(tested)), figure)
 
 
 def surfaces_of(section: Section, runs: Sequence[Run]) -> Surfaces | None:
-    """Best, median and worst attainment of these runs' last judged fronts; None where no run has any."""
-    fronts = [run.moments[-1]["front"] for run in runs if run.moments and run.moments[-1]["front"]]
+    """Best, median and worst attainment of these runs' last judged fronts; None where no front is worth anything."""
     scale = reference(section)
-    if not fronts or scale is None:
+    found = attainment([final_front(run) for run in judged(runs)], scale) if scale else {}
+    energies = np.unique(np.concatenate([points[:, 1] for points in found.values()] or [[]]))
+    if not len(energies):
         return None
-    found = attainment(fronts, scale)
-    energies = np.unique(np.concatenate([np.asarray(points).reshape(-1, 2)[:, 1] for points in found.values()]))
-    steps = {name: _lowest_error(np.asarray(points).reshape(-1, 2), energies) for name, points in found.items()}
-    return Surfaces(energies, steps["best"], steps["median"], steps["worst"])
+    return Surfaces(energies, *(_lowest_error(found[level], energies) for level in ("best", "median", "worst")))
 
 
 def _lowest_error(points: np.ndarray, energies: np.ndarray) -> np.ndarray:
@@ -95,10 +106,9 @@ def _draw_finalists(axes: Axes, section: Section, looks: dict[str, style.Look]) 
                 gid="best" if best else "other",
                 zorder=4 if best else 3,
             )
-    axes.set(xlabel=f"energy, {unit} per inference", ylabel="test error, %, approximate arithmetic")
-    axes.set_title("finalists, trained in full", loc="left")
+    style.label(axes, f"energy, {unit} per inference", "test error, %, approximate arithmetic")
     axes.margins(0.06)
-    style.finish(axes)
+    style.grid(axes)
 
 
 def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, style.Look]) -> None:
@@ -116,24 +126,23 @@ def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, s
         parts = (surface.best, surface.median, surface.worst)
         best, median, worst = (np.minimum(100 * np.append(part, part[-1]), top + 1e3) for part in parts)
         axes.fill_between(at, best, worst, step="post", color=look.colour, alpha=0.14, linewidth=0, gid="band")
-        line = {"color": look.colour, "linestyle": look.dashes, "drawstyle": "steps-post"}
         if not np.array_equal(best, worst):
             for edge in (best, worst):
-                axes.plot([at[0], *at], [top + 1e3, *edge], **line, linewidth=0.5, alpha=0.7, gid="edge")
+                edges = look.line | {"marker": None, "linewidth": 0.5, "alpha": 0.7, "gid": "edge"}
+                axes.plot([at[0], *at], [top + 1e3, *edge], drawstyle="steps-post", **edges)
         marked = [1 + corner for corner in _corners(surface.median)]
         axes.plot(
             [at[0], *at],
             [top + 1e3, *median],
-            **line,
-            marker=look.marker,
+            **look.line,
+            drawstyle="steps-post",
             markersize=4,
             markevery=marked,
             gid="median",
         )
-    axes.set(xlabel=f"energy, {unit} per inference", ylabel="validation error, %, after brief training")
+    style.label(axes, f"energy, {unit} per inference", "validation error, %, after brief training")
     axes.set(ylim=(max(0.0, lowest - 0.1 * (top - lowest)), top), xlim=(left / size, right / size))
-    axes.set_title("proposals, judged by the harness", loc="left")
-    style.finish(axes)
+    style.grid(axes)
 
 
 def _corners(median: np.ndarray) -> list[int]:
@@ -145,8 +154,10 @@ def _corners(median: np.ndarray) -> list[int]:
 def _set_energies(axes: Axes, energies_pj: Sequence[float]) -> tuple[str, float]:
     """The unit of the axis; logarithmic where the energies lie far apart."""
     lowest, highest = min(energies_pj), max(energies_pj)
-    if lowest > 0 and math.log10(highest / lowest) > DECADES:
+    if lowest > 0 and math.log10(highest) - math.log10(lowest) > DECADES:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return style.energy_unit(highest)
 
 
@@ -159,39 +170,20 @@ def _padded(axes: Axes, energies_pj: Sequence[float]) -> tuple[float, float]:
     return lowest - pad, highest + pad
 
 
-def _legend_of_marks(figure: Figure, panels: Sequence[str], top: float) -> None:
-    grey, width = "#555555", figure.get_size_inches()[0]
-    marks = {
-        "tested": [
-            (Line2D([], [], color=grey, marker="o", linestyle="none"), "best of its run on validation"),
-            (Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="none"), "other finalist"),
-        ],
-        "judged": [
-            (Line2D([], [], color=grey), "median over runs"),
-            (Patch(facecolor=grey, alpha=0.2, linewidth=0), "from best to worst"),
-        ],
-    }
-    for at, panel in enumerate(panels):
-        handles, texts = zip(*marks[panel])
-        style.legend(figure, handles, texts, style.LEFT + at * width / 2, top, 2)
-
-
 def _caption(section: Section, panels: Sequence[str], tested: int) -> str:
     parts = [f"{section.title}."]
     if "tested" in panels:
         missing = len(section.finalists) - tested
+        untested = f" ({missing} without a test are not shown)" if missing else ""
         parts.append(
-            f"Left: test error in approximate arithmetic of {style.count(tested, 'finalist')}"
-            if len(panels) == 2
-            else f"Test error in approximate arithmetic of {style.count(tested, 'finalist')}"
+            f"{'Left: t' if len(panels) == 2 else 'T'}est error in approximate arithmetic of "
+            f"{style.count(tested, 'finalist')} of {style.count(len(section.runs), 'run')}, one mark each{untested}."
         )
-        parts[-1] += f" of {style.count(len(section.runs), 'run')}, one mark each"
-        parts[-1] += f" ({missing} without a test are not shown)." if missing else "."
     if "judged" in panels:
         parts.append(
-            f"{'Right: v' if len(panels) == 2 else 'V'}alidation fronts at the end of the search; below the median curve "
-            "lies what at least half of a variant's runs attain, the band reaches from what one run attains to what all "
-            f"attain (empirical attainment function; {reference(section).words})."
+            f"{'Right: v' if len(panels) == 2 else 'V'}alidation fronts at the end of the search: below the median curve "
+            "lies what at least half of a variant's runs attain; the band reaches from what one run attains to what all "
+            f"attain (empirical attainment function). {reference(section).sentence}"
         )
     single = [variant for variant, runs in section.variants.items() if len(runs) == 1]
     if single:

@@ -5,17 +5,15 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from reports.figures import style
-from reports.figures.circuits import in_use
+from reports.figures.circuits import mae_percent
 from reports.figures.picture import Picture
-from reports.load import Loaded
 from spaces.drawing import BLUE, circuit_label, text_width
 from spaces.multipliers import catalogue
-from spaces.multipliers.multiplier import error_metrics
+from spaces.multipliers.multiplier import Multiplier
 
 PANEL = 2.5  # inches, height of the axes
 LETTER, MARK = 0.1, 0.09  # inches, height of a label and size of a mark
@@ -24,30 +22,36 @@ LEADER = 0.15  # a label that is further away gets a line to its mark
 
 
 @style.styled
-def power_error(loaded: Loaded) -> Picture:
-    """The built-in circuits: relative power against mean absolute error; filled where finalists use them."""
-    used = {circuit.name for circuit in in_use(loaded)[0]}
-    circuits = [catalogue.get(name) for name in catalogue.names()]
-    figure = Figure((style.COLUMN, style.BOTTOM + PANEL + 0.3), facecolor="white")
-    axes = style.inches(figure, style.LEFT + 0.08, style.BOTTOM, style.COLUMN - style.LEFT - 0.28, PANEL)
-    errors = [error_metrics(circuit).mae_pct for circuit in circuits]
+def power_error(used: Sequence[Multiplier]) -> Picture:
+    """The circuits of the library, and those in use: relative power against mean absolute error, filled where used."""
+    library = [catalogue.get(name) for name in catalogue.names()]
+    circuits = library + [circuit for circuit in used if circuit not in library and circuit.power_mw is not None]
+    fills = {"used by a finalist": BLUE, "not used": "white"}
+    mark = {"color": BLUE, "marker": "o", "linestyle": ""}
+    legend = style.Legend(
+        [style.Key(text, mark | {"markerfacecolor": fill}) for text, fill in fills.items()], style.COLUMN
+    )
+    frame = style.BOTTOM + PANEL + 0.1
+    figure = Figure((style.COLUMN, frame + legend.height), facecolor="white")
+    left = style.LEFT + 0.06
+    axes = style.panel(figure, left, style.BOTTOM, style.COLUMN - left - 0.2, PANEL)
+    errors = [mae_percent(circuit) for circuit in circuits]
     smallest = min(error for error in errors if error)
     axes.set_yscale("symlog", linthresh=smallest, linscale=0.5)
     points = []
     for circuit, error in zip(circuits, errors):
         power = 100 * catalogue.power_ratio(circuit)
-        fill = BLUE if circuit.name in used else "white"
+        fill = BLUE if circuit in used else "white"
         axes.plot(power, error, "o", color=BLUE, markerfacecolor=fill, gid=circuit.name)
         points.append((power, error, circuit_label(circuit.name)))
-    axes.set(xlabel="power, % of the exact circuit's", ylabel="mean absolute error, % of 2¹⁶")
+    style.label(axes, "power, % of the exact circuit's", "mean absolute error, % of 2¹⁶")
     axes.set(xlim=(0, 112), ylim=(-0.4 * smallest, 3 * max(errors)))
     axes.yaxis.set_major_locator(FixedLocator([0, *(10.0**e for e in range(-3, 2))]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    style.finish(axes)
+    style.grid(axes)
     place_labels(axes, points)
-    handles = [Line2D([], [], color=BLUE, marker="o", linestyle="none", markerfacecolor=f) for f in (BLUE, "white")]
-    style.legend(figure, handles, ["used by a finalist", "not used"], style.LEFT + 0.08, 0.06, 2)
+    legend.draw(figure, left, frame + legend.height)
     caption = (
         f"The {len(circuits)} circuits with a power figure that the suite brings or a finalist uses: power relative to the "
         "exact circuit of the same library, published or, for broken arrays by formula, estimated, against the mean "

@@ -1,28 +1,26 @@
 """How the figures of a report look: one palette, one size of type, legends that cover nothing, and text from strangers."""
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import matplotlib
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from reports.load import Section
-from spaces.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, text_width
+from spaces.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, circuit_label, text_width
 from spaces.multipliers import catalogue
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and both columns of a paper
 TEXT, SMALL = 8.0, 7.0  # points
 # Inches around axes for their ticks and labels; fixed, because layout engines are slow and move what is compared.
-LEFT, BOTTOM, TOP, RIGHT = 0.52, 0.42, 0.24, 0.1
-LINE_HEIGHT = 0.135  # inches of a line of small type
-NAME = 40  # characters of a name from outside that are shown
+LEFT, BOTTOM, TOP, RIGHT = 0.54, 0.4, 0.26, 0.1
+LINE_HEIGHT, KEY = 0.135, 0.3  # inches of a line of small type, and of a mark in a legend
+NAME, CIRCUIT = 40, 24  # characters that are shown of a name from outside, and of a circuit
 
 RC = {
     "font.size": TEXT,
@@ -38,8 +36,8 @@ RC = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
+    "lines.markeredgewidth": 0.5,
     "hatch.linewidth": 0.5,
-    "legend.fontsize": SMALL,
     "text.parse_math": False,  # names may hold $, _ and ^
 }
 styled = matplotlib.rc_context(RC)  # a decorator; nothing stays behind it
@@ -55,8 +53,9 @@ DASHES = (
     (0, (3, 1, 1, 1, 1, 1)),
     (0, (2, 3)),
 )
+EDGE = "#333333"  # of markers
 # Names 8 apart share a colour, so their hatches differ most.
-HATCHES = ("", "////", "xxxx", "\\\\\\\\", "----", "||||", "", "++", "xx", "--", "\\\\", "||", "//")
+HATCHES = ("", "////", "xxxx", "\\\\\\\\", "----", "||||", "", "++++", "..", "xx", "++", "//", "||")
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,11 @@ class Look:
     marker: str
     dashes: object
     hatch: str
+
+    @property
+    def line(self) -> dict:
+        """Properties of a curve. Dark edges keep the markers of light colours visible."""
+        return {"color": self.colour, "linestyle": self.dashes, "marker": self.marker, "markeredgecolor": EDGE}
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -105,14 +109,19 @@ def plain(text: str, limit: int = NAME) -> str:
     return "".join(c if c.isprintable() and _font().get_char_index(ord(c)) else "?" for c in line)
 
 
-def labels(names: Iterable[str], limit: int = NAME) -> dict[str, str]:
+def labels(names: Iterable[str], limit: int = NAME, short: Callable[[str], str] = str) -> dict[str, str]:
     """What to call each name in a figure; those that read the same when shortened get a number."""
     shown: dict[str, str] = {}
-    for name in names:
-        label = plain(name, limit) or "(no name)"
+    for name in dict.fromkeys(names):
+        label = plain(short(name), limit) or "(no name)"
         twins = sum(1 for other in shown.values() if other.partition(" #")[0] == label)
         shown[name] = f"{label} #{twins + 1}" if twins else label
     return shown
+
+
+def circuit_labels(names: Iterable[str]) -> dict[str, str]:
+    """What to call each circuit in a figure."""
+    return labels(names, CIRCUIT, circuit_label)
 
 
 def count(number: int, what: str) -> str:
@@ -120,69 +129,78 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-# -- axes and legends --------------------------------------------------------------------------------------------------
+# -- axes and legends, placed in inches from the figure's lower left corner --------------------------------------------
 
 
-def inches(figure: Figure, left: float, bottom: float, width: float, height: float, **options: object) -> Axes:
-    """Axes whose frame lies at these inches from the figure's lower left corner."""
+def panel(figure: Figure, left: float, bottom: float, width: float, height: float, title: str = "") -> Axes:
+    """Axes whose frame lies at these inches, with a title above its left corner."""
     across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up), **options)
-
-
-def finish(axes: Axes, grid: str = "both") -> None:
-    """Light grid lines below everything; ticks whose numbers have no offset."""
-    axes.grid(True, axis=grid, color="#E4E4E4", linewidth=0.5)
+    axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
     axes.tick_params(length=2.5, pad=2)
+    if title:
+        figure.text(left, bottom + height + 0.07, title, size=TEXT, transform=figure.dpi_scale_trans)
+    return axes
 
 
-def legend_lines(texts: Sequence[str], width: float) -> tuple[int, float]:
-    """Columns of a legend that is at most ``width`` inches wide, and its height in inches."""
-    if not texts:
-        return 1, 0.0
-    entry = max(text_width(text, SMALL) for text in texts) + 0.42
-    columns = max(1, min(len(texts), int(width / entry)))
-    rows = -(-len(texts) // columns)
-    columns = -(-len(texts) // rows)
-    return columns, rows * LINE_HEIGHT + 0.08
+def label(axes: Axes, across: str = "", up: str = "") -> None:
+    """Name the axes, at fixed places: to search for free ones is slow, and moves them from figure to figure."""
+    axes.set(xlabel=across, ylabel=up)
+    frame = axes.get_position().transformed(axes.figure.transFigure - axes.figure.dpi_scale_trans)
+    axes.xaxis.set_label_coords((frame.x0 + frame.x1) / 2, frame.y0 - 0.22, axes.figure.dpi_scale_trans)
+    axes.yaxis.set_label_coords(frame.x0 - 0.38, (frame.y0 + frame.y1) / 2, axes.figure.dpi_scale_trans)
 
 
-def legend(
-    figure: Figure, handles: Sequence[Artist], texts: Sequence[str], left: float, top: float, columns: int
-) -> Legend:
-    """A legend outside all axes: its upper left corner at these inches from the figure's upper left one."""
-    across, up = figure.get_size_inches()
-    made = figure.legend(
-        handles,
-        ["x"] * len(texts),  # a text that begins with _ would be left out
-        loc="upper left",
-        bbox_to_anchor=(left / across, 1 - top / up),
-        ncols=columns,
-        frameon=False,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=2.6,
-        handletextpad=0.5,
-        columnspacing=1.2,
-        labelspacing=0.35,
-    )
-    for shown, text in zip(made.get_texts(), texts):
-        shown.set_text(text)
-    return made
+def grid(axes: Axes, axis: str = "both") -> None:
+    """Light lines below everything."""
+    axes.grid(True, axis=axis, color="#E4E4E4", linewidth=0.5)
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a line, or where it has a ``facecolor`` a box, with these properties."""
+
+    text: str
+    properties: dict
+
+
+def line_key(text: str, look: Look, **properties: object) -> Key:
+    return Key(text, look.line | properties)
+
+
+class Legend:
+    """Entries in columns, at most ``width`` inches wide, which never lies over axes: it tells its height beforehand."""
+
+    def __init__(self, keys: Sequence[Key], width: float) -> None:
+        self.columns: list[list[Key]] = []
+        self.widths: list[float] = []  # of the columns, with the space to the next
+        for rows in range(1, len(keys) + 1):
+            self.columns = [list(keys[start : start + rows]) for start in range(0, len(keys), rows)]
+            self.widths = [max(text_width(key.text, SMALL) for key in part) + KEY + 0.2 for part in self.columns]
+            if sum(self.widths) <= width:
+                break
+        self.height = max(map(len, self.columns), default=0) * LINE_HEIGHT + (0.04 if keys else 0)
+
+    def draw(self, figure: Figure, left: float, top: float) -> None:
+        """Down from ``top`` and right of ``left``, column by column."""
+        for part, width in zip(self.columns, self.widths):
+            for at, key in enumerate(part):
+                _draw_key(figure, key, left, top - (at + 0.5) * LINE_HEIGHT)
+            left += width
+
+
+def _draw_key(figure: Figure, key: Key, x: float, y: float) -> None:
+    inches = {"transform": figure.dpi_scale_trans}
+    if "facecolor" in key.properties:
+        figure.add_artist(Rectangle((x, y - 0.04), KEY, 0.08, **key.properties, **inches))
+    else:
+        figure.add_artist(Line2D([x, x + KEY / 2, x + KEY], [y] * 3, markevery=[1], **key.properties, **inches))
+    figure.text(x + KEY + 0.06, y, key.text, size=SMALL, va="center_baseline", gid="legend", **inches)
 
 
 def every(number: int, most: int = 8) -> list[int]:
     """At most ``most`` + 1 places among so many points, evenly spread, the last among them."""
     step = max(1, -(-number // most))
     return sorted({*range(0, number, step), number - 1} - {-1})
-
-
-def line_handle(look: Look, **options: object) -> Line2D:
-    return Line2D([], [], color=look.colour, linestyle=look.dashes, **options)
-
-
-def wrap(text: str, width: float, size: float = TEXT) -> str:
-    """Lines of about ``width`` inches."""
-    return textwrap.fill(text, max(20, int(width * 72 / (0.55 * size))))
 
 
 # -- units -------------------------------------------------------------------------------------------------------------
