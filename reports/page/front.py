@@ -1,0 +1,89 @@
+"""The data of the interactive front: a point per finalist, and how its variant is drawn."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from reports.figures import style
+from reports.load import ARITHMETICS, Section
+from reports.page.networks import Network, circuits, finalist_of
+from reports.page.sources import Sources
+
+SYMBOLS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
+    "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "*": "star", "d": "diamond-tall",
+}  # fmt: skip
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+LONGEST = 300  # characters of a text in a hover label
+
+
+def on_fronts(section: Section) -> set[tuple[str, int]]:
+    """(Run, finalist) of what no other finalist of its variant beats in test accuracy and energy, both approximate."""
+    found = set()
+    frame = section.finalists.dropna(subset=["test_accuracy_approximate"])
+    energy = f"{section.energy_model}_approximate_pj"
+    for _, members in frame.groupby("variant", sort=False):
+        ordered = members.sort_values([energy, "test_accuracy_approximate"], ascending=[True, False])
+        best = -math.inf
+        for row in ordered.itertuples():
+            if row.test_accuracy_approximate > best:
+                best = row.test_accuracy_approximate
+                found.add((row.run, int(row.finalist)))
+    return found
+
+
+def chart(section: Section, sources: Sources, networks: Mapping[tuple[str, int], Network]) -> dict[str, Any]:
+    """What the page's script draws; accuracies in %, energies in ``unit``, None where nobody measured."""
+    looks = style.looks(section.variants)
+    labels = style.labels(section.variants)
+    energies = section.finalists[f"{section.energy_model}_approximate_pj"]
+    unit, size = style.energy_unit(energies.median())
+    return {
+        "name": section.name,
+        "unit": unit,
+        "variants": [
+            {
+                "name": labels[variant],
+                "colour": looks[variant].colour,
+                "symbol": SYMBOLS.get(looks[variant].marker, "circle"),
+                "dash": DASHES[at % len(DASHES)],
+                "points": _points(section, variant, size, sources, networks),
+            }
+            for at, variant in enumerate(section.variants)
+        ],
+    }
+
+
+def _points(
+    section: Section, variant: str, size: float, sources: Sources, networks: Mapping[tuple[str, int], Network]
+) -> list[dict[str, Any]]:
+    model = section.energy_model
+    points = []
+    for run in section.variants[variant]:
+        for row in run.finalists.to_dict("records"):
+            number = int(row["finalist"])
+            finalist = finalist_of(run, number)
+            tested = [row[f"test_accuracy_{name}"] for name in ARITHMETICS]
+            points.append(
+                {
+                    "network": networks[run.name, number].number,
+                    "run": sources.anchor([run.name]),
+                    "told": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
+                    "summary": _short(str(finalist.get("summary") or row["key"][:8])),
+                    "circuits": _short(", ".join(circuits(finalist.get("architecture"))) or "not recorded"),
+                    "validation": _scaled(row["validation_accuracy"], 0.01),
+                    "tested": {name: _scaled(share, 0.01) for name, share in zip(ARITHMETICS, tested)},
+                    "energy": {name: _scaled(row[f"{model}_{name}_pj"], size) for name in ARITHMETICS},
+                    "saved": [_scaled(row[f"{model}_saving_vs_{name}"], 0.01) for name in ("fp32", "int8")],
+                    "best": bool(row["best"]),
+                }
+            )
+    return points
+
+
+def _scaled(value: float | None, size: float) -> float | None:
+    return None if value is None or value != value else round(value / size, 6)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

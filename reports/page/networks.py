@@ -1,0 +1,132 @@
+"""The networks behind the points: drawings and genotypes, packed small enough that hundreds of them fit into the page."""
+
+import base64
+import gzip
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from reports.figures.architectures import drawing_svg
+from reports.load import Loaded, Run
+from spaces.cells.architecture import CellArchitecture
+from spaces.errors import InputError
+from spaces.grid.architecture import IMAGE, GridArchitecture
+
+DRAWINGS = 60  # of the page: about 6 KB and 0.13 s each
+WORKERS, WORTH_IT = 2, 12  # processes that draw, and from how many drawings on they pay
+LONGEST = 20_000  # characters of a genotype that are shown
+
+Edge = tuple[str, str, str, str]  # where, from, operation, circuit
+
+
+@dataclass
+class Network:
+    """An architecture of the records, once for all finalists that are equal to it."""
+
+    number: int
+    key: str
+    architecture: object  # as the record has it, which may be anything
+    places: list[str]  # run, finalist and drawing file of each
+    rank: int  # 0: on a front, 1: the best of its run, 2: another
+    svg: str = ""  # packed; "" where it is not drawn
+
+
+def networks(loaded: Loaded, on_front: set[tuple[str, int]]) -> dict[tuple[str, int], Network]:
+    """(Run's name, number of the finalist) → its network. ``on_front`` are the finalists to draw first."""
+    found: dict[str, Network] = {}
+    by_finalist: dict[tuple[str, int], Network] = {}
+    for run in loaded.runs:
+        for number, best in zip(run.finalists["finalist"], run.finalists["best"]):
+            number = int(number)
+            finalist = run.record["finalists"][number - 1]
+            data = finalist.get("architecture")
+            content = json.dumps([finalist["key"], data], sort_keys=True)
+            network = found.setdefault(content, Network(len(found), finalist["key"], data, [], 2))
+            network.rank = min(network.rank, 0 if (run.name, number) in on_front else 1 if best else 2)
+            network.places.append(f"run {run.name}, finalist {number} (finalist{number}.svg)")
+            by_finalist[run.name, number] = network
+    chosen = sorted(found.values(), key=lambda network: (network.rank, network.number))[:DRAWINGS]
+    for network, svg in zip(chosen, _drawn([network.architecture for network in chosen])):
+        network.svg = packed(svg) if svg else ""
+    return by_finalist
+
+
+def details(network: Network) -> dict[str, object]:
+    """What the page shows beside a drawing: the genotype edge by edge and as text, and where it comes from."""
+    text = json.dumps(network.architecture)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} … (cut here; the record has all of it)"
+    return {"key": network.key, "edges": edges(network.architecture), "text": text, "places": network.places}
+
+
+def packed(text: str) -> str:
+    """gzip, then base64: the page unpacks it with DecompressionStream."""
+    return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), mtime=0)).decode()
+
+
+def edges(data: object) -> list[Edge]:
+    """The genotype of an architecture in its JSON form, edge by edge; empty where it is none."""
+    try:
+        if data["space"] == "cells":
+            return _cell_edges(CellArchitecture.from_json(data))
+        return _grid_edges(GridArchitecture.from_json(data))
+    except (InputError, TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError):
+        return []
+
+
+def _cell_edges(architecture: CellArchitecture) -> list[Edge]:
+    names = ["input c(k−2)", "input c(k−1)", *(f"node {number}" for number in range(len(architecture.cells[0].nodes)))]
+    return [
+        (
+            f"cell {at} ({'reduction' if cell.reduction else 'normal'}), node {number}",
+            names[edge.source],
+            str(edge.operation),
+            str(edge.multiplier or ""),
+        )
+        for at, cell in enumerate(architecture.cells)
+        for number, node in enumerate(cell.nodes)
+        for edge in node
+    ]
+
+
+def _grid_edges(architecture: GridArchitecture) -> list[Edge]:
+    return [
+        (
+            f"node {number}",
+            ", ".join("image" if source == IMAGE else f"node {source}" for source in node.sources),
+            node.function,
+            node.multiplier or "",
+        )
+        for number, node in enumerate(architecture.active, 1)
+    ]
+
+
+def circuits(data: object) -> list[str]:
+    """The names of an architecture's circuits, most edges first; empty where it is none."""
+    used = [circuit for *_, circuit in edges(data) if circuit]
+    return sorted(set(used), key=lambda name: (-used.count(name), name))
+
+
+def finalist_of(run: Run, number: int) -> dict:
+    """The record's entry of finalist ``number``, from 1."""
+    return run.record["finalists"][number - 1]
+
+
+def _drawn(architectures: Sequence[object]) -> list[str | None]:
+    """SVG of each; None for what is no architecture or too large to draw."""
+    if len(architectures) >= WORTH_IT and _processors() > 1:
+        try:
+            # Not forked: libraries in this process may have threads, which a fork would leave half-way.
+            with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+                return list(pool.map(drawing_svg, architectures, chunksize=4))
+        except (BrokenProcessPool, OSError):  # a program without a file to start from, or a machine without memory
+            pass
+    return [drawing_svg(architecture) for architecture in architectures]
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

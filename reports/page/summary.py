@@ -1,0 +1,161 @@
+"""The report in words: which method is better, by how much, at what cost, how sure we are, what cannot be concluded."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from evaluation.significance import EXPLANATION, Comparison
+from reports.figures import style
+from reports.load import Run, Section
+from reports.statistics import comparisons, final_hypervolume, reference
+from reports.tables.table import PERCENT, UNMEASURED, Form, average, measured
+
+SHOWN = 12  # comparisons and methods that are spelled out; tables have the others
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence, and the names of the runs that it is made from."""
+
+    text: str
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a section says; each part may be empty."""
+
+    headline: Statement
+    verdicts: tuple[Statement, ...]
+    amounts: tuple[Statement, ...]
+    costs: tuple[Statement, ...]
+    limits: tuple[Statement, ...]
+    explanation: str
+
+
+def summary(section: Section) -> Summary:
+    """In words what the section's records say; nothing is said that they do not hold."""
+    pairs = comparisons(section)
+    scale = reference(section)
+    variants = list(section.variants.items())[:SHOWN]
+    return Summary(
+        headline=_headline(section, pairs),
+        verdicts=tuple(_told(section, pair) for pair in pairs[:SHOWN]),
+        amounts=tuple(Statement(_amount(section, name, runs), _names(runs)) for name, runs in variants),
+        costs=tuple(Statement(_cost(name, runs), _names(runs)) for name, runs in variants),
+        limits=tuple(_limits(section, pairs)),
+        explanation=f"{EXPLANATION} {scale.sentence}" if pairs and scale else scale.sentence if scale else "",
+    )
+
+
+def _headline(section: Section, pairs: Sequence[Comparison]) -> Statement:
+    runs, methods = _names(section.runs), {variant: members[0].method for variant, members in section.variants.items()}
+    if len(set(methods.values())) == 1:
+        settings = f" under {len(methods)} groups of settings" if len(methods) > 1 else ""
+        told = f"One method, {section.runs[0].method}, with {style.count(len(runs), 'run')}{settings}"
+        return Statement(f"{told}: there is no other to compare it with.", runs)
+    between = [pair for pair in pairs if methods[pair.one] != methods[pair.other]]
+    if not between:
+        return Statement("No two methods have a judged front: their searches cannot be compared.", runs)
+    top = max({name for pair in between for name in (pair.one, pair.other)}, key=lambda name: _volume(section, name))
+    rivals = {pair.other if pair.one == top else pair.one: pair for pair in between if top in (pair.one, pair.other)}
+    beaten = [name for name, pair in rivals.items() if pair.larger == top]
+    better = [name for name, pair in rivals.items() if pair.larger == name]
+    equal = [name for name, pair in rivals.items() if pair.larger is None]
+    if len(beaten) == len(rivals):
+        return Statement(f"{top} finds better fronts than {_all(beaten)}.", runs)
+    text = f"{top} has the largest mean hypervolume"
+    text += f" and is better than {_all(beaten)}" if beaten else ""
+    text += f"; seed by seed {_all(better)} does better" if better else ""
+    text += f"; it is not distinguishable from {_all(equal)}" if equal else ""
+    return Statement(f"{text}.", runs)
+
+
+def _volume(section: Section, variant: str) -> float:
+    """The mean hypervolume of a variant that searched."""
+    scale = reference(section)
+    values = (final_hypervolume(run, scale) for run in section.variants[variant])
+    return mean(value for value in values if value is not None)
+
+
+def _told(section: Section, pair: Comparison) -> Statement:
+    used = [run for name in (pair.one, pair.other) for run in section.variants[name] if run.seed in pair.seeds]
+    return Statement(f"{pair.sentence}.", _names(used))
+
+
+def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
+    model, scale = section.energy_model, reference(section)
+    best = [(run, run.best) for run in runs]
+    unit, size = style.energy_unit(max(row[f"{model}_approximate_pj"] for _, row in best))
+
+    def told(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
+        known = [(run, measured(row, column)) for run, row in best]
+        return average([(run, None if value is None else offset + sign * value) for run, value in known], form).text
+
+    drop = told("accuracy_drop_vs_int8", PERCENT, -1)
+    change = "was not measured" if drop == UNMEASURED else f"changes by {drop} points"
+    text = (
+        f"{name}: {told('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
+        f"{told(f'{model}_approximate_pj', Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
+        f"and {told(f'{model}_saving_vs_int8', PERCENT)} % of the energy is saved; against fp32, "
+        f"{told(f'{model}_saving_vs_fp32', PERCENT)} %."
+    )
+    volumes = [(run, final_hypervolume(run, scale)) for run in runs]
+    if any(value is not None for _, value in volumes):
+        text += f" Hypervolume {average(volumes, Form(3), with_interval=True).text}."
+    return text
+
+
+def _cost(name: str, runs: Sequence[Run]) -> str:
+    whole = [(run, run.best["total_device_seconds"] / 3600) for run in runs]
+    unit, size = style.time_unit(max(hours for _, hours in whole))
+    search = average([(run, run.best["search_device_seconds"] / 3600) for run in runs], Form(None, 1 / size)).text
+    devices = sorted({str(run.best["device_name"]) for run in runs})
+    whole_time = average(whole, Form(None, 1 / size)).text
+    return f"{name}: {search} {unit} of search per run, {whole_time} with all stages, on {', '.join(devices)}."
+
+
+def _limits(section: Section, pairs: Sequence[Comparison]) -> Iterable[Statement]:
+    """What a reader must not conclude, and why."""
+    methods = {run.method for run in section.runs}
+    if len(methods) == 1:
+        text = f"Whether {methods.pop()} is better than another method, or than random search: no other was run."
+        yield Statement(text, _names(section.runs))
+    elif "random" not in methods:
+        yield Statement("Whether these methods are better than random search: it was not run.", _names(section.runs))
+    single = {name: runs for name, runs in section.variants.items() if len({run.seed for run in runs}) == 1}
+    if single:
+        text = (
+            f"How much chance has to do with it: {_all(single)} ran with one seed only, so that the spread is unknown."
+        )
+        yield Statement(text, _names(run for runs in single.values() for run in runs))
+    if any(not pair.possible for pair in pairs):
+        needed = max(pair.seeds_needed for pair in pairs)
+        yield Statement(f"Which of two methods is better, where seeds are too few: it takes {needed} of each.")
+    frame = section.finalists
+    for arithmetic, what in (
+        ("int8", "how much accuracy the circuits cost"),
+        ("fp32", "how much accuracy 8 bits cost"),
+    ):
+        lacking = frame.loc[frame[f"test_accuracy_{arithmetic}"].isna(), "run"].unique()
+        if len(lacking):
+            text = (
+                f"{what.capitalize()}: {style.count(len(lacking), 'run')} did not test every finalist in {arithmetic}."
+            )
+            yield Statement(text, tuple(lacking))
+    if unjudged := [run for run in section.runs if not run.moments]:
+        text = f"How good the whole front is, for {style.count(len(unjudged), 'run')} without a judged front."
+        yield Statement(text, _names(unjudged))
+    yield Statement(f"Anything beyond this data, space and protocol: {section.data}.", _names(section.runs))
+
+
+def _names(runs: Iterable[Run]) -> tuple[str, ...]:
+    return tuple(run.name for run in runs)
+
+
+def _all(names: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    names = list(names)
+    if len(names) > SHOWN:
+        names = [*names[:SHOWN], f"{len(names) - SHOWN} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,461 @@
+"""The page in a real browser: no errors, no network, sorting, hovering, drawings, links, narrow and wide, dark and light."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from reports.figures import Picture
+from reports.load import load
+from reports.page.document import page
+from reports.page.front import on_fronts
+from reports.page.networks import edges, networks
+from reports.page.sources import relative_link
+from reports.page.summary import summary
+from reports.tables import Cell, Column, Table, of_section
+from tests.made_records import architecture, finalist, moment, record, save
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WAIT = 120_000  # ms: the page carries a large script, and test machines are busy
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="60" height="40"><rect width="60" height="40" fill="red"/></svg>'
+EVIL = "</script><script>window.broken=1</script><img src=x onerror=window.broken=1><!-- {{ 7*7 }} %{x}"
+SORTED = Table(
+    name="section1-odd",
+    title="To sort",
+    columns=(Column("what", numeric=False), Column("number")),
+    rows=tuple(
+        (Cell(text, text), Cell(shown, value, ("r0",)))
+        for text, shown, value in (
+            ("b10", "1,000", 1000.0), ("b9", "–", None), ("a", "−5", -5.0), ("c", "20.5", 20.5), ("", "7", 7.0)
+        )
+    ),
+    notes=("A note.",),
+)  # fmt: skip
+
+
+def points(*shown: tuple[float, float], **changes) -> list[dict]:
+    """Finalists with these (test accuracy, pJ), no two with the same network."""
+    operations = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+    made = [architecture(operation, "mul8s_1KV8") for operation in operations]
+    return [
+        finalist(approximate=share, pj=pj, architecture=one.to_json(), key=one.key, summary=one.short(), **changes)
+        for (share, pj), one in zip(shown, made)
+    ]
+
+
+def two_methods(folder: Path) -> None:
+    """Two methods, two seeds each, three of approxdarts' four finalists on its front; r3 has no int8 test."""
+    first, second = points((0.90, 120.0), (0.95, 180.0)), points((0.94, 140.0), (0.93, 150.0))
+    save(folder / "r0", record(*first, method="approxdarts"))
+    save(folder / "r1", record(*second, method="approxdarts", seed=1, anytime=[moment(1, 36.0, (0.1, 200.0))]))
+    save(folder / "r2", record(*points((0.97, 160.0)), failures=[{"stage": "final", "reason": "loss is nan"}]))
+    save(folder / "r3", record(finalist(int8=None, approximate=0.99, pj=170.0), seed=1, notes=["a note of r3"]))
+
+
+def write(folder: Path, runs: Path, pictures: tuple = (), **tables: list[Table]) -> Path:
+    """The page of ``runs``, with a table of its own in the first section."""
+    loaded = load([runs])
+    made = {section.name: [*tables.get(section.name, []), *of_section(section)] for section in loaded.sections}
+    folder.mkdir()
+    text = page(loaded, made, pictures, folder, "python -m reports.build runs/", {"section1-odd": ["t/odd.csv"]})
+    (folder / "index.html").write_text(text, encoding="utf-8", errors="backslashreplace")
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    two_methods(folder / "runs")
+    (folder / "runs" / "broken").mkdir()
+    (folder / "runs" / "broken" / "record.json").write_text("{")
+    picture = Picture("section1-made", "A made picture", "Its caption.", None)
+    return write(folder / "report", folder / "runs", ((picture, SVG),), section1=[SORTED])
+
+
+def opened(browser, file: Path, width: int = 1440, scheme: str = "light"):
+    """A tab that shows the page and asserts that nothing went wrong or out; returns it with what it was told."""
+    tab = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+    tab.set_default_timeout(WAIT)
+    told: list[str] = []
+    tab.on("console", lambda message: told.append(message.text))
+    tab.on("pageerror", lambda error: told.append(str(error)))
+    tab.on("request", lambda request: told.append(request.url) if request.url.startswith(("http", "blob")) else None)
+    tab.goto(file.as_uri(), timeout=WAIT)
+    tab.wait_for_function(
+        "document.querySelectorAll('.main-svg').length > 0 && !document.querySelector('[data-packed]')"
+    )
+    tab.wait_for_function(
+        "[...document.querySelectorAll('[data-alt]')].every((it) => it.querySelector('img') || it.innerText)"
+    )
+    return tab, told
+
+
+@pytest.fixture(scope="module")
+def tab(browser, file) -> Iterator:
+    shown, told = opened(browser, file)
+    yield shown
+    assert told == []
+    shown.context.close()
+
+
+# -- in the browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_without_errors_or_requests_and_never_scrolls_sideways(browser, file, width, scheme):
+    shown, told = opened(browser, file, width, scheme)
+    shown.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+    assert shown.evaluate("document.querySelector('[data-alt] img').naturalWidth") == 60
+    ground, ink = shown.evaluate(
+        "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
+    )
+    light = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, ink)]
+    assert (light[0] > light[1]) == (scheme == "light")
+    assert told == []
+    shown.context.close()
+
+
+def test_a_click_sorts_by_value_and_leaves_empty_cells_last(tab):
+    table = tab.locator("#table-section1-odd table")
+    numbers, words = table.locator("th").nth(1), table.locator("th").nth(0)
+
+    def column(at: int) -> list[str]:
+        return table.locator(f"tbody td:nth-child({at + 1})").all_inner_texts()
+
+    numbers.locator("button").click()
+    assert (column(1), numbers.get_attribute("aria-sort")) == (["−5", "7", "20.5", "1,000", "–"], "ascending")
+    numbers.locator("button").click()
+    assert (column(1), numbers.get_attribute("aria-sort")) == (["1,000", "20.5", "7", "−5", "–"], "descending")
+    words.locator("button").focus()
+    tab.keyboard.press("Enter")
+    assert (column(0), words.get_attribute("aria-sort")) == (["a", "b9", "b10", "c", ""], "ascending")
+    assert numbers.get_attribute("aria-sort") is None
+
+
+def test_the_chart_joins_what_nothing_else_of_the_method_beats(tab):
+    drawn = tab.evaluate("document.querySelector('[data-chart]').data.map((it) => [it.mode, [...it.x], [...it.y]])")
+    # By hand: 93 % at 150 pJ is beaten by 94 % at 140 pJ.
+    assert drawn[0] == ["lines", [120, 140, 180], [90, 94, 95]]
+    assert drawn[1] == ["markers", [120, 180, 140, 150], [90, 95, 94, 93]]
+    assert drawn[2] == ["lines", [160, 170], [97, 99]]
+
+
+def test_the_chart_shows_validation_and_other_arithmetics(tab):
+    def shown() -> list:
+        marks = "data.filter((it) => it.mode === 'markers').map((it) => [[...it.x], [...it.y]])"
+        return tab.evaluate(f"document.querySelector('[data-chart]').{marks}")
+
+    arithmetic = tab.get_by_label("Arithmetic")
+    arithmetic.select_option("int8")
+    tab.wait_for_function("document.querySelector('[data-chart]').layout.xaxis.title.text.includes('int8')")
+    assert shown() == [[[200] * 4, [95] * 4], [[200], [95]]]
+    assert "1 of 6 finalists" in tab.locator(".chart-note").inner_text()
+    tab.get_by_label("Accuracy on").select_option("validation")
+    tab.wait_for_function("document.querySelector('[data-chart]').layout.yaxis.title.text.includes('validation')")
+    assert arithmetic.is_disabled() and shown()[1] == [[160, 170], [90, 90]]
+    tab.get_by_label("Accuracy on").select_option("tested")
+    arithmetic.select_option("approximate")
+    tab.wait_for_function("document.querySelector('[data-chart]').layout.yaxis.title.text.includes('test')")
+
+
+def mark(tab, at: int) -> tuple[float, float]:
+    """The middle of a mark of the chart, in view."""
+    tab.evaluate("document.querySelector('[data-chart]').scrollIntoView({block: 'center'})")
+    box = tab.locator("[data-chart] .scatterlayer .point").nth(at).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_hovering_tells_of_a_finalist(tab):
+    tab.mouse.move(*mark(tab, 1))
+    tab.wait_for_selector(".hoverlayer .hovertext")
+    told = "\n".join(tab.locator(".hoverlayer .hovertext text").all_text_contents())
+    assert "r0, seed 0, finalist 2" in told and "2·max_pool_3x3 2·sep_conv_5x5" in told
+    assert "circuits: mul8s_1KV8" in told
+    assert "test: approximate 95.00 %, int8 95.00 %, fp32 99.00 %" in told and "validation: 90.00 %" in told
+    assert "energy: 180.0 pJ" in told and "saved: 10.0 % of exact int8, 82.0 % of fp32" in told
+
+
+def test_a_click_opens_the_drawing_of_that_network(tab):
+    tab.mouse.click(*mark(tab, 1))
+    tab.wait_for_selector("#network[open] #network-picture img")
+    expected = points((0, 0), (0, 0))[1]
+    assert tab.locator("#network-title").inner_text() == f"Network {expected['key'][:8]}"
+    drawing = tab.evaluate("atob(document.querySelector('#network-picture img').src.split(',')[1])")
+    assert "sep_conv_5x5" in drawing and expected["key"][:8] in drawing and "sep_conv_3x3" not in drawing
+    rows = [row.split("\t") for row in tab.locator("#network-edges tbody tr").all_inner_texts()]
+    assert rows[0] == ["cell 0 (normal), node 0", "input c(k−2)", "sep_conv_5x5", "mul8s_1KV8"] and len(rows) == 4
+    assert json.loads(tab.locator("#network-text").text_content()) == expected["architecture"]
+    # r0 and r1 found the same two networks.
+    assert tab.locator("#network-places li").all_inner_texts() == [
+        "run r0, finalist 2 (finalist2.svg)",
+        "run r1, finalist 2 (finalist2.svg)",
+    ]
+    assert (
+        tab.locator("#network-command code").text_content() == "python -m evaluation.run --method approxdarts, --seed 0"
+    )
+    tab.keyboard.press("Escape")
+    assert not tab.locator("#network").is_visible()
+
+
+def test_the_keyboard_reaches_a_drawing(tab):
+    tab.evaluate("document.getElementById('run-3').open = true")
+    tab.locator("#run-3 [data-network]").focus()
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#network[open]")
+    assert tab.locator("#network-point").inner_text() == "r2, seed 0, finalist 1"
+    tab.locator("#network .close").click()
+
+
+def test_every_internal_link_leads_somewhere(tab, file):
+    targets = tab.evaluate(
+        "[...document.querySelectorAll('a[href^=\"#\"]')].map((it) => it.getAttribute('href').slice(1))"
+    )
+    assert {"run-1", "run-4", "made-from-1", "left-out", "checklist", "table-section1-odd"} <= set(targets)
+    assert tab.evaluate("(ids) => ids.filter((id) => !document.getElementById(id))", targets) == []
+    identities = tab.evaluate("[...document.querySelectorAll('[id]')].map((it) => it.id)")
+    assert len(identities) == len(set(identities))
+    links = tab.evaluate("[...document.querySelectorAll('.run p a')].map((it) => it.getAttribute('href'))")
+    found = [(file.parent / unquote(link)).resolve() for link in links]
+    assert [json.loads(path.read_text())["seed"] for path in found] == [0, 1, 0, 1]
+    assert tab.locator("#table-section1-odd .files a").get_attribute("href") == "t/odd.csv"
+
+
+def test_following_a_number_opens_the_run_that_made_it(tab):
+    tab.locator("#table-section1-odd tbody a").first.click()
+    tab.wait_for_function("document.getElementById('run-1').open")
+    shown = tab.locator("#run-1")
+    assert shown.locator("code").first.text_content() == "python -m evaluation.run --method approxdarts, --seed 0"
+    assert "36.00" in shown.locator("table").nth(1).inner_text()
+    means = tab.locator("#table-section1-methods tbody tr").first.locator("a").last
+    tab.goto(tab.url.partition("#")[0] + means.get_attribute("href"))
+    tab.wait_for_function("document.querySelector(location.hash).open")
+    assert tab.locator(tab.url[tab.url.index("#") :]).locator("a").all_inner_texts() == ["r0", "r1"]
+
+
+def test_copying_says_so(tab):
+    button = tab.locator("header .copy")
+    button.click()
+    tab.wait_for_function("document.querySelector('header .copy').textContent !== 'Copy'")
+    assert button.inner_text() in ("Copied", "Selected")
+
+
+def test_a_wrong_architecture_is_shown_as_text(browser, tmp_path):
+    odd = finalist(architecture={"space": "cells", "cells": [[]]}, key="0" * 64)
+    save(tmp_path / "runs" / "r0", record(odd, finalist(architecture=None)))
+    shown, told = opened(browser, write(tmp_path / "report", tmp_path / "runs"))
+    for at, text in ((0, '{"space": "cells", "cells": [[]]}'), (1, "null")):
+        shown.evaluate(f"document.querySelectorAll('[data-network]')[{at}].click()")
+        shown.wait_for_function(f"document.querySelector('#network-text').textContent === '{text}'")
+        assert "cannot be read" in shown.locator("#network-edges").inner_text()
+        assert "Not drawn" in shown.locator("#network-picture").inner_text()
+        shown.keyboard.press("Escape")
+    assert told == []
+    shown.context.close()
+
+
+def test_nothing_from_a_record_acts_as_markup(browser, tmp_path):
+    evil = architecture("sep_conv_3x3", EVIL)
+    made = finalist(architecture=evil.to_json(), key=EVIL, summary=EVIL, layers=EVIL, accuracy=finalist()["accuracy"])
+    names = ("method", "dataset", "dataset_origin", "dataset_fingerprint", "scope", "command", "space", "budget")
+    everywhere = dict.fromkeys(names, EVIL)
+    parts = {name: {EVIL: EVIL} for name in ("method_config", "versions", "space_config")}
+    rest = {"notes": [EVIL], "failures": [{"stage": EVIL, "reason": EVIL}], "multipliers": [EVIL]}
+    device = {"type": EVIL, "name": EVIL, "count": EVIL}
+    for seed in (0, 1):
+        protocol = {"name": EVIL, "hash": EVIL}
+        save(
+            tmp_path / "runs" / f"r{seed}",
+            record(made, seed=seed, protocol=protocol, device=device, **everywhere, **parts, **rest),
+        )
+    save(tmp_path / "runs" / "<img src=x onerror=window.broken=1>" / "x", EVIL)
+    table = Table("section1-odd", EVIL, (Column(EVIL),), ((Cell(EVIL, EVIL, ("r0",)),),), (EVIL,))
+    picture = Picture("section1-made", EVIL, EVIL, None)
+    svg = SVG.replace("<rect", "<script>window.broken=1; parent.broken=1</script><rect onload='window.broken=1'")
+    file = write(tmp_path / "report", tmp_path / "runs", ((picture, svg),), section1=[table])
+    shown, told = opened(browser, file)
+    shown.mouse.move(*mark(shown, 0))
+    shown.wait_for_selector(".hoverlayer .hovertext")
+    assert "<img src=x" in "".join(shown.locator(".hoverlayer .hovertext text").all_text_contents())
+    shown.evaluate("document.querySelector('[data-network]').click()")
+    shown.wait_for_selector("#network[open]")
+    assert EVIL in shown.locator("#network-edges").inner_text()
+    assert shown.evaluate("window.broken") is None
+    assert shown.evaluate("document.querySelectorAll('script:not([type])').length") == 5
+    assert shown.evaluate("document.querySelectorAll('[onerror], img[src=x]').length") == 0
+    assert told == []
+    shown.context.close()
+
+
+# -- without a browser -------------------------------------------------------------------------------------------------
+
+
+def sentences(tmp_path: Path) -> dict[str, list[str]]:
+    """The parts of the first section's summary as text."""
+    made = summary(load([tmp_path / "runs"]).sections[0])
+    parts = {name: getattr(made, name) for name in ("verdicts", "amounts", "costs", "limits")}
+    return {name: [statement.text for statement in part] for name, part in parts.items()} | {
+        "headline": [made.headline.text]
+    }
+
+
+def searched(method: str, seed: int, error: float, **changes) -> dict:
+    """A run whose judged front is one point at half of the reference's energy: hypervolume (1 − error) / 2."""
+    return record(method=method, seed=seed, anytime=[moment(1, 36.0, (error, 500.0))], **changes)
+
+
+def test_a_clear_winner_is_named_with_its_numbers(tmp_path):
+    for seed in range(7):
+        for method, error in (("approxdarts", 0.1), ("random", 0.3)):
+            save(tmp_path / "runs" / f"{method}{seed}", searched(method, seed, error + 0.01 * seed))
+    told = sentences(tmp_path)
+    assert told["headline"] == ["approxdarts finds better fronts than random."]
+    # 7 pairs of one sign: p = 2 / 2⁷ = 0.0156; every difference is (0.3 − 0.1) / 2.
+    assert len(told["verdicts"]) == 1
+    assert (
+        "approxdarts and random: approxdarts has the larger hypervolume (median difference +0.100"
+        in told["verdicts"][0]
+    )
+    assert "p = 0.016" in told["verdicts"][0]
+    # Mean of (0.9 … 0.84) / 2 = 0.435; 94 % right, 95 % in int8; 150 pJ of 200 and 1000.
+    assert told["amounts"][0].startswith(
+        "approxdarts: 6.00 ± 0.00 % test error in approximate arithmetic, at 150.0 ± 0.0 pJ per inference. Against exact "
+        "int8, accuracy changes by −1.00 ± 0.00 points and 25.00 ± 0.00 % of the energy is saved; against fp32, "
+        "85.00 ± 0.00 %. Hypervolume 0.435 ± 0.011"
+    )
+    assert told["costs"][0] == (
+        "approxdarts: 0.6000 ± 0.0000 device-minutes of search per run, 7.860 ± 0.000 with all stages, on a | processor."
+    )
+    assert len(told["limits"]) == 1 and told["limits"][0].startswith("Anything beyond this data")
+
+
+def test_a_tie_is_said_aloud(tmp_path):
+    for seed in range(7):
+        for method, error in (("approxdarts", 0.2 + 0.01 * (-1) ** seed * seed), ("random", 0.205)):
+            save(tmp_path / "runs" / f"{method}{seed}", searched(method, seed, error))
+    told = sentences(tmp_path)
+    assert told["headline"][0].endswith(
+        "; it is not distinguishable from "
+        + ("random." if "approxdarts has" in told["headline"][0] else "approxdarts.")
+    )
+    assert "not distinguishable in hypervolume" in told["verdicts"][0]
+
+
+def test_one_run_says_what_cannot_be_concluded(tmp_path):
+    save(tmp_path / "runs" / "r0", searched("approxdarts", 0, 0.1))
+    told = sentences(tmp_path)
+    assert told["headline"] == ["One method, approxdarts, with 1 run: there is no other to compare it with."]
+    assert "than random search: no other was run" in told["limits"][0]
+    assert "approxdarts ran with one seed only" in told["limits"][1]
+    assert told["verdicts"] == []
+
+
+def test_too_few_seeds_and_missing_baselines_are_named(tmp_path):
+    for seed in (0, 1):
+        save(tmp_path / "runs" / f"a{seed}", searched("approxdarts", seed, 0.1))
+        save(
+            tmp_path / "runs" / f"e{seed}",
+            record(finalist(int8=None, fp32=None), method="evoapproxnas", seed=seed, anytime=[]),
+        )
+    told = sentences(tmp_path)
+    assert told["headline"] == ["No two methods have a judged front: their searches cannot be compared."]
+    assert "accuracy was not measured" in told["amounts"][1] and "Hypervolume" not in told["amounts"][1]
+    limits = " ".join(told["limits"])
+    assert "random search: it was not run" in limits and "2 runs without a judged front" in limits
+    assert (
+        "2 runs did not test every finalist in int8" in limits
+        and "2 runs did not test every finalist in fp32" in limits
+    )
+
+
+def test_finalists_on_fronts_are_drawn_first(tmp_path, monkeypatch):
+    two_methods(tmp_path / "runs")
+    loaded = load([tmp_path / "runs"])
+    front = {point for section in loaded.sections for point in on_fronts(section)}
+    assert front == {("r0", 1), ("r0", 2), ("r1", 1), ("r2", 1), ("r3", 1)}
+    monkeypatch.setattr("reports.page.networks.DRAWINGS", 1)
+    found = networks(loaded, {("r0", 2)})
+    assert [bool(found[name].svg) for name in (("r0", 1), ("r0", 2), ("r1", 1), ("r1", 2))] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert found["r0", 2] is found["r1", 2]
+
+
+def test_drawings_of_two_processes_are_those_of_one(tmp_path, monkeypatch):
+    two_methods(tmp_path / "runs")
+    loaded = load([tmp_path / "runs"])
+    alone = [network.svg for network in networks(loaded, set()).values()]
+    monkeypatch.setattr("reports.page.networks.WORTH_IT", 1)
+    monkeypatch.setattr("reports.page.networks._processors", lambda: 2)
+    assert [network.svg for network in networks(loaded, set()).values()] == alone and all(alone)
+
+
+def test_the_edges_of_a_grid_are_those_of_its_active_nodes():
+    nodes = [["conv_3x3_16", "mul8s_1KV8", 0, 0], ["max_pool", "mul8s_1KVA", 1, 0], ["sum", "mul8s_1KVA", 1, 2]]
+    data = {
+        "space": "grid",
+        "rows": 1,
+        "columns": 3,
+        "levels_back": 3,
+        "nodes": nodes,
+        "output": 3,
+        "multiplier": "mul8s_1KV8",
+    }
+    assert edges(data) == [
+        ("node 1", "image", "conv_3x3_16", "mul8s_1KV8"),
+        ("node 2", "node 1", "max_pool", ""),
+        ("node 3", "node 1, node 2", "sum", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, "cells", {"space": "cells"}, {"space": "cells", "cells": [[]]}, {"space": ["x"]}]
+)
+def test_what_is_no_architecture_has_no_edges(data):
+    assert edges(data) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        ("plain", "./runs/plain/record.json"),
+        ("a b#?%<é", "./runs/a%20b%23%3F%25%3C%C3%A9/record.json"),
+        ("j:x", "./runs/j%3Ax/record.json"),
+    ],
+)
+def test_links_to_records_survive_odd_names(tmp_path, name, link):
+    assert relative_link(tmp_path / "runs" / name / "record.json", tmp_path) == link
+    assert relative_link(tmp_path / "record.json", tmp_path / "a" / "b") == "./../../record.json"
+
+
+def test_the_same_runs_give_the_same_page(tmp_path):
+    two_methods(tmp_path / "runs")
+    texts = [write(tmp_path / name, tmp_path / "runs").read_text(encoding="utf-8") for name in ("one", "two")]
+    assert texts[0] == texts[1] and len(texts[0].encode()) < 8_000_000
+
+
+def test_pictures_beyond_the_pages_share_are_left_to_their_files(tmp_path, monkeypatch):
+    two_methods(tmp_path / "runs")
+    monkeypatch.setattr("reports.page.document.PICTURES", 10)
+    made = ((Picture("section1-made", "A made picture", "Its caption.", None), SVG),)
+    text = write(tmp_path / "report", tmp_path / "runs", made).read_text(encoding="utf-8")
+    assert "Too large for this page" in text and "Its caption." in text
