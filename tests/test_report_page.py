@@ -15,7 +15,7 @@ from reports.page.document import page
 from reports.page.front import on_fronts
 from reports.page.networks import edges, networks
 from reports.page.sources import relative_link
-from reports.page.summary import summary
+from reports.summary import summary
 from reports.tables import Cell, Column, Table, of_section
 from tests.made_records import architecture, finalist, moment, record, save
 

@@ -21,7 +21,7 @@ from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
 from reports.page.networks import details, networks, packed
 from reports.page.sources import Sources, run_block
-from reports.page.summary import summary
+from reports.summary import summary
 from reports.tables import Cell, Table
 
 HERE = Path(__file__).parent

@@ -3,11 +3,6 @@
 import base64
 import gzip
 import json
-import multiprocessing
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from reports.figures.architectures import drawing_svg
@@ -17,7 +12,6 @@ from spaces.errors import InputError
 from spaces.grid.architecture import IMAGE, GridArchitecture
 
 DRAWINGS = 60  # of the page: about 6 KB and 0.13 s each
-WORKERS, WORTH_IT = 2, 12  # processes that draw, and from how many drawings on they pay
 LONGEST = 20_000  # characters of a genotype that are shown
 
 Edge = tuple[str, str, str, str]  # where, from, operation, circuit
@@ -50,7 +44,8 @@ def networks(loaded: Loaded, on_front: set[tuple[str, int]]) -> dict[tuple[str, 
             network.places.append(f"run {run.name}, finalist {number} (finalist{number}.svg)")
             by_finalist[run.name, number] = network
     chosen = sorted(found.values(), key=lambda network: (network.rank, network.number))[:DRAWINGS]
-    for network, svg in zip(chosen, _drawn([network.architecture for network in chosen])):
+    for network in chosen:
+        svg = drawing_svg(network.architecture)  # None for what is no architecture or too large to draw
         network.svg = packed(svg) if svg else ""
     return by_finalist
 
@@ -113,20 +108,3 @@ def circuits(data: object) -> list[str]:
 def finalist_of(run: Run, number: int) -> dict:
     """The record's entry of finalist ``number``, from 1."""
     return run.record["finalists"][number - 1]
-
-
-def _drawn(architectures: Sequence[object]) -> list[str | None]:
-    """SVG of each; None for what is no architecture or too large to draw."""
-    if len(architectures) >= WORTH_IT and _processors() > 1:
-        try:
-            # Not forked: libraries in this process may have threads, which a fork would leave half-way.
-            with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
-                return list(pool.map(drawing_svg, architectures, chunksize=4))
-        except (BrokenProcessPool, OSError):  # a program without a file to start from, or a machine without memory
-            pass
-    return [drawing_svg(architecture) for architecture in architectures]
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
