@@ -299,14 +299,18 @@ _Found = tuple[Path, dict, list[dict]]
 
 
 def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ...]:
-    """Only runs of one section are compared. Two image folders may share a name, but not a fingerprint."""
+    """Only runs of one section are compared; that of most runs comes first, for it says most.
+
+    Two image folders may share a name, but not a fingerprint.
+    """
     names = _names([file for file, _, _ in found])
     groups: dict[tuple, list[tuple[str, _Found]]] = {}
     keys = ("dataset", "protocol", "protocol_hash", "scope", "energy_model", "dataset_fingerprint", "train_limit")
     for name, (file, record, rows) in zip(names, found):
         groups.setdefault(tuple(rows[0][key] for key in keys), []).append((name, (file, record, rows)))
     sections = []
-    for number, (_, members) in enumerate(sorted(groups.items()), 1):
+    largest_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    for number, (_, members) in enumerate(largest_first, 1):
         variants = _variants([record for _, (_, record, _) in members])
         runs = [
             _run(name, variant, f"section{number}", *parts, left_out)
