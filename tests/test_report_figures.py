@@ -91,6 +91,10 @@ def test_finalists_are_where_their_records_say(tmp_path):
     assert best == [(150.0, 6.0), (300.0, 50.0)]
     assert [points.round(9).tolist() for points in lines(left, "other")] == [[[120.0, 25.0]]]
     assert left.get_xlabel() == "energy, pJ per inference"
+    fills = {line.get_gid(): set() for line in left.lines}
+    for line in left.lines:
+        fills[line.get_gid()].add(line.get_markerfacecolor() == line.get_color())
+    assert fills == {"best": {True}, "other": {False}}
     assert "3 finalists of 3 runs" in picture.caption and "(1 without a test are not shown)" in picture.caption
 
 
@@ -543,6 +547,10 @@ def test_names_that_read_the_same_when_shortened_get_a_number():
         "plain",
     ]
     assert style.circuit_labels(["mul8s_1KX2", "1KX2"]) == {"mul8s_1KX2": "1KX2", "1KX2": "1KX2 #2"}
+
+
+def test_text_that_no_font_shows_is_replaced():
+    assert style.plain("a\u202eb\u200bc\td\ud800 日") == "a?b?c d? ?"  # turned, without width, half a character
 
 
 def test_importing_leaves_torch_alone():
