@@ -23,7 +23,7 @@ LEVELS = 2  # how deep below a given folder runs are looked for
 ARITHMETICS = ("fp32", "int8", "approximate")
 ACCOUNTINGS = ("horowitz45", "approxdarts")
 STAGES = ("search", "selection", "final", "test")
-ENERGIES = (*(f"{arithmetic}_pj" for arithmetic in ARITHMETICS), "saving_vs_fp32", "saving_vs_int8")
+SAVINGS = ("saving_vs_fp32", "saving_vs_int8")
 SPLITS = [
     f"{arithmetic}_{part}_pj" for arithmetic in ARITHMETICS for part in ("multiplications", "additions", "memory")
 ]
@@ -246,15 +246,31 @@ def _pick(node: Any, kind: Any, *path: str | int) -> Any:
     return node
 
 
+def _share(record: dict, *path: str | int) -> float | None:
+    """A share of images, or None. Raises InputError as ``_pick`` does, and outside 0..1."""
+    value = _pick(record, int | float | None, *path)
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"{'.'.join(map(str, path))} is {value}, not a share from 0 to 1")
+    return value
+
+
+def _amount(record: dict, *path: str | int) -> float:
+    """Seconds or picojoules. Raises InputError as ``_pick`` does, and below 0."""
+    value = _pick(record, int | float, *path)
+    if value < 0:
+        raise InputError(f"{'.'.join(map(str, path))} is {value}, below 0")
+    return value
+
+
 def _row(record: dict, index: int) -> dict:
     """One finalist; None is a number that nobody measured."""
     number, at = int | float, ("finalists", index)
     model = _pick(record, str, "energy_model")
     if model not in ACCOUNTINGS:
         raise InputError(f"its accounting {model!r:.60} is unknown")
-    tested = {name: _pick(record, number | None, *at, "accuracy", "test", name) for name in ARITHMETICS}
+    tested = {name: _share(record, *at, "accuracy", "test", name) for name in ARITHMETICS}
     known = tested["int8"] is not None and tested["approximate"] is not None
-    seconds = {stage: _pick(record, number, "ledger", stage, "device_seconds") for stage in STAGES}
+    seconds = {stage: _amount(record, "ledger", stage, "device_seconds") for stage in STAGES}
     return {
         **{name: _pick(record, str, name) for name in ("method", "space", "dataset", "dataset_fingerprint")},
         "train_limit": _pick(record, int, "train_limit") if "train_limit" in record else 0,
@@ -266,11 +282,16 @@ def _row(record: dict, index: int) -> dict:
         "finalist": index + 1,
         "key": _pick(record, str, *at, "key"),
         **{name: _pick(record, int, *at, name) for name in ("params", "macs")},
-        "validation_accuracy": _pick(record, number | None, *at, "accuracy", "validation"),
+        "validation_accuracy": _share(record, *at, "accuracy", "validation"),
         **{f"test_accuracy_{name}": share for name, share in tested.items()},
         "accuracy_drop_vs_int8": tested["int8"] - tested["approximate"] if known else None,
-        **{f"{a}_{value}": _pick(record, number, *at, "energy", a, value) for a in ACCOUNTINGS for value in ENERGIES},
-        **{name: _pick(record, number, *at, "energy", model, "split", *name.split("_", 1)) for name in SPLITS},
+        **{
+            f"{a}_{name}_pj": _amount(record, *at, "energy", a, f"{name}_pj")
+            for a in ACCOUNTINGS
+            for name in ARITHMETICS
+        },
+        **{f"{a}_{name}": _pick(record, number, *at, "energy", a, name) for a in ACCOUNTINGS for name in SAVINGS},
+        **{name: _amount(record, *at, "energy", model, "split", *name.split("_", 1)) for name in SPLITS},
         **{f"device_{name}": _pick(record, str, "device", name) for name in ("type", "name")},
         **{f"{stage}_device_seconds": spent for stage, spent in seconds.items()},
         "total_device_seconds": sum(seconds.values()),
@@ -282,15 +303,18 @@ def _row(record: dict, index: int) -> dict:
 def _check_moments(record: dict) -> None:
     """Raises InputError where the fronts over time are not what they should be."""
     moments = record.get("anytime") or []
-    if moments:
-        _pick(record, int | float, "reference_pj")
-    for at, moment in enumerate(_pick(record, list, "anytime") if moments else ()):
-        _pick(record, int | float, "anytime", at, "device_seconds")
+    if moments and _amount(record, "reference_pj") == 0:
+        raise InputError("reference_pj is 0")
+    last = 0.0
+    for at in range(len(_pick(record, list, "anytime")) if moments else 0):
+        seconds = _amount(record, "anytime", at, "device_seconds")
+        if seconds < last:
+            raise InputError(f"anytime.{at} is earlier than the moment before it")
+        last = seconds
         for point in range(len(_pick(record, list, "anytime", at, "front"))):
-            for value in (0, 1):
-                _pick(record, int | float, "anytime", at, "front", point, value)
-        if not isinstance(moment, dict):
-            raise InputError(f"anytime.{at} is {json.dumps(moment)[:60]}")
+            if _share(record, "anytime", at, "front", point, 0) is None:
+                raise InputError(f"anytime.{at}.front.{point} has no error")
+            _amount(record, "anytime", at, "front", point, 1)
 
 
 # -- sections and variants ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from evaluation.protocols import named_protocol
 from reports import load as loading
 from reports.load import Loaded, Run, load
 from spaces.errors import InputError
-from tests.made_records import NAN, RECORDS, damaged, finalist, history, record, save
+from tests.made_records import NAN, RECORDS, damaged, finalist, history, moment, record, save
 
 
 @pytest.fixture
@@ -208,6 +208,11 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
     save(runs / "nan", record(finalist(validation=NAN)))
     save(runs / "text", record(finalist(approximate="high")))
     save(runs / "huge", record(finalist(pj=1e200)))
+    save(runs / "share", record(finalist(fp32=99.0)))
+    save(runs / "negative", record(anytime=[moment(1, 1.0, (0.5, -100.0))]))
+    save(runs / "beyond", record(anytime=[moment(1, 1.0, (-5.0, 100.0))]))
+    save(runs / "backwards", record(anytime=[moment(1, 2.0, (0.5, 100.0)), moment(2, 1.0, (0.5, 100.0))]))
+    save(runs / "weightless", record(reference_pj=0))
     save(runs / "empty", record(finalists=[]))
     save(runs / "bare", {key: value for key, value in record().items() if key != "scope"})
     save(runs / "moment", record(anytime=[{"device_seconds": 1.0, "front": [[0.5, NAN]]}]))
@@ -226,6 +231,11 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
         "nan": "nan/record.json is damaged: finalists.0.accuracy.validation is NaN",
         "text": 'text/record.json is damaged: finalists.0.accuracy.test.approximate is "high"',
         "huge": "huge/record.json is damaged",
+        "share": "share/record.json is damaged: finalists.0.accuracy.test.fp32 is 99.0, not a share from 0 to 1",
+        "negative": "negative/record.json is damaged: anytime.0.front.0.1 is -100.0, below 0",
+        "beyond": "beyond/record.json is damaged: anytime.0.front.0.0 is -5.0, not a share from 0 to 1",
+        "backwards": "backwards/record.json is damaged: anytime.1 is earlier than the moment before it",
+        "weightless": "weightless/record.json is damaged: reference_pj is 0",
         "empty": "empty/record.json is damaged: it has no finalists",
         "bare": "bare/record.json is damaged: it lacks scope",
         "moment": "moment/record.json is damaged: anytime.0.front.0.1 is NaN",
