@@ -124,13 +124,17 @@ def median_anytime(runs: Iterable[Run], reference: Reference) -> Steps:
 
 
 def speeds(section: Section) -> tuple[float, dict[str, float], dict[str, list[float]]] | None:
-    """The common hypervolume, variant → how many times faster than the worst it is there, and variant → each run's
-    device-seconds to it (infinite: never), as ``evaluation.comparison`` defines them. None without fronts.
+    """The common hypervolume, method → how many times faster than the worst it is there, and method → each run's
+    device-seconds to it (infinite: never), as ``evaluation.comparison`` defines them; methods in their usual settings.
+    None without fronts.
     """
     found = reference(section)
     if found is None:
         return None
-    records = [_rescored(run, found) for run in judged(section.runs)]
+    # A poor variant of a method must not set what all have to reach.
+    records = [_rescored(run, found) for run in judged(section.runs) if run.variant == run.method]
+    if not records:
+        return None
     target = comparison.target_hypervolume(records)
     seconds = {
         name: [comparison.seconds_to(r, target) for r in runs] for name, runs in comparison.by_method(records).items()

@@ -313,10 +313,11 @@ def test_what_a_search_costs(only):
         "4",
     )
     assert [first[name] for name in ("energy of the device, J", "peak memory, MiB", "watching, device-h")] == ["–"] * 3
-    # Final hypervolumes 0.40 0.45 0.425, 0.30, 0.35: the worst has 0.300 after 36 s, as have all others.
-    target = "to hypervolume 0.300, device-h"
-    assert [row[target] for row in (first, other, beta, given_)] == ["0.0100"] * 3 + ["–"]
-    assert [row["× faster"] for row in (first, other, beta, given_)] == ["1.0"] * 3 + ["–"]
+    # Final hypervolumes 0.40 0.45 0.425 and 0.35: the worst method has 0.350 after 36 s, as has the other. The other
+    # variant's 0.30 does not count.
+    target = "to hypervolume 0.350, device-h"
+    assert [row[target] for row in (first, other, beta, given_)] == ["0.0100", "–", "0.0100", "–"]
+    assert [row["× faster"] for row in (first, other, beta, given_)] == ["1.0", "–", "1.0", "–"]
 
 
 def test_how_much_faster_and_never(tmp_path):

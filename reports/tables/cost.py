@@ -65,7 +65,8 @@ NOTES = (
 )
 FASTER = (
     "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same; times are "
-    "medians of device-hours and no finer than the moments at which fronts were judged; never: not in most runs."
+    "medians of device-hours and no finer than the moments at which fronts were judged; methods in their usual settings"
+    " alone; never: not in most runs."
 )
 DEVICES = "Devices differ, so that times to a hypervolume are not compared."
 UNEQUAL = "Budgets differ or are not of device time: methods may have had unequal shares of it."
@@ -113,7 +114,7 @@ _Speeds = tuple[float, dict[str, float], dict[str, list[float]]]
 def _speed_cells(variant: str, runs: Sequence[Run], speeds: _Speeds | None) -> tuple[Cell, Cell]:
     """The median time to the common hypervolume, and × faster; empty where there is nothing to compare."""
     judged = tuple(run.name for run in statistics.judged(runs))
-    if speeds is None or not judged:
+    if speeds is None or variant not in speeds[1]:
         return nothing(), nothing()
     _, faster, seconds = speeds
     middle = median_low(seconds[variant])
