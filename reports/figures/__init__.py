@@ -16,7 +16,7 @@ __all__ = ["Picture", "drawing_svg", "pictures", "svg", "write"]
 
 FORMATS = (".pdf", ".svg", ".png")
 # Drawings of single variants take most of the time, so a section gets them for its first 1 to 4 variants.
-MOST_VARIANTS, MOST_TOGETHER = 4, 9
+MOST_VARIANTS, MOST_TOGETHER = 4, 6
 
 
 def pictures(loaded: Loaded) -> Iterator[Picture]:
