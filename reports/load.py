@@ -61,7 +61,7 @@ class Run:
     def seed(self) -> int:
         return self.record["seed"]
 
-    @property
+    @cached_property
     def best(self) -> pd.Series:
         """The finalist of the highest validation accuracy: choosing by test accuracy would flatter the method.
 

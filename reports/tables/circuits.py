@@ -1,5 +1,6 @@
 """The circuits that the runs searched: what is published of them beside what their truth tables say."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,7 +46,8 @@ def multipliers(loaded: Loaded) -> Table:
             users.setdefault(circuit, []).append(run)
     order = {name: at for at, name in enumerate(catalogue.names())}
     found = sorted(users, key=lambda circuit: (order.get(circuit[0], len(order)), circuit[0], circuit[1] or ""))
-    rows = [_row(*circuit, users[circuit]) for circuit in found]
+    computed = {run.name: _circuits_of_layers(run) for run in loaded.runs}
+    rows = [_row(*circuit, users[circuit], computed) for circuit in found]
     return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
 
 
@@ -61,7 +63,7 @@ def _library(record: dict) -> Iterable[tuple[str, str | None]]:
         yield name, key if isinstance(key, str) else circuit.key if circuit else None
 
 
-def _row(name: str, key: str | None, runs: list[Run]) -> tuple[Cell, ...]:
+def _row(name: str, key: str | None, runs: list[Run], computed: dict[str, Counter]) -> tuple[Cell, ...]:
     users = tuple(run.name for run in runs)
     circuit = catalogue.find(name)
     if circuit is not None and key != circuit.key:
@@ -74,7 +76,7 @@ def _row(name: str, key: str | None, runs: list[Run]) -> tuple[Cell, ...]:
         *_figures(circuit, users),
         words(", ".join(engines), users),
         Cell(str(len(runs)), len(runs), users),
-        _layers(name, runs),
+        _layers(name, {run.name: computed[run.name] for run in runs}),
     )
 
 
@@ -97,18 +99,16 @@ def _exactly(value: Any, users: tuple[str, ...]) -> Cell:
     return nothing(users) if value is None else Cell(f"{value:,.8g}", value, users)
 
 
-def _layers(name: str, runs: list[Run]) -> Cell:
+def _circuits_of_layers(run: Run) -> Counter:
+    """Circuit (None: products in fp32) → how many layers of the run's finalists it computes; empty: not recorded."""
+    finalists = (layers(run.record, int(number)) or () for number in run.finalists["finalist"])
+    return Counter(layer.get("multiplier") for finalist in finalists for layer in finalist)
+
+
+def _layers(name: str, computed: dict[str, Counter]) -> Cell:
     """How many layers of these runs' finalists the circuit computes."""
-    known = {
-        run.name: [
-            layer["multiplier"]
-            for number in run.finalists["finalist"]
-            for layer in layers(run.record, int(number)) or ()
-        ]
-        for run in runs
-    }
-    counted = {run: used for run, used in known.items() if used}
-    if not counted:
+    known = {run: circuits for run, circuits in computed.items() if circuits}
+    if not known:
         return nothing()
-    count = sum(used.count(name) for used in counted.values())
-    return Cell(f"{count:,}", count, tuple(counted))
+    count = sum(circuits[name] for circuits in known.values())
+    return Cell(f"{count:,}", count, tuple(known))
