@@ -232,6 +232,16 @@ def test_the_ablation_spells_the_settings_out(only):
     assert other["error approximate, %"] == "20.00"
 
 
+def test_truth_tables_are_spelled_out_only_where_names_do_not_tell_circuits_apart(tmp_path):
+    one, two = {"a": "1" * 64}, {"a": "1" * 64, "b": "2" * 64}
+    runs = [record(multipliers=list(found), tables=found, seed=seed) for seed, found in enumerate((one, two))]
+    told = [row["settings that differ"] for row in texts(tables.ablation(section(tmp_path / "names", *runs)))]
+    assert told == ["multipliers = a (the usual)", "multipliers = a b"]
+    runs.append(record(multipliers=["a"], tables={"a": "3" * 64}, seed=2))
+    told = [row["settings that differ"] for row in texts(tables.ablation(section(tmp_path / "tables", *runs)))]
+    assert "multipliers = a; tables = a 333333333333" in told
+
+
 def test_without_a_second_setting_or_method_there_is_nothing_to_set_apart(tmp_path):
     alone = section(tmp_path, record(), record(seed=1))
     assert tables.ablation(alone).rows == tables.comparisons(alone).rows == ()

@@ -118,6 +118,9 @@ def _differing(section: Section, variants: Sequence[str]) -> dict[str, str]:
     settings = {variant: settings_of(section.variants[variant][0].record) for variant in variants}
     names = dict.fromkeys(name for own in settings.values() for name in own)
     differing = [name for name in names if len({own.get(name) for own in settings.values()}) > 1]
+    libraries = {(own.get("multipliers"), own.get("tables")) for own in settings.values()}
+    if len({names for names, _ in libraries}) == len(libraries):  # names alone say which circuits are meant
+        differing = [name for name in differing if name != "tables"]
     return {
         variant: "; ".join(f"{name} = {_spelled(own.get(name))}" for name in differing)
         for variant, own in settings.items()
