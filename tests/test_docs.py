@@ -183,6 +183,11 @@ def test_the_guide_to_a_new_data_set(reader):
 def test_the_guide_to_the_report(reader):
     shutil.copytree(ROOT / "reports" / "records", reader.folder / "reports" / "records")
     reader.follow(DOCS / "reading-the-report.md")
+    report = reader.folder / "report"
+    assert "ApproxNAS-Bench report" in (report / "index.html").read_text(encoding="utf-8")
+    assert {"finalists.csv", "report.md", "section1-methods.tex", "section1-front.pdf"} <= {
+        path.name for path in report.rglob("*")
+    }
 
 
 # -- all pages ---------------------------------------------------------------------------------------------------------
