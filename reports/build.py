@@ -3,9 +3,9 @@
     python -m reports.build runs/ --out report/
     python -m reports.build runs/ --out report/ --watch      # again whenever a run begins or ends
 
-Runs of different data sets, training limits, protocols (by hash), scopes or accountings never share a table. What cannot
-be used is listed with its reason. The old report stays until the new one is whole. Bad input ends with one line that says
-what to do, and exit code 2. Nothing here imports torch.
+Runs of different data sets, training limits, spaces, protocols (by hash), scopes or accountings never share a table. What
+cannot be used is listed with its reason. The old report stays until the new one is whole. Bad input ends with one line that
+says what to do, and exit code 2. Nothing here imports torch.
 """
 
 import argparse

@@ -119,7 +119,7 @@ def _method_settings(loaded: Loaded) -> _Answer:
 
 
 def _same_benchmark(loaded: Loaded) -> _Answer:
-    names = ("space", "space_config", "multiplier_choice", "multipliers", "tables")
+    names = ("multiplier_choice", "multipliers", "tables")
     return _equal_within(loaded, names, "data, split, space, circuits and training are equal within each section")
 
 

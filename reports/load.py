@@ -1,6 +1,6 @@
 """Run folders and record files in, one tidy table out: a row per finalist, the histories beside it.
 
-What may be compared shares a section: same data, protocol (by hash), scope and accounting. What cannot be used is listed
+What may be compared shares a section: same data, space, protocol (by hash), scope and accounting. What cannot be used is listed
 with its reason, and never dropped in silence. Nothing here imports torch.
 """
 
@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SPLITS = [
     f"{arithmetic}_{part}_pj" for arithmetic in ARITHMETICS for part in ("multiplications", "additions", "memory")
 ]
 # What must be equal for two runs to be repetitions of one another; numbers of a driver and the like may change.
-SETTINGS = ("space", "space_config", "multiplier_choice", "budget", "multipliers", "tables", "method_config")
+SETTINGS = ("multiplier_choice", "budget", "multipliers", "tables", "method_config")
 DEVICE = ("type", "name", "count", "threads")
 LARGEST = 1e100  # of any number in a record: beyond lies damage
 
@@ -101,9 +101,17 @@ class Section:
         record = self.runs[0].record
         protocol = record["protocol"]
         return (
-            f"{record['dataset']}{limit_note(record)}, protocol {protocol['name']} ({protocol['hash'][:8]}), "
-            f"scope {record['scope']}, energy by {record['energy_model']}"
+            f"{record['dataset']}{limit_note(record)}, space {record['space']}{self._space_settings}, "
+            f"protocol {protocol['name']} ({protocol['hash'][:8]}), scope {record['scope']}, "
+            f"energy by {record['energy_model']}"
         )
+
+    @property
+    def _space_settings(self) -> str:
+        settings = self.runs[0].record.get("space_config")
+        if not isinstance(settings, dict) or not settings:  # older records have none
+            return ""
+        return f" ({', '.join(f'{value} {name}'.replace('_', ' ') for name, value in settings.items())})"
 
     @property
     def data(self) -> str:
@@ -126,6 +134,16 @@ class Section:
     @cached_property
     def finalists(self) -> pd.DataFrame:
         return pd.concat([run.finalists for run in self.runs], ignore_index=True)
+
+    @property
+    def pictured(self) -> dict[str, "Section"]:
+        """What fits into one picture each: all methods in their usual settings, "", and the variants of one method."""
+        usual = tuple(run for run in self.runs if run.variant == run.method)
+        parts = {"": replace(self, runs=usual)}
+        for method in dict.fromkeys(run.method for run in self.runs if run.variant != run.method):
+            runs = tuple(run for run in self.runs if run.method == method)
+            parts[method] = Section(f"{self.name}-variants-{len(parts)}", runs)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -329,9 +347,20 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
     """
     names = _names([file for file, _, _ in found])
     groups: dict[tuple, list[tuple[str, _Found]]] = {}
-    keys = ("dataset", "protocol", "protocol_hash", "scope", "energy_model", "dataset_fingerprint", "train_limit")
+    keys = (
+        "dataset",
+        "space",
+        "protocol",
+        "protocol_hash",
+        "scope",
+        "energy_model",
+        "dataset_fingerprint",
+        "train_limit",
+    )
     for name, (file, record, rows) in zip(names, found):
-        groups.setdefault(tuple(rows[0][key] for key in keys), []).append((name, (file, record, rows)))
+        space = json.dumps(record.get("space_config"), sort_keys=True)
+        group = (*(rows[0][key] for key in keys), space)
+        groups.setdefault(group, []).append((name, (file, record, rows)))
     sections = []
     largest_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     for number, (_, members) in enumerate(largest_first, 1):
@@ -340,7 +369,7 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
             _run(name, variant, f"section{number}", *parts, left_out)
             for variant, (name, parts) in zip(variants, members)
         ]
-        runs.sort(key=lambda run: (run.method, len(run.variant), run.variant, run.seed, run.name))
+        runs.sort(key=lambda r: (r.variant != r.method, r.method, len(r.variant), r.variant, r.seed, r.name))
         sections.append(Section(f"section{number}", tuple(runs)))
     return tuple(sections)
 

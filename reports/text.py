@@ -8,7 +8,7 @@ from reports.tables import Table, markdown
 from reports.tables.render import escape_markdown
 
 PREFACE = (
-    "Sections differ in data set, training limit, protocol, scope or energy accounting: do not compare across them. A "
+    "Sections differ in data set, training limit, space, protocol, scope or energy accounting: never compare across them. A "
     "method's row is over its runs, of each the finalist that is best on validation. –: nobody measured it. Every number "
     "in full is in finalists.csv and in tables/*.csv."
 )

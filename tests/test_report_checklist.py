@@ -85,7 +85,6 @@ def test_random_search_alone_is_no_comparison_with_it(tmp_path):
         ("code of the search methods", UNKNOWN, {"method": "theirs"}, "Not part of this suite: theirs"),
         ("settings of the search", NO, {"method_config": "fast"}, "1 run does not hold"),
         ("benchmark:", NO, {"multipliers": ["mul8s_1KVA"]}, "runs differ in multipliers"),
-        ("benchmark:", NO, {"space_config": {"nodes": 3}}, "runs differ in space_config"),
         ("confounders", NO, {"device": {"type": "cpu", "name": "another", "count": 1}}, "runs differ in name"),
         ("confounders", NO, {"budget": "90s"}, "runs differ in budget"),
         ("confounders", NO, {"notes": ["resumed on cpu after cuda at step 3"]}, "moved between devices"),

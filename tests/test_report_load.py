@@ -103,6 +103,8 @@ def test_a_damaged_history_is_named_and_the_record_still_used(runs):
         {"dataset_fingerprint": "0" * 64},  # another folder of the same name
         {"train_limit": 2000},
         {"energy_model": "approxdarts"},
+        {"space": "grid"},
+        {"space_config": {"nodes": 3}},
     ],
 )
 def test_sections_never_mix(runs, other):
@@ -120,7 +122,7 @@ def test_a_training_limit_is_in_the_title(runs):
     save(runs / "part", record(seed=2, train_limit=2000))
     save(runs / "wrong", record(seed=3, train_limit="many"))
     loaded = load([runs])
-    told = [(section.title.partition(", protocol")[0], len(section.runs)) for section in loaded.sections]
+    told = [(section.title.partition(", space")[0], len(section.runs)) for section in loaded.sections]
     assert told == [("digits", 2), ("digits (2,000 training images)", 1)]
     assert 'train_limit is "many"' in loaded.left_out[0].reason
 
@@ -163,6 +165,16 @@ def test_a_new_driver_is_a_repetition_and_another_device_on_the_way_is_not(runs)
     (section,) = load([runs]).sections
     assert [[run.seed for run in group] for group in section.variants.values()] == [[0, 1], [2]]
     assert section.runs[2].notes == [moved]
+
+
+def test_a_picture_shows_methods_or_the_variants_of_one(runs):
+    for seed, (method, budget) in enumerate((("a", ""), ("a", ""), ("a", "5m"), ("b", ""))):
+        save(runs / str(seed), record(method=method, seed=seed, budget=budget, space_config={"nodes": 4}))
+    (section,) = load([runs]).sections
+    assert section.title.startswith("digits, space cells (4 nodes), protocol quick")
+    assert list(section.variants) == ["a", "b", "a (budget=5m)"]
+    shown = {name: (part.name, list(part.variants)) for name, part in section.pictured.items()}
+    assert shown == {"": ("section1", ["a", "b"]), "a": ("section1-variants-1", ["a", "a (budget=5m)"])}
 
 
 def test_runs_are_sorted_by_method_variant_and_seed(runs):

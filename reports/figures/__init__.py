@@ -4,6 +4,7 @@ Figures are made with matplotlib's objects, never with its global state, and the
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from reports.figures import anytime, architectures, circuits, energy, evolution, fronts, library, style
@@ -23,7 +24,9 @@ def pictures(loaded: Loaded) -> Iterator[Picture]:
     """Every figure that the runs have data for, section by section, then those of the circuits."""
     most = max(1, min(MOST_VARIANTS, MOST_TOGETHER // len(loaded.sections)))
     for section in loaded.sections:
-        yield from filter(None, (fronts.front(section), anytime.anytime(section)))
+        for method, part in section.pictured.items():
+            for picture in filter(None, (fronts.front(part), anytime.anytime(part))):
+                yield replace(picture, title=f"{picture.title}: settings of {method}") if method else picture
         for draw in (architectures.architectures, energy.layers, evolution.evolution):
             yield from draw(section, most)
     used, others = circuits.in_use(loaded)
