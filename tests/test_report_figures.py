@@ -117,7 +117,7 @@ def test_surfaces_are_those_of_counting_runs(tmp_path):
                 assert shown == pytest.approx(errors[place]) or (errors[place] == math.inf and shown > 1000)
     band = right.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(best[:, 1].min())
-    assert "below the median curve lies what at least half" in picture.caption
+    assert "above and right of the median curve lies what at least half" in picture.caption
     assert "reference point (100 %, 1 nJ)" in picture.caption
     assert "One run only" not in picture.caption
 
