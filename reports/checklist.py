@@ -177,7 +177,9 @@ def _random_search(loaded: Loaded) -> _Answer:
     if not _compared(loaded):
         return UNKNOWN, "Random search is the only method.", ()
     runs = [run for run in loaded.runs if run.method == RANDOM]
-    return YES, f"Random search has {_count(len(runs), 'run')} under the same protocol and budget.", _named(runs)
+    told = f"Random search has {_count(len(runs), 'run')} under the same protocol"
+    unequal = any(_differing({"budget": run.record.get("budget")} for run in s.runs) for s in _compared(loaded))
+    return YES, f"{told}; budgets differ." if unequal else f"{told} and budget.", _named(runs)
 
 
 def _repetitions(loaded: Loaded) -> _Answer:

@@ -75,6 +75,14 @@ def test_random_search_alone_is_no_comparison_with_it(tmp_path):
     assert answers(tmp_path, record(**FULL))["random search"].answer == UNKNOWN
 
 
+def test_the_budget_of_random_search_is_called_the_same_only_where_it_is(tmp_path):
+    same, other = comparison(), comparison()
+    for made in other:
+        made["budget"] = "10s" if made["method"] == "random" else "45s"
+    assert answers(tmp_path / "same", *same)["random search"].evidence.endswith("same protocol and budget.")
+    assert answers(tmp_path / "other", *other)["random search"].evidence.endswith("same protocol; budgets differ.")
+
+
 @pytest.mark.parametrize(
     ("word", "answer", "changes", "evidence"),
     [
