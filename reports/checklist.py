@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from evaluation.significance import needed_pairs
 from methods import BUILT_IN
-from reports.load import STAGES, Loaded, Run, Section
+from reports.load import STAGES, Loaded, Run, Section, settings_of
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
 RELEASE, COMPARE, REPORT = "Releasing code", "Comparing methods", "Reporting details"
@@ -29,6 +29,7 @@ DETAILS = (
     "tables",
     "protocol",
 )
+CONDITIONS = ("device", "moved", "budget")  # set variants apart, but no part of a method
 NOT_INSTALLED = "not installed"  # what a record says of a package that was not
 SHOWN = 5  # names listed in one answer
 
@@ -144,8 +145,11 @@ def _confounders(loaded: Loaded) -> _Answer:
 def _ablations(loaded: Loaded) -> _Answer:
     found = []
     for section in loaded.sections:
-        methods = [runs[0].method for runs in section.variants.values()]
-        found += [name for name, runs in section.variants.items() if methods.count(runs[0].method) > 1]
+        kinds: dict[str, dict[str, list[str]]] = {}  # method → settings that an ablation may vary → variants
+        for name, (run, *_) in section.variants.items():
+            own = {key: value for key, value in settings_of(run.record).items() if key not in CONDITIONS}
+            kinds.setdefault(run.method, {}).setdefault(json.dumps(own, sort_keys=True), []).append(name)
+        found += [name for own in kinds.values() if len(own) > 1 for names in own.values() for name in names]
     if not found:
         return NO, "No section has one method under several settings.", ()
     return YES, f"The same method under several settings: {_list(found)}.", ()

@@ -98,6 +98,8 @@ def test_the_budget_of_random_search_is_called_the_same_only_where_it_is(tmp_pat
         ("confounders", NO, {"notes": ["resumed on cpu after cuda at step 3"]}, "moved between devices"),
         ("confounders", NO, {"versions": {"approxnas-bench": "0.1.0", "torch": "2.12"}}, "version of torch"),
         ("ablation", YES, {"method_config": {"samples": 99}}, "random (samples=99)"),
+        ("ablation", NO, {"device": {"type": "cpu", "name": "another"}}, "No section"),
+        ("ablation", NO, {"budget": "10s"}, "No section"),
         ("over time", NO, {"anytime": []}, "1 run does not tell"),
         ("all details", NO, {"tables": None, "versions": {}}, "versions (1 run), tables (1 run)"),
     ],
