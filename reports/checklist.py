@@ -129,7 +129,8 @@ def _confounders(loaded: Loaded) -> _Answer:
         device = {name: _part(run, "device").get(name) for name in ("type", "name", "count", "threads")}
         versions = {f"version of {name}": version for name, version in _part(run, "versions").items()}
         moved = any(note.startswith("resumed on ") for note in run.notes)
-        return device | versions | {"budget": run.record.get("budget"), "moved between devices": moved}
+        engine = {"engine": run.record.get("engine", "auto"), "bit for bit": bool(run.record.get("deterministic"))}
+        return device | versions | engine | {"budget": run.record.get("budget"), "moved between devices": moved}
 
     compared = _compared(loaded)
     if not compared:
@@ -138,7 +139,7 @@ def _confounders(loaded: Loaded) -> _Answer:
         if differing := _differing(measured(run) for run in section.runs):
             return NO, f"{section.title}: runs differ in {_list(differing)}.", ()
     budgets = sorted({str(run.record.get("budget") or "none") for section in compared for run in section.runs})
-    text = f"Device, threads, library versions and budget ({_list(budgets)}) are equal within each section."
+    text = f"Device, threads, engine, library versions and budget ({_list(budgets)}) are equal within each section."
     return YES, f"{text} What else ran on the machine, the records do not say.", ()
 
 

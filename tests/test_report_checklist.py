@@ -97,6 +97,8 @@ def test_the_budget_of_random_search_is_called_the_same_only_where_it_is(tmp_pat
         ("confounders", NO, {"budget": "90s"}, "runs differ in budget"),
         ("confounders", NO, {"notes": ["resumed on cpu after cuda at step 3"]}, "moved between devices"),
         ("confounders", NO, {"versions": {"approxnas-bench": "0.1.0", "torch": "2.12"}}, "version of torch"),
+        ("confounders", NO, {"engine": "gather"}, "differ in engine"),
+        ("confounders", NO, {"deterministic": True}, "differ in bit for bit"),
         ("ablation", YES, {"method_config": {"samples": 99}}, "random (samples=99)"),
         ("ablation", NO, {"device": {"type": "cpu", "name": "another"}}, "No section"),
         ("ablation", NO, {"budget": "10s"}, "No section"),
