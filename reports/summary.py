@@ -62,13 +62,15 @@ def _headline(section: Section, pairs: Sequence[Comparison]) -> Statement:
     beaten = [name for name, pair in rivals.items() if pair.larger == top]
     better = [name for name, pair in rivals.items() if pair.larger == name]
     equal = [name for name, pair in rivals.items() if pair.larger is None]
+    unequal = tuple(dict.fromkeys(name for pair in rivals.values() for name in pair.unequal))
+    caution = f"; mind that they also differ in {', '.join(unequal)}" if unequal else ""
     if len(beaten) == len(rivals):
-        return Statement(f"{top} finds better fronts than {_all(beaten)}.", runs)
+        return Statement(f"{top} finds better fronts than {_all(beaten)}{caution}.", runs)
     text = f"{top} has the largest mean hypervolume"
     text += f" and is better than {_all(beaten)}" if beaten else ""
     text += f"; seed by seed {_all(better)} does better" if better else ""
     text += f"; it is not distinguishable from {_all(equal)}" if equal else ""
-    return Statement(f"{text}.", runs)
+    return Statement(f"{text}{caution}.", runs)
 
 
 def _volume(section: Section, variant: str) -> float:

@@ -346,6 +346,14 @@ def test_a_clear_winner_is_named_with_its_numbers(tmp_path):
     assert len(told["limits"]) == 1 and told["limits"][0].startswith("Anything beyond this data")
 
 
+def test_the_headline_of_an_unequal_comparison_says_so(tmp_path):
+    for seed in range(7):
+        for method, error, budget in (("approxdarts", 0.1, "90s"), ("random", 0.3, "10s")):
+            save(tmp_path / "runs" / f"{method}{seed}", searched(method, seed, error, budget=budget))
+    told = sentences(tmp_path)
+    assert told["headline"] == ["approxdarts finds better fronts than random; mind that they also differ in budget."]
+
+
 def test_a_tie_is_said_aloud(tmp_path):
     for seed in range(7):
         for method, error in (("approxdarts", 0.2 + 0.01 * (-1) ** seed * seed), ("random", 0.205)):
