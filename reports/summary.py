@@ -119,11 +119,11 @@ def _cost(name: str, runs: Sequence[Run]) -> str:
 
 def _limits(section: Section, pairs: Sequence[Comparison]) -> Iterable[Statement]:
     """What a reader must not conclude, and why."""
-    methods = {run.method for run in section.runs}
-    if len(methods) == 1:
-        text = f"Whether {methods.pop()} is better than another method, or than random search: no other was run."
+    names = {run.method for run in section.runs}
+    if len(names) == 1:
+        text = f"Whether {names.pop()} is better than another method, or than random search: no other was run."
         yield Statement(text, _names(section.runs))
-    elif "random" not in methods:
+    elif "random" not in names:
         yield Statement("Whether these methods are better than random search: it was not run.", _names(section.runs))
     single = {name: runs for name, runs in section.variants.items() if len({run.seed for run in runs}) == 1}
     if single:
@@ -131,9 +131,16 @@ def _limits(section: Section, pairs: Sequence[Comparison]) -> Iterable[Statement
             f"How much chance has to do with it: {_all(single)} ran with one seed only, so that the spread is unknown."
         )
         yield Statement(text, _names(run for runs in single.values() for run in runs))
-    if any(not pair.possible for pair in pairs):
-        needed = max(pair.seeds_needed for pair in pairs)
-        yield Statement(f"Which of two methods is better, where seeds are too few: it takes {needed} of each.")
+    methods = {variant: runs[0].method for variant, runs in section.variants.items()}
+    few = [pair for pair in pairs if not pair.possible]
+    between = [pair for pair in few if methods[pair.one] != methods[pair.other]]
+    for members, which in (
+        (between, "two methods"),
+        ([pair for pair in few if pair not in between], "two settings of a method"),
+    ):
+        if members:
+            needed = max(pair.seeds_needed for pair in members)
+            yield Statement(f"Which of {which} is better, where seeds are too few: it takes {needed} of each.")
     frame = section.finalists
     for arithmetic, what in (
         ("int8", "how much accuracy the circuits cost"),

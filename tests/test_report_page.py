@@ -354,6 +354,16 @@ def test_the_headline_of_an_unequal_comparison_says_so(tmp_path):
     assert told["headline"] == ["approxdarts finds better fronts than random; mind that they also differ in budget."]
 
 
+def test_too_few_seeds_of_a_variant_leave_no_doubt_about_the_methods(tmp_path):
+    for seed in range(7):
+        for method, error in (("approxdarts", 0.1), ("random", 0.3)):
+            save(tmp_path / "runs" / f"{method}{seed}", searched(method, seed, error + 0.01 * seed))
+    for seed in range(2):
+        save(tmp_path / "runs" / f"v{seed}", searched("approxdarts", seed, 0.2, method_config={"order": 9}))
+    few = [text for text in sentences(tmp_path)["limits"] if "seeds are too few" in text]
+    assert few == ["Which of two settings of a method is better, where seeds are too few: it takes 6 of each."]
+
+
 def test_a_tie_is_said_aloud(tmp_path):
     for seed in range(7):
         for method, error in (("approxdarts", 0.2 + 0.01 * (-1) ** seed * seed), ("random", 0.205)):
