@@ -182,8 +182,8 @@ def _caption(section: Section, panels: Sequence[str], tested: int) -> str:
     if "judged" in panels:
         parts.append(
             f"{'Right: v' if len(panels) == 2 else 'V'}alidation fronts at the end of the search: above and right of "
-            "the median curve lies what at least half of a variant's runs attain; the band reaches from what one run attains to what all "
-            f"attain (empirical attainment function). {reference(section).sentence}"
+            "the median curve lies what at least half of a variant's runs attain; the band reaches from what one run attains "
+            f"to what all attain (empirical attainment function). {reference(section).sentence}"
         )
     single = [variant for variant, runs in section.variants.items() if len(runs) == 1]
     if single:
