@@ -2,7 +2,7 @@
 
 Its sixteen questions are those of M. Lindauer and F. Hutter, "Best Practices for Scientific Research on Neural
 Architecture Search", JMLR 21(243):1–18, 2020 (https://jmlr.org/papers/v21/20-056.html), in our own words. "Yes" needs
-evidence in every section; where the records are silent the answer is "not known".
+evidence in every section that the question is about; where the records are silent the answer is "not known".
 """
 
 import json

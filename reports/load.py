@@ -28,7 +28,7 @@ SPLITS = [
     f"{arithmetic}_{part}_pj" for arithmetic in ARITHMETICS for part in ("multiplications", "additions", "memory")
 ]
 # What must be equal for two runs to be repetitions of one another; numbers of a driver and the like may change.
-SETTINGS = ("multiplier_choice", "budget", "multipliers", "tables", "method_config")
+SETTINGS = ("multiplier_choice", "budget", "multipliers", "tables", "engine", "deterministic", "method_config")
 DEVICE = ("type", "name", "count", "threads")
 LARGEST = 1e100  # of any number in a record: beyond lies damage
 
@@ -414,19 +414,36 @@ def settings_of(record: dict) -> dict[str, str]:
 
 
 def _variants(records: list[dict]) -> list[str]:
-    """The name of every record's variant: its method, and what sets it apart from most runs of the method."""
+    """The name of every record's variant: its method, and what sets it apart from the method's usual settings.
+
+    Usual is what most other methods share, and of that what most runs have: methods are compared in usual settings.
+    """
+    all_settings = [settings_of(record) for record in records]
+    own = [record["method_config"] if isinstance(record.get("method_config"), dict) else {} for record in records]
+    shared = [
+        tuple((name, value) for name, value in sorted(settings.items()) if name not in config)
+        for settings, config in zip(all_settings, own)
+    ]
+    methods_with: dict[tuple, set[str]] = {}
+    for record, common in zip(records, shared):
+        methods_with.setdefault(common, set()).add(record["method"])
     names = [""] * len(records)
     for method in {record["method"] for record in records}:
-        members = {at: settings_of(record) for at, record in enumerate(records) if record["method"] == method}
-        kinds = Counter(tuple(sorted(settings.items())) for settings in members.values())
-        usual = dict(kinds.most_common(1)[0][0])
-        for at, settings in members.items():
-            differing = [name for name in {**usual, **settings} if settings.get(name) != usual.get(name)]
-            told = [f"{name}={_short(settings.get(name))}" for name in differing if name != "tables"]
-            if "tables" in differing and "multipliers" not in differing:
-                told.append("other truth tables under the same names")
-            names[at] = f"{method} ({', '.join(told)})" if told else method
+        members = [at for at, record in enumerate(records) if record["method"] == method]
+        kinds = Counter(tuple(sorted(all_settings[at].items())) for at in members)
+        popular = {tuple(sorted(all_settings[at].items())): len(methods_with[shared[at]]) for at in members}
+        usual = dict(max(kinds, key=lambda kind: (popular[kind], kinds[kind])))  # of equals the first that was found
+        for at in members:
+            names[at] = _told(method, all_settings[at], usual)
     return names
+
+
+def _told(method: str, settings: dict[str, str], usual: dict[str, str]) -> str:
+    differing = [name for name in {**usual, **settings} if settings.get(name) != usual.get(name)]
+    told = [f"{name}={_short(settings.get(name))}" for name in differing if name != "tables"]
+    if "tables" in differing and "multipliers" not in differing:
+        told.append("other truth tables under the same names")
+    return f"{method} ({', '.join(told)})" if told else method
 
 
 def _short(text: str | None) -> str:

@@ -19,7 +19,7 @@ from evaluation.significance import Comparison
 from reports.load import SETTINGS, Run, Section, settings_of
 
 Front = Sequence[Sequence[float]]  # points (validation error 0..1, pJ); np.ndarray (n, 2) does, too
-CONFIDENCE, FEWEST, RESAMPLES, SEED = 0.95, 3, 9999, 0  # of bootstrap intervals
+CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of bootstrap intervals
 OUTSIDE = 2.0  # a normalised coordinate that no front of the box reaches
 
 
@@ -181,10 +181,11 @@ def attainment(fronts: Sequence[Front], reference: Reference) -> dict[str, np.nd
 def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float] | None:
     """The bootstrap 95 % interval of the mean, bias-corrected and accelerated (Efron, 1987); seeded.
 
-    For another ``statistic``, such as np.median, by percentiles. None below three values, and where it degenerates.
+    For another ``statistic``, such as np.median, by percentiles. None below three values (six for a median, whose range
+    alone would be taken else), and where it degenerates. With few values such intervals are narrower than they should be.
     """
     sample = np.array(list(values), dtype=float)
-    if sample.size < FEWEST or np.ptp(sample) == 0:
+    if sample.size < (FEWEST if statistic is np.mean else FEWEST_OF_MEDIAN) or np.ptp(sample) == 0:
         return None
     method = "BCa" if statistic is np.mean else "percentile"
     with warnings.catch_warnings():  # of degenerate samples, which are told by NaN

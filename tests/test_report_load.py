@@ -136,6 +136,7 @@ def test_a_training_limit_is_in_the_title(runs):
         ({"tables": {"mul8s_1KV8": "0" * 64}}, "random (other truth tables under the same names)"),
         ({"device": {"type": "cuda", "name": "H100", "count": 1}}, "random (device=cuda H100 1)"),
         ({"budget": "45s"}, "random (budget=45s)"),
+        ({"engine": "gather"}, "random (engine=gather)"),
     ],
 )
 def test_other_settings_are_no_repetitions(runs, other, told):
@@ -148,6 +149,19 @@ def test_other_settings_are_no_repetitions(runs, other, told):
         "random": [0, 1],
         told: [2],
     }
+
+
+def test_usual_are_the_settings_that_methods_share(runs):
+    """Six of one budget and seven of another, and the other way round: what both methods have is the same either way."""
+    for method, counts in (("a", {"45s": 2, "90s": 3}), ("b", {"45s": 3}), ("c", {"45s": 1, "10s": 2})):
+        for budget, count in counts.items():
+            for seed in range(count):
+                save(runs / f"{method}{budget}{seed}", record(method=method, seed=seed, budget=budget))
+    (section,) = load([runs]).sections
+    assert {variant: len(group) for variant, group in section.variants.items()} == {
+        "a": 2, "b": 3, "c": 1, "a (budget=90s)": 3, "c (budget=10s)": 2,
+    }  # fmt: skip
+    assert {run.record["budget"] for run in section.pictured[""].runs} == {"45s"}
 
 
 def test_two_long_lists_of_circuits_do_not_read_the_same(runs):

@@ -209,8 +209,11 @@ def exhaustive_bca(sample: list[float]) -> tuple[float, float]:
 def test_the_interval_against_all_resamples():
     sample = [0.61, 0.64, 0.70, 0.71, 0.75]
     assert statistics.interval(sample) == pytest.approx(exhaustive_bca(sample), abs=0.004)
-    # Three values: a resample's median is the least of them in 7 of 27 draws, so that both ends are values themselves.
-    assert statistics.interval([0.2, 0.1, 0.4], np.median) == (0.1, 0.4)
+    six = [0.1, 0.2, 0.3, 0.5, 0.6, 0.9]
+    medians = [np.median(drawn) for drawn in product(six, repeat=6)]
+    assert statistics.interval(six, np.median) == pytest.approx(np.quantile(medians, [0.025, 0.975]), abs=0.05)
+    # The interval of fewer would be the whole range of the values, which holds the true median too rarely.
+    assert statistics.interval(six[:5], np.median) is None
 
 
 def test_the_interval_is_the_same_every_time_and_none_where_nothing_is_known():

@@ -15,10 +15,10 @@ MAIN = [measure for measure in RESULTS if measure.main]
 SPELLED = 160  # characters of a setting
 DIFFERENCE = (
     "Median difference: hypervolume of the first − of the second, seed by seed, with its bootstrap 95 % interval. Methods "
-    "stand in the settings of most of their runs; other settings are compared with these."
+    "stand in their usual settings, those that most methods share and of these most runs; others are compared with these."
 )
 TO_THE_USUAL = (
-    "Difference to the usual: hypervolume − that of the variant with the settings of most runs, median over the seeds of "
+    "Difference to the usual: hypervolume − that of the usual settings, median over the seeds of "
     "both, with its bootstrap 95 % interval."
 )
 

@@ -27,7 +27,8 @@ HYPERVOLUME, IGD_PLUS = Form(3), Form(4)
 
 AVERAGES = (
     "Mean ± sample standard deviation (from two runs on) over the searches of a row; in brackets the bootstrap 95 % "
-    "interval of the mean (from three different values on). (k of n): measured in k of n searches; –: in none."
+    "interval of the mean (from three values on that are not all equal; of few it is narrower than it should be). (k of n): "
+    "measured in k of n searches; –: in none."
 )
 CHOSEN = (
     "Each search counts with its finalist of the highest validation accuracy; choosing by test error would flatter it."
