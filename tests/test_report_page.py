@@ -428,15 +428,6 @@ def test_finalists_on_fronts_are_drawn_first(tmp_path, monkeypatch):
     assert found["r0", 2] is found["r1", 2]
 
 
-def test_drawings_of_two_processes_are_those_of_one(tmp_path, monkeypatch):
-    two_methods(tmp_path / "runs")
-    loaded = load([tmp_path / "runs"])
-    alone = [network.svg for network in networks(loaded, set()).values()]
-    monkeypatch.setattr("reports.page.networks.WORTH_IT", 1)
-    monkeypatch.setattr("reports.page.networks._processors", lambda: 2)
-    assert [network.svg for network in networks(loaded, set()).values()] == alone and all(alone)
-
-
 def test_the_edges_of_a_grid_are_those_of_its_active_nodes():
     nodes = [["conv_3x3_16", "mul8s_1KV8", 0, 0], ["max_pool", "mul8s_1KVA", 1, 0], ["sum", "mul8s_1KVA", 1, 2]]
     data = {
