@@ -478,3 +478,30 @@ def test_pictures_beyond_the_pages_share_are_left_to_their_files(tmp_path, monke
     made = ((Picture("section1-made", "A made picture", "Its caption.", None), SVG),)
     text = write(tmp_path / "report", tmp_path / "runs", made).read_text(encoding="utf-8")
     assert "Too large for this page" in text and "Its caption." in text
+
+
+def test_groups_of_settings_are_no_methods(tmp_path):
+    save(tmp_path / "runs" / "r0", record())
+    save(tmp_path / "runs" / "r1", record(seed=1))
+    save(tmp_path / "runs" / "r2", record(method_config={"samples": 99}))
+    save(tmp_path / "runs" / "r3", record(method="approxdarts"))
+    text = write(tmp_path / "report", tmp_path / "runs").read_text(encoding="utf-8")
+    assert "2 methods, 3 groups of settings, 4 runs, 4 finalists." in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"versions": None, "device": {"type": "cpu", "name": "x"}, "budget": None},
+        {"versions": [["deep"]], "notes": "one", "failures": {"a": 1}},
+        {"method_config": [], "space_config": 7, "multipliers": "all"},
+        {"command": "x" * 1_000_000, "dataset_origin": "y" * 100_000},
+        {"notes": ["n"] * 1000, "failures": [{"stage": i, "reason": i} for i in range(1000)]},
+        {"protocol": {"name": "quick", "hash": "a" * 64, "x": {"y": {"z": [None, True, 1e308]}}}},
+        {"finalists": [finalist(architecture="cells", summary=["no text"], layers=7)]},
+    ],
+)
+def test_odd_parts_of_a_record_neither_break_nor_swell_the_page(tmp_path, changes):
+    save(tmp_path / "runs" / "r0", record(**changes))
+    text = write(tmp_path / "report", tmp_path / "runs").read_text(encoding="utf-8")
+    assert 'id="run-1"' in text and len(text.encode()) < 6_000_000

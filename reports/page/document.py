@@ -16,6 +16,7 @@ import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.checklist import checklist
+from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
@@ -112,8 +113,10 @@ def _hash(script: str) -> str:
 
 
 def _counts(section: Section) -> str:
-    parts = ((len(section.variants), "method"), (len(section.runs), "run"), (len(section.finalists), "finalist"))
-    return ", ".join(f"{number:,} {what}{'' if number == 1 else 's'}" for number, what in parts)
+    methods, variants = len({run.method for run in section.runs}), len(section.variants)
+    parts = [style.count(methods, "method")] + ([f"{variants} groups of settings"] if variants > methods else [])
+    parts += [style.count(len(section.runs), "run"), style.count(len(section.finalists), "finalist")]
+    return ", ".join(parts)
 
 
 def _table(table: Table, files: Mapping[str, Sequence[str]], sources: Sources, section: str = "") -> dict[str, Any]:
