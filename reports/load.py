@@ -6,6 +6,7 @@ with its reason, and never dropped in silence. Nothing here imports torch.
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -193,7 +194,7 @@ def load(paths: Iterable[Path]) -> Loaded:
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Run folders and record files, each once, and what holds none. Raises InputError for a missing path."""
-    found: dict[Path, Path] = {}  # real record file → the place as the user named it
+    found: dict[str, Path] = {}  # real record file → the place as the user named it
     left_out: list[LeftOut] = []
     for path in paths:
         if not path.exists():
@@ -202,7 +203,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
         if not places:
             left_out.append(LeftOut(str(path), f"it holds no run folder, up to {LEVELS} levels deep"))
         for place in places:
-            found.setdefault((place / RECORD if place.is_dir() else place).resolve(), place)
+            record = place / RECORD if place.is_dir() else place
+            found.setdefault(os.path.realpath(record), place)  # which takes a loop of links, unlike Path.resolve
     return list(found.values()), left_out
 
 

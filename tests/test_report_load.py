@@ -244,6 +244,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
     save(runs / "moment", record(anytime=[{"device_seconds": 1.0, "front": [[0.5, NAN]]}]))
     save(runs / "unit", {key: value for key, value in record().items() if key != "reference_pj"})
     (runs / "directory" / "record.json").mkdir(parents=True)
+    (runs / "loop").mkdir()
+    (runs / "loop" / "config.json").write_text("{}")
+    (runs / "loop" / "record.json").symlink_to("record.json")
     loaded = load([runs])
     assert [run.name for run in loaded.runs] == ["good"]
     left = {Path(left.place).name: left.reason for left in loaded.left_out}
@@ -267,6 +270,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
         "moment": "moment/record.json is damaged: anytime.0.front.0.1 is NaN",
         "unit": "unit/record.json is damaged: it lacks reference_pj",
         "directory": "it cannot be read",
+        "loop": "loop/config.json",
     }
     assert left.keys() == expected.keys()
     assert {name: words for name, words in expected.items() if words not in left[name]} == {}
