@@ -165,7 +165,7 @@ def _same_protocol(loaded: Loaded) -> _Answer:
 
 
 def _over_time(loaded: Loaded) -> _Answer:
-    searches = [run for run in loaded.runs if not _given(run)]
+    searches = [run for run in loaded.runs if run.variant == run.method and not _given(run)]
     if not searches:
         return UNKNOWN, "There is no search here: the architectures were given.", ()
     lacking = [run for run in searches if len(run.moments) < 2]
@@ -233,8 +233,9 @@ def _details(loaded: Loaded) -> _Answer:
 
 
 def _compared(loaded: Loaded) -> list[Section]:
-    """The sections with something to compare."""
-    return [section for section, methods in zip(loaded.sections, _methods(loaded)) if len(methods) > 1]
+    """What is compared with one another in the sections with something to compare: methods in their usual settings."""
+    sections = zip(loaded.sections, _methods(loaded))
+    return [section.pictured[""] for section, methods in sections if len(methods) > 1]
 
 
 def _methods(loaded: Loaded) -> list[set[str]]:
