@@ -412,7 +412,7 @@ def test_two_methods_and_two_seeds_and_their_report(tmp_path):
         check=False,
     )
     assert report.returncode == 0, report.stderr
-    assert "approxdarts" in (tmp_path / "report" / "comparison.md").read_text()
+    assert "approxdarts" in (tmp_path / "report" / "report.md").read_text()
 
 
 # -- image folders -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from evaluation import checkpoints, comparison, records, train
 from evaluation.given import resolve
 from evaluation.records import RunFolder
 from evaluation.runner import Run
-from reports.build import load_run, load_runs, markdown_text
+from reports import tables, text
+from reports.load import load
 from spaces.cells import published
 from spaces.cells.space import CellSpace
 from spaces.energy import total_macs, total_params
@@ -225,11 +226,12 @@ def test_reports_and_comparisons_cope_with_runs_without_a_search(tmp_path):
     runs.append(finished_run(tmp_path, tiny.run_config("random", baselines="none")))
     places = [folder.path for folder, _ in runs]
     assert places[0].name == "given-tiny_net-blobs-tiny-s0-1"
-    row = load_run(places[0]).best
-    assert (row["method"], row["validation_accuracy"], row["hypervolume"]) == ("given-tiny_net", None, None)
+    loaded = load(places)
+    row = next(run for run in loaded.runs if run.record_file.parent == places[0]).best
+    assert row["method"] == "given-tiny_net" and row[["validation_accuracy", "hypervolume"]].isna().all()
     assert row["test_accuracy_approximate"] == runs[0][1]["finalists"][0]["accuracy"]["test"]["approximate"]
-    text = markdown_text(*load_runs(places))
-    assert "| given-tiny_net | 2 | 0 1 |" in text and "| random | 1 | 0 |" in text
+    told = text.report(loaded, {section.name: list(tables.of_section(section)) for section in loaded.sections}, "")
+    assert "| given-tiny_net | 2 | 0 1 |" in told and "| random | 1 | 0 |" in told
     console = Console(record=True, width=120, file=io.StringIO())
     comparison.show(console, [record for _, record in runs])
     assert console.export_text() == ""  # one search alone has nothing to be compared with
