@@ -81,13 +81,13 @@ def seconds_to(record: dict, hypervolume: float) -> float:
 def speed_ups(records: list[dict]) -> dict[str, float]:
     """Of each method: how many times faster than the worst method it reaches that one's final hypervolume.
 
-    Times are medians over runs, at least half of which get there.
+    Times are medians over runs, at least half of which get there. Empty where one gets there in no time at all.
     """
     target = target_hypervolume(records)
     methods = by_method(records)
     worst = min(methods, key=lambda name: median_low(r["hypervolume"] for r in methods[name]))
     times = {name: median_low(seconds_to(r, target) for r in runs) for name, runs in methods.items()}
-    return {name: times[worst] / seconds for name, seconds in times.items()}
+    return {name: times[worst] / seconds for name, seconds in times.items()} if all(times.values()) else {}
 
 
 def paired(records: Iterable[dict]) -> list[significance.Comparison]:
@@ -129,7 +129,7 @@ def _table(records: list[dict]) -> Table:
             _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format, "none"),
             _spread([r["ledger"]["search"]["device_seconds"] / seconds for r in runs], form),
             _spread([seconds_to(r, target) / seconds for r in runs], form),
-            f"{faster[name]:.1f}",
+            f"{faster[name]:.1f}" if faster else "none",
         )
     return table
 

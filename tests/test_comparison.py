@@ -68,6 +68,8 @@ def test_the_figures_by_hand():
     assert comparison.target_hypervolume(runs) == 0.6  # the median of 0.6, 0.65 and 0.5
     assert [comparison.seconds_to(r, 0.6) for r in runs] == [20, 20, 40, 44, 30, math.inf]
     assert comparison.speed_ups(runs) == {"fast": 44 / 20, "slow": 1.0}
+    timeless = [r | {"anytime": [s | {"device_seconds": 0.0} for s in r["anytime"]]} for r in FAST]
+    assert comparison.speed_ups([*timeless, *SLOW]) == {} and "none" in shown([*timeless, *SLOW])
     # Seed by seed 0.9 − 0.6, 0.8 − 0.65 and 0.7 − 0.5: all of one sign, as 2 of the 8 patterns of signs are.
     (pair,) = comparison.paired(runs)
     assert pair.differences == pytest.approx((0.3, 0.15, 0.2))

@@ -15,6 +15,7 @@ from scipy.stats import norm
 from reports import statistics
 from reports.load import Section, load
 from reports.statistics import Reference
+from reports.tables import search_cost
 from tests.made_records import moment, record, save
 
 HUNDRED = Reference(100.0)
@@ -185,6 +186,15 @@ def test_times_to_the_common_hypervolume(tmp_path):
     assert target == pytest.approx(0.3)
     assert faster == {"fast": pytest.approx(1.5), "slow": 1.0}
     assert seconds == {"fast": [72.0], "slow": [108.0]}
+
+
+@pytest.mark.parametrize("methods", [("timeless", "slow"), ("timeless", "approxdarts"), ("timeless",)])
+def test_a_front_that_took_no_time_gives_times_but_no_ratio(tmp_path, methods):
+    made = [record(method=name, anytime=[moment(1, 36.0 * at, (0.5, 200.0))]) for at, name in enumerate(methods)]
+    told = section(tmp_path, *made)
+    assert statistics.speeds(told)[1:] == ({}, {name: [36.0 * at] for at, name in enumerate(methods)})
+    time, faster = list(zip(*search_cost(told).rows))[-2:]
+    assert 0.0 in {cell.value for cell in time} and {cell.value for cell in faster} == {None}
 
 
 # -- how sure we are ---------------------------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ def speed_up(runs: Sequence[Run]) -> Cell:
         return EMPTY
     members = max(both, key=len)
     faster = speed_ups([run.record for run in members])
+    if not faster:
+        return EMPTY
     ratio = faster["approxdarts"] / faster["evoapproxnas"]
     own = sum(run.method == "approxdarts" for run in members)
     names = tuple(run.name for run in members)

@@ -114,9 +114,9 @@ _Speeds = tuple[float, dict[str, float], dict[str, list[float]]]
 def _speed_cells(variant: str, runs: Sequence[Run], speeds: _Speeds | None) -> tuple[Cell, Cell]:
     """The median time to the common hypervolume, and × faster; empty where there is nothing to compare."""
     judged = tuple(run.name for run in statistics.judged(runs))
-    if speeds is None or variant not in speeds[1]:
+    if speeds is None or variant not in speeds[2]:
         return nothing(), nothing()
     _, faster, seconds = speeds
     middle = median_low(seconds[variant])
     time = number(middle, HOURS, judged) if math.isfinite(middle) else Cell(NEVER, None, judged)
-    return time, number(faster[variant], Form(1), judged)
+    return time, number(faster.get(variant), Form(1), judged)
