@@ -71,14 +71,21 @@ def _write_figures(loaded: Loaded, draft: Path) -> tuple[list[tuple[Picture, str
 
 
 def watch(paths: Sequence[Path], out: Path, told: str, seconds: float) -> None:
-    """Build again whenever a run begins or ends, looking every so many seconds, until Ctrl-C."""
-    seen = None
+    """Build again whenever a run begins or ends, looking every so many seconds, until Ctrl-C.
+
+    Raises InputError for a path that is not there to begin with; what goes missing later may come back.
+    """
+    find_runs(paths)
+    seen: object = ()
     while True:
-        now = _state(paths)
+        try:
+            now = _state(paths)
+        except (InputError, OSError):
+            now = None
         if now != seen:
             try:
                 print(time.strftime("%H:%M:%S"), build(paths, out, told), flush=True)
-            except InputError as error:  # the next run may mend it
+            except (InputError, OSError) as error:  # the next run may mend it
                 print(time.strftime("%H:%M:%S"), "waiting:", error, flush=True)
             seen = now
         time.sleep(seconds)

@@ -101,7 +101,7 @@ def test_an_error_keeps_the_old_report(reported, tmp_path, monkeypatch):
     assert (out / "index.html").read_bytes() == before
 
 
-def test_watching_builds_again_when_a_run_ends_and_ctrl_c_ends_it(tmp_path):
+def test_watching_builds_again_when_a_run_ends_or_comes_back_and_ctrl_c_ends_it(tmp_path):
     runs, out = tmp_path / "runs", tmp_path / "out"
     runs.mkdir()
     with start(runs, "--out", out, "--watch", "0.2") as process:
@@ -110,6 +110,10 @@ def test_watching_builds_again_when_a_run_ends_and_ctrl_c_ends_it(tmp_path):
             save(runs / "a", record())
             assert ": 1 runs, 1 finalists" in process.stdout.readline()
             assert (out / "index.html").exists()
+            runs.rename(tmp_path / "away")
+            assert "does not exist" in process.stdout.readline()
+            (tmp_path / "away").rename(runs)
+            assert ": 1 runs, 1 finalists" in process.stdout.readline()
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 130
             assert process.stderr.read() == "stopped\n"
