@@ -148,5 +148,5 @@ def read_history(path: Path) -> list[dict]:
 def _is_json_line(line: bytes) -> bool:
     try:
         return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

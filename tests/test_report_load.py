@@ -82,9 +82,10 @@ def test_a_run_keeps_its_history_and_a_torn_end_is_still_being_written(runs):
     assert list(only(load([runs])).history) == history(3)
 
 
-def test_a_damaged_history_is_named_and_the_record_still_used(runs):
+@pytest.mark.parametrize("line", ["nonsense", "[1]", "[" * 100_000])
+def test_a_damaged_history_is_named_and_the_record_still_used(runs, line):
     save(runs / "a", record())
-    (runs / "a" / "history.jsonl").write_text('{"step": 1}\nnonsense\n')
+    (runs / "a" / "history.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
     loaded = load([runs])
     assert only(loaded).history == ()
     (left,) = loaded.left_out
