@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from evaluation.significance import needed_pairs
 from methods import BUILT_IN
-from reports.load import STAGES, Loaded, Run, Section, settings_of
+from reports.load import Loaded, Run, Section
+from reports.rows import STAGES
+from reports.variants import settings_of
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
 RELEASE, COMPARE, REPORT = "Releasing code", "Comparing methods", "Reporting details"

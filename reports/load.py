@@ -12,26 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from evaluation.records import CONFIG, HISTORY, RECORD, RunFolder, limit_note, read_history, read_record
+from reports.rows import rows_of
+from reports.variants import variants_of
 from spaces.errors import InputError
 
 LEVELS = 2  # how deep below a given folder runs are looked for
-# Names that live next to torch, so copied; tests hold them equal to the originals.
-ARITHMETICS = ("fp32", "int8", "approximate")
-ACCOUNTINGS = ("horowitz45", "approxdarts")
-STAGES = ("search", "selection", "final", "test")
-SAVINGS = ("saving_vs_fp32", "saving_vs_int8")
-SPLITS = [
-    f"{arithmetic}_{part}_pj" for arithmetic in ARITHMETICS for part in ("multiplications", "additions", "memory")
-]
-# What must be equal for two runs to be repetitions of one another; numbers of a driver and the like may change.
-SETTINGS = ("multiplier_choice", "budget", "multipliers", "tables", "engine", "deterministic", "method_config")
-DEVICE = ("type", "name", "count", "threads")
-LARGEST = 1e100  # of any number in a record: beyond lies damage
 
 
 @dataclass(frozen=True)
@@ -231,16 +220,9 @@ def _read(place: Path) -> tuple[Path, dict, list[dict]]:
     if record.get("status") != "complete":
         raise InputError(f"{file}: the run's status is {record.get('status')!r}, not 'complete'")
     try:
-        rows = [_row(record, index) for index in range(len(_pick(record, list, "finalists")))]
-        if not rows:
-            raise InputError("it has no finalists")
-        _check_moments(record)
+        return file, record, rows_of(record)
     except InputError as error:
         raise InputError(f"{file} is damaged: {error}; restore it or start a new run") from None
-    best = max(range(len(rows)), key=lambda index: rows[index]["validation_accuracy"] or 0.0)
-    for index, row in enumerate(rows):
-        row["best"] = index == best
-    return file, record, rows
 
 
 def _how_far(place: Path) -> str:
@@ -252,92 +234,7 @@ def _how_far(place: Path) -> str:
     return f"unfinished (still running or stopped): {done}; go on with python -m evaluation.run --resume {place}"
 
 
-def _pick(node: Any, kind: Any, *path: str | int) -> Any:
-    """The value of type ``kind`` at ``path``. Raises InputError where it is missing, of another type or not finite."""
-    name = ".".join(map(str, path))
-    for step in path:
-        try:
-            node = node[step]
-        except (KeyError, IndexError, TypeError):
-            raise InputError(f"it lacks {name}") from None
-    finite = not isinstance(node, int | float) or abs(node) < LARGEST  # False for NaN, too
-    if isinstance(node, bool) or not isinstance(node, kind) or not finite:
-        raise InputError(f"{name} is {json.dumps(node)[:60]}")
-    return node
-
-
-def _share(record: dict, *path: str | int) -> float | None:
-    """A share of images, or None. Raises InputError as ``_pick`` does, and outside 0..1."""
-    value = _pick(record, int | float | None, *path)
-    if value is not None and not 0 <= value <= 1:
-        raise InputError(f"{'.'.join(map(str, path))} is {value}, not a share from 0 to 1")
-    return value
-
-
-def _amount(record: dict, *path: str | int) -> float:
-    """Seconds or picojoules. Raises InputError as ``_pick`` does, and below 0."""
-    value = _pick(record, int | float, *path)
-    if value < 0:
-        raise InputError(f"{'.'.join(map(str, path))} is {value}, below 0")
-    return value
-
-
-def _row(record: dict, index: int) -> dict:
-    """One finalist; None is a number that nobody measured."""
-    number, at = int | float, ("finalists", index)
-    model = _pick(record, str, "energy_model")
-    if model not in ACCOUNTINGS:
-        raise InputError(f"its accounting {model!r:.60} is unknown")
-    tested = {name: _share(record, *at, "accuracy", "test", name) for name in ARITHMETICS}
-    known = tested["int8"] is not None and tested["approximate"] is not None
-    seconds = {stage: _amount(record, "ledger", stage, "device_seconds") for stage in STAGES}
-    return {
-        **{name: _pick(record, str, name) for name in ("method", "space", "dataset", "dataset_fingerprint")},
-        "train_limit": _pick(record, int, "train_limit") if "train_limit" in record else 0,
-        "protocol": _pick(record, str, "protocol", "name"),
-        "protocol_hash": _pick(record, str, "protocol", "hash"),
-        "seed": _pick(record, int, "seed"),
-        "scope": _pick(record, str, "scope"),
-        "energy_model": model,
-        "finalist": index + 1,
-        "key": _pick(record, str, *at, "key"),
-        **{name: _pick(record, int, *at, name) for name in ("params", "macs")},
-        "validation_accuracy": _share(record, *at, "accuracy", "validation"),
-        **{f"test_accuracy_{name}": share for name, share in tested.items()},
-        "accuracy_drop_vs_int8": tested["int8"] - tested["approximate"] if known else None,
-        **{
-            f"{a}_{name}_pj": _amount(record, *at, "energy", a, f"{name}_pj")
-            for a in ACCOUNTINGS
-            for name in ARITHMETICS
-        },
-        **{f"{a}_{name}": _pick(record, number, *at, "energy", a, name) for a in ACCOUNTINGS for name in SAVINGS},
-        **{name: _amount(record, *at, "energy", model, "split", *name.split("_", 1)) for name in SPLITS},
-        **{f"device_{name}": _pick(record, str, "device", name) for name in ("type", "name")},
-        **{f"{stage}_device_seconds": spent for stage, spent in seconds.items()},
-        "total_device_seconds": sum(seconds.values()),
-        "hypervolume": _pick(record, number | None, "hypervolume"),
-        "command": _pick(record, str, "command"),
-    }
-
-
-def _check_moments(record: dict) -> None:
-    """Raises InputError where the fronts over time are not what they should be."""
-    moments = record.get("anytime") or []
-    if moments and _amount(record, "reference_pj") == 0:
-        raise InputError("reference_pj is 0")
-    last = 0.0
-    for at in range(len(_pick(record, list, "anytime")) if moments else 0):
-        seconds = _amount(record, "anytime", at, "device_seconds")
-        if seconds < last:
-            raise InputError(f"anytime.{at} is earlier than the moment before it")
-        last = seconds
-        for point in range(len(_pick(record, list, "anytime", at, "front"))):
-            if _share(record, "anytime", at, "front", point, 0) is None:
-                raise InputError(f"anytime.{at}.front.{point} has no error")
-            _amount(record, "anytime", at, "front", point, 1)
-
-
-# -- sections and variants ---------------------------------------------------------------------------------------------
+# -- sections ---------------------------------------------------------------------------------------------
 
 _Found = tuple[Path, dict, list[dict]]
 
@@ -366,7 +263,7 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
     sections = []
     largest_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     for number, (_, members) in enumerate(largest_first, 1):
-        variants = _variants([record for _, (_, record, _) in members])
+        variants = variants_of([record for _, (_, record, _) in members])
         runs = [
             _run(name, variant, f"section{number}", *parts, left_out)
             for variant, (name, parts) in zip(variants, members)
@@ -400,62 +297,3 @@ def _names(files: Sequence[Path]) -> list[str]:
         counts = Counter(names)
         names = [name if counts[name] == 1 else "/".join(part[-depth:]) for name, part in zip(names, parts)]
     return names
-
-
-def settings_of(record: dict) -> dict[str, str]:
-    """What tells a run from its repetitions, as text by name; the method's own settings one by one."""
-    settings = {name: record.get(name) for name in SETTINGS if name != "method_config"}
-    own = record.get("method_config")
-    settings |= own if isinstance(own, dict) else {"method_config": own}
-    device = record["device"] if isinstance(record["device"], dict) else {}
-    settings["device"] = " ".join(str(device[name]) for name in DEVICE if device.get(name) is not None)
-    notes = record.get("notes") if isinstance(record.get("notes"), list) else []
-    if moved := [note for note in notes if isinstance(note, str) and note.startswith("resumed on ")]:
-        settings["moved"] = moved
-    return {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
-
-
-def _variants(records: list[dict]) -> list[str]:
-    """The name of every record's variant: its method, and what sets it apart from the method's usual settings.
-
-    Usual is what most other methods share, and of that what most runs have: methods are compared in usual settings.
-    """
-    all_settings = [settings_of(record) for record in records]
-    own = [record["method_config"] if isinstance(record.get("method_config"), dict) else {} for record in records]
-    shared = [
-        tuple((name, value) for name, value in sorted(settings.items()) if name not in config)
-        for settings, config in zip(all_settings, own)
-    ]
-    methods_with: dict[tuple, set[str]] = {}
-    for record, common in zip(records, shared):
-        methods_with.setdefault(common, set()).add(record["method"])
-    names = [""] * len(records)
-    for method in {record["method"] for record in records}:
-        members = [at for at, record in enumerate(records) if record["method"] == method]
-        kinds = Counter(tuple(sorted(all_settings[at].items())) for at in members)
-        popular = {tuple(sorted(all_settings[at].items())): len(methods_with[shared[at]]) for at in members}
-        usual = dict(max(kinds, key=lambda kind: (popular[kind], kinds[kind])))  # of equals the first that was found
-        for at in members:
-            names[at] = _told(method, all_settings[at], usual)
-    return names
-
-
-def _told(method: str, settings: dict[str, str], usual: dict[str, str]) -> str:
-    differing = [name for name in {**usual, **settings} if settings.get(name) != usual.get(name)]
-    told = [f"{name}={_short(settings.get(name))}" for name in differing if name != "tables"]
-    if "tables" in differing and "multipliers" not in differing:
-        told.append("other truth tables under the same names")
-    return f"{method} ({', '.join(told)})" if told else method
-
-
-def _short(text: str | None) -> str:
-    """A setting in few words."""
-    value = None if text is None else json.loads(text)
-    if isinstance(value, list) and len(value) > 2:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:4]
-        return f"{len(value)} of them #{digest}"  # two lists of equal length must not read the same
-    if isinstance(value, list):
-        return "+".join(map(str, value))
-    if isinstance(value, dict):
-        return " ".join(str(part) for part in value.values() if part is not None)
-    return "none" if value in (None, "") else str(value)

@@ -16,7 +16,8 @@ from scipy.stats import bootstrap
 
 from evaluation import comparison, significance
 from evaluation.significance import Comparison
-from reports.load import SETTINGS, Run, Section, settings_of
+from reports.load import Run, Section
+from reports.variants import SETTINGS, settings_of
 
 Front = Sequence[Sequence[float]]  # points (validation error 0..1, pJ); np.ndarray (n, 2) does, too
 CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of bootstrap intervals

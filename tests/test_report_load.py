@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluation.config import RunConfig
 from evaluation.protocols import named_protocol
-from reports import load as loading
+from reports import rows
 from reports.load import Loaded, Run, load
 from spaces.errors import InputError
 from tests.made_records import NAN, RECORDS, damaged, finalist, history, moment, record, save
@@ -316,7 +316,7 @@ def test_names_copied_from_above_torch_are_the_originals():
     from spaces.arithmetic.factory import ARITHMETICS
     from spaces.energy import ENERGY_MODELS
 
-    assert (STAGES, ARITHMETICS, tuple(ENERGY_MODELS)) == (loading.STAGES, loading.ARITHMETICS, loading.ACCOUNTINGS)
+    assert (STAGES, ARITHMETICS, tuple(ENERGY_MODELS)) == (rows.STAGES, rows.ARITHMETICS, rows.ACCOUNTINGS)
 
 
 # -- damage ------------------------------------------------------------------------------------------------------------
@@ -349,4 +349,4 @@ def test_a_record_damaged_anywhere_is_loaded_or_left_out_with_a_line_that_names_
         assert run.best["best"] and run.variant.startswith(run.method)
         assert all(isinstance(line, str) for line in [*run.notes, *run.failures])
         for point in run.moments:
-            assert all(len(place) >= 2 and max(place[:2]) < loading.LARGEST for place in point["front"])
+            assert all(len(place) >= 2 and max(place[:2]) < rows.LARGEST for place in point["front"])

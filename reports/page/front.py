@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.figures import style
-from reports.load import ARITHMETICS, Section
+from reports.load import Section
 from reports.page.networks import Network, circuits, finalist_of
 from reports.page.sources import Sources
+from reports.rows import ARITHMETICS
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",

@@ -6,7 +6,8 @@ from statistics import median_low
 
 from evaluation.config import Budget
 from reports import statistics
-from reports.load import STAGES, Run, Section
+from reports.load import Run, Section
+from reports.rows import STAGES
 from reports.tables.results import AVERAGES, SPENT, device
 from reports.tables.table import (
     COUNT,

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from reports.load import ARITHMETICS, Run, Section
+from reports.load import Run, Section
+from reports.rows import ARITHMETICS
 from reports.tables.results import best_search
 from reports.tables.table import (
     NANOJOULES,

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from evaluation.significance import EXPLANATION, Comparison
 from reports import statistics
-from reports.load import Section, settings_of
+from reports.load import Section
 from reports.statistics import Reference
 from reports.tables.results import AVERAGES, CHOSEN, HYPERVOLUME, MEASURES, RESULTS, cautions, front_cells, mean_cell
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
+from reports.variants import settings_of
 
 P = Form()
 MAIN = [measure for measure in RESULTS if measure.main]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import statistics
-from reports.load import STAGES, Run, Section
+from reports.load import Run, Section
+from reports.rows import STAGES
 from reports.statistics import Reference
 from reports.tables.table import (
     COUNT,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
-from reports.load import LARGEST, Run
+from reports.load import Run
+from reports.rows import LARGEST
 from reports.statistics import interval
 
 UNMEASURED = "–"
