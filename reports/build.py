@@ -110,8 +110,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "(PDF, SVG, PNG)"
     )
     parser = command.Parser(PROGRAM, f"Compare finished runs: writes {what}.")
-    parser.add_argument("paths", nargs="+", type=Path, help="run folders, folders of run folders, or record files")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (default: report)")
+    parser.add_argument(
+        "paths", nargs="+", type=command.path, help="run folders, folders of run folders, or record files"
+    )
+    parser.add_argument("--out", type=command.path, default=Path("report"), help="folder to write to (default: report)")
     parser.add_argument(
         "--watch",
         nargs="?",

@@ -4,11 +4,19 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from spaces.errors import InputError, suggest
 
 BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def path(text: str) -> Path:
+    """A path of the command line. An empty one, as from a shell variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 
+from evaluation.records import CONFIG, RECORD
 from spaces.errors import InputError
 
 MANIFEST = ".report.json"  # what the last report wrote: only these files may be removed by the next
@@ -25,8 +26,10 @@ def publishing(out: Path, program: str) -> Iterator[Path]:
     """An empty folder to write to, whose files take their places in ``out`` when the block ends without an error.
 
     Until then the files of the last report by ``program`` stay; then those of them that have no successor are removed.
-    Other files in ``out`` are left alone. Raises InputError where ``out`` cannot be written.
+    Other files in ``out`` are left alone. Raises InputError where ``out`` cannot be written, and for a run folder.
     """
+    if any((out / name).exists() for name in (CONFIG, RECORD)):
+        raise InputError(f"'{out}' is the folder of a run; choose another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(out / LOCK, blocking=False):

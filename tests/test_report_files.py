@@ -85,6 +85,14 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path):
         publish(tmp_path / "out", {"index.html": "1"})
 
 
+@pytest.mark.parametrize("name", ["config.json", "record.json"])
+def test_a_run_folder_is_no_place_for_a_report(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match="is the folder of a run"):
+        publish(tmp_path, {"a": "1"})
+    assert content(tmp_path) == {name: "{}"}
+
+
 def test_names_that_are_no_unicode_are_no_reason_to_lose_the_report(tmp_path):
     publish(tmp_path, {"a.md": "run \udcff"})
     assert content(tmp_path) == {"a.md": "run \\udcff"}

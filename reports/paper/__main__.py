@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.command import Parser, guarded
+from reports.command import Parser, guarded, path
 from reports.files import publishing, write_text
 from reports.load import Loaded, load
 from reports.paper import contents, measures
@@ -44,9 +44,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser = Parser(PROGRAM, what)
     parser.add_argument(
-        "paths", nargs="*", type=Path, help="run folders, folders of them, or record files (default: reports/records)"
+        "paths",
+        nargs="*",
+        type=path,
+        help="run folders, folders of them, or record files (default: reports/records)",
     )
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (default: report)")
+    parser.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
     parser.add_argument(
         "--rerun",
         nargs="?",
