@@ -186,15 +186,26 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     found: dict[str, Path] = {}  # real record file → the place as the user named it
     left_out: list[LeftOut] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"'{path}' does not exist; give run folders, folders of them, or record files")
-        places = _run_folders(path, LEVELS, left_out) if path.is_dir() else [path]
-        if not places:
+        known = len(left_out)
+        places = _places(path, left_out)
+        if not places and len(left_out) == known:
             left_out.append(LeftOut(str(path), f"it holds no run folder, up to {LEVELS} levels deep"))
         for place in places:
             record = place / RECORD if place.is_dir() else place
             found.setdefault(os.path.realpath(record), place)  # which takes a loop of links, unlike Path.resolve
     return list(found.values()), left_out
+
+
+def _places(path: Path, left_out: list[LeftOut]) -> list[Path]:
+    """The run folders at ``path``, or the file that it is. Raises InputError where there is nothing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"'{path}' does not exist; give run folders, folders of them, or record files") from None
+    except OSError as error:
+        left_out.append(LeftOut(str(path), f"it cannot be read: {error.strerror}"))
+        return []
+    return _run_folders(path, LEVELS, left_out) if path.is_dir() else [path]
 
 
 def _run_folders(folder: Path, levels: int, left_out: list[LeftOut]) -> list[Path]:
@@ -216,6 +227,8 @@ def _read(place: Path) -> tuple[Path, dict, list[dict]]:
     file = place / RECORD if place.is_dir() else place
     if not file.exists():
         raise InputError(_how_far(place))
+    if not (file.is_file() or file.is_dir()):  # to read a pipe or a device may take forever
+        raise InputError(f"{file} is no file")
     record = read_record(file)
     if record.get("status") != "complete":
         raise InputError(f"{file}: the run's status is {record.get('status')!r}, not 'complete'")
@@ -281,11 +294,14 @@ def _run(
     frame.insert(1, "run", name)
     frame.insert(2, "variant", variant)
     frame["record_file"] = str(file)
+    log = file.with_name(HISTORY)
     try:
-        history = tuple(read_history(file.with_name(HISTORY)))
+        if log.exists() and not log.is_file():
+            raise InputError(f"{log} is no file")
+        history = tuple(read_history(log))
     except (InputError, OSError) as error:
         history = ()
-        left_out.append(LeftOut(f"{file.with_name(HISTORY)} (its record is used)", str(error)))
+        left_out.append(LeftOut(f"{log} (its record is used)", str(error)))
     return Run(name, variant, record, file, frame, history)
 
 

@@ -1,6 +1,7 @@
 """Loading for reports: sections that never mix, variants, and what is left out."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -275,6 +276,36 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
     }
     assert left.keys() == expected.keys()
     assert {name: words for name, words in expected.items() if words not in left[name]} == {}
+
+
+def test_pipes_are_not_waited_for(runs):
+    save(runs / "good", record())
+    save(runs / "silent", record(seed=1))
+    os.mkfifo(runs / "silent" / "history.jsonl")
+    (runs / "pipe").mkdir()
+    os.mkfifo(runs / "pipe" / "record.json")
+    loaded = load([runs])
+    assert [run.name for run in loaded.runs] == ["good", "silent"]
+    assert sorted(left.reason for left in loaded.left_out) == [
+        f"{runs}/pipe/record.json is no file",
+        f"{runs}/silent/history.jsonl is no file",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_told_once(runs, monkeypatch):
+    save(runs / "good", record())
+    locked = runs.parent / "locked"
+    locked.mkdir()
+    look = Path.iterdir
+
+    def refused(folder: Path):
+        if folder == locked:
+            raise PermissionError(13, "Permission denied")
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    (left,) = load([runs, locked]).left_out
+    assert (left.place, left.reason) == (str(locked), "it cannot be read: Permission denied")
 
 
 def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
