@@ -16,7 +16,7 @@ PREFACE = (
 
 def report(loaded: Loaded, tables: Mapping[str, Sequence[Table]], command: str) -> str:
     """The text of ``report.md``. ``tables`` are by the name of their section, "" for those of the whole report."""
-    parts = ["# Comparison", f"Made by `{command}`.", PREFACE]
+    parts = ["# Comparison", f"Made by: {escape_markdown(command)}", PREFACE]
     for section in loaded.sections:
         parts += [f"## {escape_markdown(section.title)}", f"Data: {escape_markdown(section.data)}.", *_words(section)]
         parts += [markdown(table) for table in tables[section.name]]
