@@ -19,6 +19,7 @@ from pathlib import Path
 from evaluation.records import CONFIG, RECORD
 from reports import command, figures, tables, text
 from reports.figures import Picture
+from reports.figures.style import count
 from reports.files import publishing, write_text
 from reports.load import Loaded, find_runs, load
 from reports.page.document import page
@@ -43,7 +44,7 @@ def build(paths: Sequence[Path], out: Path, told: str) -> str:
         write_text(draft / "report.md", text.report(loaded, made, told))
         write_text(draft / "index.html", page(loaded, made, drawn, out, told, files | more_files))
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""
-    return f"wrote {out / 'index.html'}: {len(loaded.runs)} runs, {len(loaded.finalists)} finalists{left}"
+    return f"wrote {out / 'index.html'}: {count(len(loaded.runs), 'run')}, {count(len(loaded.finalists), 'finalist')}{left}"
 
 
 def _write_tables(loaded: Loaded, draft: Path) -> tuple[dict[str, list[Table]], dict[str, list[str]]]:

@@ -108,12 +108,12 @@ def test_watching_builds_again_when_a_run_ends_or_comes_back_and_ctrl_c_ends_it(
         try:
             assert "waiting: no finished run to report" in process.stdout.readline()
             save(runs / "a", record())
-            assert ": 1 runs, 1 finalists" in process.stdout.readline()
+            assert ": 1 run, 1 finalist" in process.stdout.readline()
             assert (out / "index.html").exists()
             runs.rename(tmp_path / "away")
             assert "does not exist" in process.stdout.readline()
             (tmp_path / "away").rename(runs)
-            assert ": 1 runs, 1 finalists" in process.stdout.readline()
+            assert ": 1 run, 1 finalist" in process.stdout.readline()
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 130
             assert process.stderr.read() == "stopped\n"
