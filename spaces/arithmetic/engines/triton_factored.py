@@ -6,6 +6,7 @@ lie in memory.
 
 import functools
 import math
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.triton_gather import device_refusal, kernels, launching_on
+from spaces.arithmetic.engines.triton_gather import border_of, device_refusal, launch
 from spaces.multipliers.byte_factors import MOST_CHANNELS, ByteFactors, as_bits, byte_factors
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
@@ -138,12 +139,7 @@ def _in_blocks(wide: Tensor, block_n: int, block_k: int) -> Tensor:
     return wide.flatten(2, 3).unflatten(2, (-1, block_k)).permute(4, 2, 5, 0, 1, 3).contiguous()
 
 
-@functools.lru_cache(maxsize=64)
-def _border(fill: int, length: int, device: torch.device) -> Tensor:
-    return torch.full((length,), fill, dtype=torch.uint8, device=device)
-
-
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
     """Σ T[x̂, ŵ] (N, O, H', W') of indices (N, C, H, W) uint8, as int32, or scaled as float32; channels-last."""
     geometry, features = packed.geometry, packed.features
     size = geometry.output_size(x.shape[2:], packed.shape[2:])
@@ -152,49 +148,53 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     if y.numel() == 0:
         return y.permute(0, 3, 1, 2)
     x = x.permute(0, 2, 3, 1).contiguous()
-    ends = (features.words, features.shifts, packed.constant, y if scale is None else scale.contiguous(), y)
-    sizes = (y.numel() // packed.shape[0], *x.shape[1:3], *size, geometry.groups)
+    scales = y if scale is None else scale.contiguous()
+    tensors = (
+        x, border_of(fill, packed.shape[1], x.device), packed.weights, features.words, features.shifts, packed.constant,
+        scales, y,
+    )  # fmt: skip
+    sizes = (y.numel() // packed.shape[0], *x.shape[1:3], *size)
     moves = (*geometry.stride, *geometry.padding, *geometry.dilation)
     common = {
         "CHUNKS": features.words.shape[0],
         "WIDTH": features.width,
         "BITS": features.bits is not None,
-        "MASKS": features.bits[0] if features.bits else 0,
-        "FLIPS": features.bits[1] if features.bits else 0,
         "SCALED": scale is not None,
         "enable_fp_fusion": False,  # the scale is one multiplication
     }
-    with launching_on(x.device):
-        if packed.blocks is None:
-            _launch_direct(x, packed, fill, ends, sizes, moves, common)
-        else:
-            _launch_matrix(x, packed, fill, ends, sizes, moves, common)
+    launch_as_shaped = _launch_direct if packed.blocks is None else _launch_matrix
+    launch_as_shaped(packed, tensors, sizes, moves, common)
     return y.permute(0, 3, 1, 2)
 
 
-def _launch_direct(x: Tensor, packed: Packed, fill: int, ends: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
-    outputs, inner, *kernel = packed.shape
-    *sizes, groups = sizes
-    unit = math.gcd(groups, x.data_ptr(), 16)
+def _launch_direct(packed: Packed, tensors: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
+    (outputs, inner, *kernel), groups = packed.shape, packed.geometry.groups
+    pixels = sizes[0]
+    bits = [
+        word for part in packed.features.bits or (0, 0) for word in struct.unpack("<2i", part.to_bytes(8, "little"))
+    ]
+    unit = math.gcd(groups, tensors[0].data_ptr(), 16)
     block = min(64, 1 << (outputs - 1).bit_length())
-    programs = -(-sizes[0] // (DIRECT_TILE // block)) * -(-outputs // block)
-    kernels().direct_kernel[(programs,)](
-        x, packed.weights, *ends, fill, *sizes, groups // unit, kernel[0] * kernel[1], kernel[1], *moves,
+    programs = -(-pixels // (DIRECT_TILE // block)) * -(-outputs // block)
+    launch(
+        "direct_kernel", programs, *tensors, *bits, *sizes, groups // unit, kernel[0] * kernel[1], kernel[1], *moves,
         UNIT=unit, GROUP_INPUTS=inner, GROUP_OUTPUTS=outputs // groups, PIXELS=DIRECT_TILE // block, OUTPUTS=block,
         num_warps=4, **common,
     )  # fmt: skip
 
 
-def _launch_matrix(x: Tensor, packed: Packed, fill: int, ends: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
-    outputs, inner, *kernel = packed.shape
-    groups, (block_n, block_k), width = sizes[-1], packed.blocks, common["WIDTH"]
-    unit, out_unit = math.gcd(inner, x.data_ptr(), 16), math.gcd(outputs // groups, 4)
+def _launch_matrix(packed: Packed, tensors: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
+    (outputs, inner, *kernel), groups = packed.shape, packed.geometry.groups
+    (block_n, block_k), width, pixels = packed.blocks, common["WIDTH"], sizes[0]
+    masks, flips = packed.features.bits or (0, 0)
+    unit, out_unit = math.gcd(inner, tensors[0].data_ptr(), 16), math.gcd(outputs // groups, 4)
     columns = groups * -(-outputs // groups // block_n)
     # Single bytes, each with an address of its own, need more registers than a large tile leaves.
-    block_m = 64 if unit < 4 or columns * -(-sizes[0] // 128) < MANY_PROGRAMS else 128
-    kernels().matrix_kernel[(columns * -(-sizes[0] // block_m),)](
-        x, _border(fill, inner, x.device), packed.weights, *ends,
-        *sizes, inner // unit, outputs // groups // out_unit, packed.weights.shape[1], kernel[1], *moves,
-        UNIT=unit, OUT_UNIT=out_unit, FLAT=inner < FEW_CHANNELS, BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k,
+    block_m = 64 if unit < 4 or columns * -(-pixels // 128) < MANY_PROGRAMS else 128
+    launch(
+        "matrix_kernel", columns * -(-pixels // block_m), *tensors, *sizes,
+        groups, inner // unit, outputs // groups // out_unit, packed.weights.shape[1], kernel[1], *moves,
+        UNIT=unit, OUT_UNIT=out_unit, MASKS=masks, FLIPS=flips, FLAT=inner < FEW_CHANNELS,
+        BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k,
         num_warps=8 if block_m * block_n > 128 * 64 else 4, num_stages=3 if width * block_n <= 256 else 2, **common,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.products import ProductTable
+from spaces.preparation import preparing
 
 LOWEST_CAPABILITY = (7, 0)  # what PyTorch's own use of Triton asks for
 PIXELS = 128  # per program: lanes run over pixels
@@ -47,9 +48,33 @@ def device_refusal(device: torch.device, lowest: tuple[int, int]) -> str:
     return ""
 
 
-def launching_on(device: torch.device) -> contextlib.AbstractContextManager:
-    """Makes the device the current one, on which Triton launches."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+_compiled: set[tuple] = set()  # variants of kernels that have run in this process
+
+
+def launch(name: str, programs: int, *arguments: Tensor | int, **constants: int | bool) -> None:
+    """Run a kernel on the device of its first argument, a tensor. What compiling it takes counts as getting ready."""
+    kernel, device = getattr(kernels(), name), arguments[0].device
+    kinds = tuple((a.dtype, a.data_ptr() % 16 == 0) for a in arguments if isinstance(a, Tensor))
+    variant = (name, device, kinds, *constants.values())
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        if variant in _compiled:
+            kernel[(programs,)](*arguments, **constants)
+            return
+        with preparing():
+            kernel[(programs,)](*arguments, **constants)
+    _compiled.add(variant)
+
+
+def border_of(fill: int | Tensor, length: int, device: torch.device) -> Tensor:
+    """(length,) uint8: what padded positions hold. A tensor stays on its device, so that nothing has to be waited for."""
+    if isinstance(fill, Tensor):
+        return fill.to(torch.uint8).expand(length).contiguous()
+    return _constant_border(fill, length, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _constant_border(fill: int, length: int, device: torch.device) -> Tensor:
+    return torch.full((length,), fill, dtype=torch.uint8, device=device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -91,7 +116,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     return Packed(taps, tuple(weights.shape[2:]), entries, correction, geometry)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
     """Σ T[x̂, ŵ] (N, O, H', W') of uint8 indices (N, C, H, W): int32, or float32 where scaled; channels-last as x."""
     geometry, (taps, inner, outputs) = packed.geometry, packed.weights.shape
     out_height, out_width = geometry.output_size(x.shape[2:], packed.kernel)
@@ -111,13 +136,14 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
         block = SHARED_OUTPUTS if per_group > SHARED_OUTPUTS // 2 else SHARED_OUTPUTS // 2
     tiles = geometry.groups * -(-per_group // block) if shared else -(-outputs // block)
     pixels = y.numel() // outputs
-    with launching_on(x.device):
-        kernels().gather_kernel[(tiles * -(-pixels // PIXELS),)](
-            x.contiguous(), packed.weights, packed.table, y if scale is None else scale.contiguous(), y,
-            fill, packed.correction, pixels, *x.shape[2:], out_height, out_width,
-            x.shape[1], outputs, inner, per_group, taps, packed.kernel[1], tiles,
-            *geometry.stride, *geometry.padding, *geometry.dilation,
-            SHARED=shared, SCALED=scale is not None, CHANNELS_LAST=last, OUTPUTS=block, PIXELS=PIXELS,
-            num_warps=4, enable_fp_fusion=False,
-        )  # fmt: skip
+    launch(
+        "gather_kernel", tiles * -(-pixels // PIXELS),
+        x.contiguous(), border_of(fill, 1, x.device), packed.weights, packed.table,
+        y if scale is None else scale.contiguous(), y,
+        packed.correction, pixels, *x.shape[2:], out_height, out_width,
+        x.shape[1], outputs, inner, per_group, taps, packed.kernel[1], tiles,
+        *geometry.stride, *geometry.padding, *geometry.dilation,
+        SHARED=shared, SCALED=scale is not None, CHANNELS_LAST=last, OUTPUTS=block, PIXELS=PIXELS,
+        num_warps=4, enable_fp_fusion=False,
+    )  # fmt: skip
     return y

@@ -23,8 +23,8 @@ def window_corners(pixel, out_height, out_width, stride_h, stride_w, pad_h, pad_
 
 @jit
 def gather_kernel(
-    x, weights, table, scale, y,
-    fill: int, correction: int, pixels: int, height: int, width: int, out_height: int, out_width: int,
+    x, border, weights, table, scale, y,
+    correction: int, pixels: int, height: int, width: int, out_height: int, out_width: int,
     inputs: int, outputs: int, group_inputs: int, group_outputs: int, taps: int, kernel_width: int, tiles: int,
     stride_h: int, stride_w: int, pad_h: int, pad_w: int, dilation_h: int, dilation_w: int,
     SHARED: tl.constexpr, SCALED: tl.constexpr, CHANNELS_LAST: tl.constexpr,
@@ -32,8 +32,9 @@ def gather_kernel(
 ):  # fmt: skip
     """A tile of outputs × pixels: lanes run over pixels, so that a warp reads one row of the table (its weight's).
 
-    x (N, C, H, W) and weights (taps, C/g, O), both uint8; table (256, 256) by weight, then activation; y (N, O, H', W')
-    in either memory format. With SHARED, a tile lies within one group and its outputs share the codes they read.
+    x (N, C, H, W), border (one code) and weights (taps, C/g, O), all uint8; table (256, 256) by weight, then activation;
+    y (N, O, H', W') in either memory format. With SHARED, a tile lies within one group and its outputs share the codes
+    they read.
     """
     tile = tl.program_id(0) % tiles
     pixel = tl.program_id(0) // tiles * PIXELS + tl.arange(0, PIXELS)
@@ -53,6 +54,7 @@ def gather_kernel(
         first = (out // group_outputs * group_inputs)[:, None]
     plane = height * width
     images = x + (image.to(tl.int64) * (inputs * plane))[None, :]
+    fill = tl.load(border)
     sums = tl.zeros((OUTPUTS, PIXELS), dtype=tl.int32) + correction
     for tap in range(taps):
         row = (top + tap // kernel_width * dilation_h)[None, :]
@@ -83,10 +85,20 @@ def gather_kernel(
 
 
 @jit
-def _feature(index, word, r: tl.constexpr, BITS: tl.constexpr, MASKS: tl.constexpr, FLIPS: tl.constexpr):
-    """Feature r (int8) of indices: bits of the index (one byte of MASKS and FLIPS per feature), or a byte of a word."""
+def _byte(low, high, r: tl.constexpr):
+    """Byte r of eight, of which ``low`` holds the first four."""
+    if r < 4:
+        byte = low >> 8 * r
+    else:
+        byte = high >> 8 * (r - 4)
+    return byte.to(tl.uint8)
+
+
+@jit
+def _feature(index, word, mask, flip, r: tl.constexpr, BITS: tl.constexpr):
+    """Feature r (int8) of indices: bits of the index, some of them flipped, or a byte of a word."""
     if BITS:
-        feature = ((index & ((MASKS >> 8 * r) & 255)) ^ ((FLIPS >> 8 * r) & 255)).to(tl.int8, bitcast=True)
+        feature = ((index & mask) ^ flip).to(tl.int8, bitcast=True)
     else:
         feature = (word >> 8 * r).to(tl.int8)
     return feature
@@ -105,7 +117,9 @@ def matrix_kernel(
     """A tile of pixels × outputs of one group, as products of features × weight features, BLOCK_K inputs at a time.
 
     x (N, H, W, C) uint8; weights (chunks, blocks, features of a chunk, groups, padded outputs, BLOCK_K) int8; words
-    (chunks, 256); y (N, H', W', O). The 32-bit sums may wrap around on the way, the result fits.
+    (chunks, 256); y (N, H', W', O). With BITS, MASKS and FLIPS hold a byte for each feature: constants,
+    since the compiler then works on four bytes at once (for Hopper and four features, a fifth of the logic instructions).
+    The 32-bit sums may wrap around on the way, the result fits.
     """
     # Sizes in units (powers of two) tell the compiler by what they divide, which decides how wide it loads and stores.
     channels = channel_units * UNIT
@@ -154,7 +168,8 @@ def matrix_kernel(
             if not BITS:
                 word = tl.load(words + chunk * 256 + index.to(tl.int32))
             for r in tl.static_range(WIDTH):
-                sums = tl.dot(_feature(index, word, r, BITS, MASKS, FLIPS), tl.load(tile), sums)
+                feature = _feature(index, word, (MASKS >> 8 * r) & 255, (FLIPS >> 8 * r) & 255, r, BITS)
+                sums = tl.dot(feature, tl.load(tile), sums, out_dtype=tl.int32)
                 tile += groups * tiles * BLOCK_N * BLOCK_K
         sums = sums << tl.load(shifts + chunk)
     real = (pixel < pixels)[:, None] & (inner < outputs)[None, :]
@@ -169,17 +184,18 @@ def matrix_kernel(
 
 @jit
 def direct_kernel(
-    x, weights, words, shifts, constant, scale, y,
-    fill: int, pixels: int, height: int, width: int, out_height: int, out_width: int, groups: int,
+    x, border, weights, words, shifts, constant, scale, y,
+    masks_low: int, masks_high: int, flips_low: int, flips_high: int,
+    pixels: int, height: int, width: int, out_height: int, out_width: int, groups: int,
     taps: int, kernel_width: int,
     stride_h: int, stride_w: int, pad_h: int, pad_w: int, dilation_h: int, dilation_w: int,
-    UNIT: tl.constexpr, CHUNKS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, MASKS: tl.constexpr,
-    FLIPS: tl.constexpr, SCALED: tl.constexpr, GROUP_INPUTS: tl.constexpr, GROUP_OUTPUTS: tl.constexpr,
-    PIXELS: tl.constexpr, OUTPUTS: tl.constexpr,
+    UNIT: tl.constexpr, CHUNKS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, SCALED: tl.constexpr,
+    GROUP_INPUTS: tl.constexpr, GROUP_OUTPUTS: tl.constexpr, PIXELS: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """The same for groups of very few channels, of which a tensor core's tile would be mostly padding.
 
-    weights (chunks, taps, C/g, features of a chunk, O) int8; ``groups`` counts in units.
+    weights (chunks, taps, C/g, features of a chunk, O) int8; ``groups`` counts in units. Masks and flips are arguments, so
+    that one compilation serves every circuit: here each byte is worked on alone, and it costs nothing.
     """
     outputs = groups * UNIT * GROUP_OUTPUTS
     pitch = groups * UNIT * GROUP_INPUTS
@@ -192,6 +208,7 @@ def direct_kernel(
     )
     images = x + (image.to(tl.int64) * (height * width * pitch))[:, None]
     first = (out // GROUP_OUTPUTS * GROUP_INPUTS)[None, :]
+    fill = tl.load(border)
     sums = tl.zeros((PIXELS, OUTPUTS), dtype=tl.int32)
     tile = weights + out
     for chunk in range(CHUNKS):
@@ -206,7 +223,8 @@ def direct_kernel(
                 if not BITS:
                     word = tl.load(words + chunk * 256 + index.to(tl.int32))
                 for r in tl.static_range(WIDTH):
-                    feature = _feature(index, word, r, BITS, MASKS, FLIPS)
+                    mask, flip = _byte(masks_low, masks_high, r), _byte(flips_low, flips_high, r)
+                    feature = _feature(index, word, mask, flip, r, BITS)
                     weight = tl.load(tile, mask=known, other=0)
                     sums += feature.to(tl.int32) * weight.to(tl.int32)[None, :]
                     tile += outputs
