@@ -330,7 +330,9 @@ def choose_device(name: str, advice: str = "use --device cpu") -> "torch.device"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     from evaluation import distributed
+    from spaces.arithmetic.precision import forbid_tf32
 
+    forbid_tf32()  # fp32 baselines are of fp32 networks
     return distributed.own_device(name)
 
 

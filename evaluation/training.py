@@ -14,6 +14,7 @@ from evaluation import memory
 from evaluation.datasets import ImageSet
 from evaluation.distributed import ALONE, Team
 from evaluation.protocols import Protocol
+from spaces.arithmetic.quantise import divided
 from spaces.preparation import first_step_watched
 
 EVALUATION_BATCH, SMALLEST_EVALUATION_BATCH = 512, 64
@@ -72,7 +73,7 @@ class DeviceImages:
         return len(self.labels if self.index is None else self.index)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        scaled = (images.float() / 255 - self.mean) / self.std
+        scaled = (divided(images.float(), 255) - self.mean) / self.std
         return scaled.contiguous(memory_format=torch.channels_last)
 
     def shuffled(
@@ -261,7 +262,7 @@ def _accuracy(network: nn.Module, data: DeviceImages, batch: int) -> float:
     network.eval()
     right = torch.zeros((), device=data.device, dtype=torch.int64)
     finite = torch.ones((), device=data.device, dtype=torch.bool)
-    for images, labels in data.in_order(batch):
+    for images, labels in first_step_watched(data.in_order(batch), data.device):
         logits = network(images)
         finite &= torch.isfinite(logits).all()
         right += (logits.argmax(1) == labels).sum()

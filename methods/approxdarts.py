@@ -110,6 +110,7 @@ class ApproxDarts:
             raise InputError("approxdarts trains no candidates of its own; give its budget in device time or steps")
         self.problem, self.config = problem, config
         space, device = problem.space, problem.device
+        self.samples_ahead = device.type != "cpu"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.init_seed())
             self.net = CellSupernet(space, problem.shape, config.partial)
@@ -152,6 +153,7 @@ class ApproxDarts:
             with torch.no_grad():
                 self._loss(next(validation), held_out)
         self.epoch += 1
+        self._ahead = None  # a checkpoint need not hold it
         if not math.isfinite(train.loss):
             raise InputError("the supernet diverged (its loss is not finite): lower --approxdarts.weight-lr")
         return self._report(train, held_out)
@@ -207,34 +209,50 @@ class ApproxDarts:
         circuits = self.beta.softmax(dim=-1)
         if self.config.relaxation == "softmax":
             return self.alpha.softmax(dim=-1), circuits, None
+        sample = self._held_sample or self._next_sample()
+        soft = self._soft(sample.noise)
+        hard = torch.zeros_like(soft).scatter_(-1, sample.picked, 1.0)
+        weights = F.pad(hard + soft - soft.detach(), (1, 0))
+        return weights, circuits, 1 + sample.on_host().squeeze(-1).numpy()
+
+    def _soft(self, noise: Tensor) -> Tensor:
+        """Operations but "none", which is never sampled, as it would cut the network: (2, E, chosen operations)."""
         done = self.epoch / max(1, self.config.epochs - 1)
         first, last = self.config.temperature
         temperature = first + (last - first) * min(1.0, done)
-        logits = self.alpha[..., 1:].log_softmax(dim=-1)  # "none" is never sampled: it would cut the network
-        soft = ((logits + self._gumbel_noise()) / temperature).softmax(dim=-1)
-        picked = soft.argmax(dim=-1, keepdim=True)
-        hard = torch.zeros_like(soft).scatter_(-1, picked, 1.0)
-        weights = F.pad(hard + soft - soft.detach(), (1, 0))
-        return weights, circuits, 1 + picked.squeeze(-1).cpu().numpy()
+        return ((self.alpha[..., 1:].log_softmax(dim=-1) + noise) / temperature).softmax(dim=-1)
 
-    def _gumbel_noise(self) -> Tensor:
-        if self._held_noise is not None:
-            return self._held_noise
+    @torch.no_grad()
+    def _draw_sample(self) -> "_Sample":
         shape = (*self.alpha.shape[:-1], self.alpha.shape[-1] - 1)
         uniform = torch.rand(shape, generator=self.problem.generator, device=self.alpha.device)
-        return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+        noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+        return _Sample(noise, self._soft(noise).argmax(dim=-1, keepdim=True))
 
-    _held_noise: Tensor | None = None
+    def _next_sample(self) -> "_Sample":
+        """A sample by α as it is; on a GPU by α as it was before the last pass.
+
+        Which operations to launch is decided on the host. Drawn a pass ahead, a sample is there when it is needed, and the
+        host need not wait for the pass that the GPU is busy with. The first one of an epoch is waited for.
+        """
+        if not self.samples_ahead:
+            return self._draw_sample()
+        sample = self._ahead or self._draw_sample()
+        self._ahead = self._draw_sample()
+        return sample
+
+    _held_sample: "_Sample | None" = None
+    _ahead: "_Sample | None" = None
 
     @contextmanager
     def _frozen_sampling(self) -> Iterator[None]:
         """One sample of operations for all passes of a second-order step, which must see the same function."""
         if self.config.relaxation == "gumbel":
-            self._held_noise = self._gumbel_noise()
+            self._held_sample = self._next_sample()
         try:
             yield
         finally:
-            self._held_noise = None
+            self._held_sample = None
 
     def _energy_term(self) -> Tensor:
         energy = self.energy(self.alpha.softmax(dim=-1), self.beta.softmax(dim=-1))
@@ -352,6 +370,25 @@ class ApproxDarts:
             self.beta.copy_(state["beta"])
         self.weight_optimiser.load_state_dict(state["weight_optimiser"])
         self.choice_optimiser.load_state_dict(state["choice_optimiser"])
+
+
+class _Sample:
+    """A sampled operation for every edge: the Gumbel noise (2, E, chosen operations) and the picked ones (2, E, 1)."""
+
+    def __init__(self, noise: Tensor, picked: Tensor) -> None:
+        self.noise, self.picked, self._copied = noise, picked, None
+        self._seen = picked
+        if picked.device.type == "cuda":
+            self._seen = torch.empty(picked.shape, dtype=picked.dtype, pin_memory=True)
+            self._seen.copy_(picked, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(picked.device))
+
+    def on_host(self) -> Tensor:
+        """What was picked. Waits for the copy, not for what was launched after it."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._seen
 
 
 class _Tally:

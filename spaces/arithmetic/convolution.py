@@ -2,18 +2,22 @@
 
 import itertools
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import kernels
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.gradients import GradientFactors, convolution_gradients, gradient_factors
+from spaces.arithmetic.gradients import (
+    GradientFactors,
+    Term,
+    convolution_gradients,
+    gradient_factors,
+    gradient_terms,
+)
 from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, flat, weight_codes
-from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 
 
@@ -86,7 +90,7 @@ class _Convolution(torch.autograd.Function):
         scale = codes.scale.step * packed.scale
         y = emulate.ENGINES[packed.engine].conv2d(codes.index, packed.packed, codes.scale.zero, scale)
         zero_point = codes.scale.zero + table.a_lo
-        if zero_point:
+        if not isinstance(zero_point, int) or zero_point:
             taken = zero_point_share(packed.index, scale, zero_point)
             constant = -taken if constant is None else constant - taken
         if constant is not None:
@@ -107,51 +111,52 @@ class _Convolution(torch.autograd.Function):
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
 
 
-def zero_point_share(w_index: Tensor, scale: Tensor, zero_point: int) -> Tensor:
+def zero_point_share(w_index: Tensor, scale: Tensor, zero_point: int | Tensor) -> Tensor:
     """s_x s_w z Σ ŵ, (O,): what the zero point of unsigned activations adds to every sum."""
     return (w_index.float() - WEIGHT_ZERO).sum(dim=(1, 2, 3)) * scale * zero_point
 
 
 def product_gradients(
     grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
-    factors: GradientFactors, zero_point: int, geometry: Geometry, wanted: tuple[bool, bool],
+    factors: GradientFactors, zero_point: int | Tensor, geometry: Geometry, wanted: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """Gradients of s_x s_w (Σ T[x̂, ŵ] − z Σ ŵ) for x and w, by the factors of T's.
 
     ∂/∂x = Σ_r p_r(x̂) ⊙ (the exact convolution's gradient with the weights s_w q_r(ŵ)), and ∂/∂w likewise with the
     activations s_x p′_r(x̂). The zero point's share, −z Σ ŵ, is one more factor of 1. Padded positions pass no gradient.
     """
-    for_x = list(zip(factors.a_left.T, factors.a_right)) if wanted[0] else []
-    for_w = list(zip(factors.b_left.T, factors.b_right)) if wanted[1] else []
-    if for_w and zero_point:
-        if len(for_w) == 1 and (for_w[0][1] == 1).all():
-            for_w = [(for_w[0][0] - zero_point, for_w[0][1])]
-        else:
-            for_w.append((np.full(SIZE, -zero_point, dtype=np.float32), np.ones(SIZE, dtype=np.float32)))
+    terms_x, terms_w = gradient_terms(factors, grad.device)
+    terms_x, terms_w = terms_x if wanted[0] else (), _with_zero_point(terms_w, zero_point) if wanted[1] else ()
     grad_x = grad_w = None
-    nothing = (None, None)
-    for (x_left, x_right), (w_left, w_right) in itertools.zip_longest(for_x, for_w, fillvalue=nothing):
+    for for_x, for_w in itertools.zip_longest(terms_x, terms_w):
         # What an unwanted gradient belongs to is only a shape, and memory in the right order.
         activations = torch.empty_like(index, dtype=torch.float32)
         weights = torch.empty(w_index.shape, device=grad.device)
-        if w_left is not None:
-            activations = look_up(index, torch.tensor(w_left, device=grad.device) * step)
-        if x_right is not None:
-            weights = torch.tensor(x_right, device=grad.device)[w_index.int()] * w_scale.view(-1, 1, 1, 1)
+        if for_w is not None:
+            activations = look_up(index, for_w.left * step)
+        if for_x is not None:
+            weights = for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)
         part_x, part_w = convolution_gradients(
-            grad, activations, weights, geometry, (x_right is not None, w_left is not None)
+            grad, activations, weights, geometry, (for_x is not None, for_w is not None)
         )
         if part_x is not None:
-            part_x = (
-                part_x if (x_left == 1).all() else part_x * look_up(index, torch.tensor(x_left, device=grad.device))
-            )
+            part_x = part_x if for_x.left_is_one else part_x * look_up(index, for_x.left)
             grad_x = part_x if grad_x is None else grad_x.add_(part_x)
         if part_w is not None:
-            part_w = (
-                part_w if (w_right == 1).all() else part_w * torch.tensor(w_right, device=grad.device)[w_index.int()]
-            )
+            part_w = part_w if for_w.right_is_one else part_w * for_w.right[w_index.int()]
             grad_w = part_w if grad_w is None else grad_w.add_(part_w)
     return grad_x, grad_w
+
+
+def _with_zero_point(terms: tuple[Term, ...], zero_point: int | Tensor) -> tuple[Term, ...]:
+    """The terms of ∂(T[x̂, ŵ] − z ŵ)/∂ŵ: a zero point z takes itself off, as one more term or off the only one."""
+    if isinstance(zero_point, int) and zero_point == 0:
+        return terms
+    first = terms[0]
+    if len(terms) == 1 and first.right_is_one:
+        return (replace(first, left=first.left - zero_point, left_is_one=False),)
+    ones = torch.ones_like(first.right)
+    return (*terms, Term(torch.zeros_like(first.left) - zero_point, ones, False, True))
 
 
 def look_up(index: Tensor, values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.phases import Phases
+from spaces.arithmetic.precision import plain_fp32
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
@@ -25,6 +26,16 @@ _TOLERANCE = 1e-2  # of a gradient table's norm, which factors may leave out
 
 
 @dataclass(frozen=True, eq=False)
+class Term:
+    """One product of a gradient table's sum, left[a]·right[b]: (256,) float32 each, on the device where it is needed."""
+
+    left: Tensor
+    right: Tensor
+    left_is_one: bool
+    right_is_one: bool
+
+
+@dataclass(frozen=True, eq=False)
 class GradientFactors:
     """∂T/∂a ≈ Σ_r a_left[a, r]·a_right[r, b] and ∂T/∂b ≈ Σ_r b_left[a, r]·b_right[r, b]; float32 (256, R), (R, 256)."""
 
@@ -32,6 +43,19 @@ class GradientFactors:
     a_right: np.ndarray
     b_left: np.ndarray
     b_right: np.ndarray
+
+
+@functools.lru_cache(maxsize=512)
+def gradient_terms(factors: GradientFactors, device: torch.device) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms of ∂T/∂a and of ∂T/∂b, copied to the device once."""
+    return _terms(factors.a_left, factors.a_right, device), _terms(factors.b_left, factors.b_right, device)
+
+
+def _terms(left: np.ndarray, right: np.ndarray, device: torch.device) -> tuple[Term, ...]:
+    return tuple(
+        Term(torch.tensor(a, device=device), torch.tensor(b, device=device), bool((a == 1).all()), bool((b == 1).all()))
+        for a, b in zip(left.T, right)
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -95,11 +119,11 @@ def convolution_gradients(
     if not any(wanted):
         return None, None
     if grad.device.type == "cpu" and weight.shape[2:] == (1, 1) and geometry == Geometry():
-        with torch.autocast("cpu", enabled=False):
+        with plain_fp32(grad.device):
             return _pointwise_gradients(grad, x, weight, wanted)
     phases = Phases.of(x.shape, grad.shape, geometry)
     x, grad, g = phases.split_input(x), phases.split_output(grad), phases.geometry
-    with torch.autocast(grad.device.type, enabled=False):
+    with plain_fp32(grad.device):
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, g.stride, g.padding, g.dilation, False, [0, 0], g.groups, [*wanted, False]
         )

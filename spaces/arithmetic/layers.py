@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spaces.arithmetic.convolution import WeightCache, convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import GRADIENTS
-from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, quantise_once
+from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, divided, quantise_once
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import layer_table
@@ -114,13 +114,22 @@ class MeanError(nn.Module):
     def forward(self, codes: Codes, w_index: Tensor) -> Tensor:
         """(O,) in units of the product; updates the histogram in training mode."""
         histogram = self.histogram
-        if self.training or not histogram.any():
-            batch = torch.bincount(codes.index.flatten(), minlength=SIZE).float() / codes.index.numel()
-            histogram = torch.lerp(histogram, batch, self.momentum) if histogram.any() else batch
+        on_cpu = codes.index.device.type == "cpu"
+        if self.training or not on_cpu or not histogram.any():  # on a GPU the answer would have to be waited for
+            batch = _shares(codes.index)
+            averaged = histogram + self.momentum * (batch - histogram) if self.training else histogram
+            histogram = torch.where(histogram.any(), averaged, batch)
         if self.training:
             self.histogram.copy_(histogram)
         by_weight = histogram @ self.error  # (256,): the mean error of a product with each weight
         return by_weight[w_index.int()].sum(dim=(1, 2, 3))
+
+
+def _shares(index: Tensor) -> Tensor:
+    """How often each of the 256 indices occurs, as shares (256,) float32; counted without waiting for a GPU."""
+    counts = torch.zeros(SIZE, dtype=torch.int64, device=index.device)
+    ones = torch.ones((), dtype=torch.int64, device=index.device).expand(index.numel())
+    return divided(counts.index_add_(0, index.flatten().int(), ones).float(), index.numel())
 
 
 def pad_if_needed(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Geometry]:

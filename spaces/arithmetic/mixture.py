@@ -12,6 +12,7 @@ from spaces.arithmetic.engines import blends
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
 from spaces.arithmetic.phases import Phases
+from spaces.arithmetic.precision import plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_basis
@@ -41,12 +42,12 @@ class MultiplierChoice(nn.Module):
 
     def set(self, probabilities: Tensor) -> None:
         """Blend for probabilities (M,); differentiable. To be called before the layers run."""
-        with torch.autocast(self.u.device.type, enabled=False):
+        with plain_fp32(self.u.device):
             self.blended = torch.einsum("m,mra->ra", probabilities, self.u)
 
-    def moves(self, index: int) -> bool:
-        """Whether any circuit makes something other than zero of the activation ``index``."""
-        return bool(self._moving[index])
+    def moves(self, index: int | Tensor) -> bool:
+        """Whether any circuit makes something other than zero of the activation ``index``, or may, where that is on a GPU."""
+        return bool(self._moving.any() if isinstance(index, Tensor) else self._moving[index])
 
 
 @functools.lru_cache(maxsize=64)
@@ -93,7 +94,7 @@ class _Mixture(torch.autograd.Function):
         # Scaled at the end, so that a single circuit's sums are as exact as in a layer of its own.
         y = blends.convolve(index, blended.detach().float(), by_weight, ctx.geometry).mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
-        if ctx.zero_point:
+        if not isinstance(ctx.zero_point, int) or ctx.zero_point:
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
         ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
         ctx.choice, ctx.dtypes = choice, (x.dtype, weight.dtype)

@@ -26,9 +26,9 @@ class Scale:
     """How activations become codes: index = clamp(round(x / step), low, high) + zero."""
 
     step: Tensor  # 0-dimensional float32
-    low: int
-    high: int
-    zero: int  # the index of zero
+    low: int | Tensor
+    high: int | Tensor
+    zero: int | Tensor  # the index of zero; on a GPU, where it depends on values, 0-dimensional int32, not waited for
 
     @functools.cached_property
     def number(self) -> float:
@@ -43,9 +43,9 @@ class Scale:
     @classmethod
     def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
         """For an unsigned circuit: s = (max − min) / 255; zero lies inside the range and has a code of its own."""
-        step = ((maximum - minimum) / 255).clamp_min(float(_SMALLEST_SCALE))
+        step = divided(maximum - minimum, 255).clamp_min(float(_SMALLEST_SCALE))
         zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, 255)
-        zero = int(zero)
+        zero = int(zero) if zero.device.type == "cpu" else zero.int()
         return cls(step, -zero, 255 - zero, zero)
 
 
@@ -60,7 +60,15 @@ class Codes:
 
 def scale_from_maximum(maximum: Tensor) -> Tensor:
     """The scale s = max|x| / 127 that spends the whole code range on ``maximum`` (any shape)."""
-    return (maximum / LARGEST_CODE).clamp_min(float(_SMALLEST_SCALE))
+    return divided(maximum, LARGEST_CODE).clamp_min(float(_SMALLEST_SCALE))
+
+
+def divided(values: Tensor, by: float) -> Tensor:
+    """``values`` divided by a number, rounded as a division is on every device.
+
+    On CUDA, torch multiplies by the reciprocal of a number, which may differ in the last place.
+    """
+    return values / (by if values.device.type == "cpu" else torch.full_like(values, by))
 
 
 def quantise(x: Tensor, scale: Scale) -> Codes:
@@ -164,9 +172,9 @@ class RunningMaximum(nn.Module):
                 batch, average = max(float(high), -float(low)), float(self.maximum)
                 self.maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
             else:
-                batch = torch.maximum(high, -low)
-                averaged = torch.lerp(self.maximum, batch, self.momentum)
-                self.maximum.copy_(torch.where(self.maximum > 0, averaged, batch))
+                batch, average = torch.maximum(high, -low), self.maximum.double()
+                averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
+                self.maximum.copy_(torch.where(average > 0, averaged, batch))
             return Scale.symmetric(self.maximum)
         state = (self.maximum.data_ptr(), self.maximum._version)
         if self._kept is None or self._kept[0] != state:
@@ -192,13 +200,14 @@ class RunningRange(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Scale:
         """The scale of ``x`` (any shape); updates the averages in training mode."""
-        seen = bool(self.maximum > self.minimum)
-        if not self.training and seen:
+        seen = self.maximum > self.minimum
+        if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
             return Scale.affine(self.minimum, self.maximum)
         low, high = value_range(x)
         low, high = low.clamp_max(0), high.clamp_min(0)
         if not self.training:
-            return Scale.affine(low, high)
-        self.minimum.copy_(torch.lerp(self.minimum, low, self.momentum) if seen else low)
-        self.maximum.copy_(torch.lerp(self.maximum, high, self.momentum) if seen else high)
+            return Scale.affine(torch.where(seen, self.minimum, low), torch.where(seen, self.maximum, high))
+        for average, value in ((self.minimum, low), (self.maximum, high)):
+            averaged = average + self.momentum * (value - average)
+            average.copy_(torch.where(seen, averaged, value))
         return Scale.affine(self.minimum, self.maximum)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import LayerFactory, Sum
@@ -89,12 +90,24 @@ class CellStage(nn.Module):
         return self.body(self.project_first(first), self.project_second(second))
 
 
+class HalvesPool(nn.Module):
+    """The means over the four quarters of a map, which share its middle row or column where a side is odd: (N, C, 2, 2).
+
+    What ``nn.AdaptiveAvgPool2d(2)`` computes; the gradient of that one is never the same twice on CUDA.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (max(2, side) for side in x.shape[2:])
+        x = x.expand(-1, -1, height, width)  # a single row or column is both halves
+        return F.avg_pool2d(x, ((height + 1) // 2, (width + 1) // 2), stride=(height // 2, width // 2))
+
+
 class AuxiliaryHead(nn.Sequential):
     """The second classifier of DARTS; fp32, as it is thrown away after training."""
 
     def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
         # At 8×8, the size of the published setting, the pooling gives 2×2; smaller maps are pooled to 2×2 as well.
-        pool = nn.AvgPool2d(5, stride=3, count_include_pad=False) if size == (8, 8) else nn.AdaptiveAvgPool2d(2)
+        pool = nn.AvgPool2d(5, stride=3, count_include_pad=False) if size == (8, 8) else HalvesPool()
         super().__init__(
             nn.ReLU(),
             pool,

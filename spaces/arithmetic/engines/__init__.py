@@ -7,8 +7,9 @@ An engine is a module with one signature. Operands arrive as indices into the ta
 * ``channels(table)``: by how many channels per input channel it computes; 0 when it looks products up.
 * ``pack(weights, table, geometry)``: the weights in the engine's own form, to be reused while they do not change.
 * ``conv2d(x, packed, fill, scale)``: the sums (N, O, H', W'); padded positions hold the index ``fill`` and go through the
-  table. Without ``scale`` the exact sums, in a dtype that holds every one of them; with ``scale`` (O,) the sum rounded
-  once to float32, times the scale in float32, so that all engines agree bit for bit there, too.
+  table; on a GPU ``fill`` may be a 0-dimensional tensor, so that nothing has to be waited for. Without ``scale`` the
+  exact sums, in a dtype that holds every one of them; with ``scale`` (O,) the sum rounded once to float32, times the scale
+  in float32, so that all engines agree bit for bit there, too.
 
 Tables that mix circuits are real-valued: ``blends`` computes with them, by ``rows`` or ``windows`` where these are faster.
 """

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines import kernels, rows, windows
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.precision import plain_fp32
 
 
 def weight_features(w_index: Tensor, v: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry) ->
 
     ``index`` (N, C, H, W) uint8; ``u`` (R, 256) by activation index; ``by_weight`` as ``weight_features`` has them.
     """
-    with torch.autocast(index.device.type, enabled=False):
+    with plain_fp32(index.device):
         if rows.suit(index, by_weight, geometry):
             return rows.convolve(index, u, by_weight)
         if index.device.type == "cpu" and _is_product(by_weight, geometry):
@@ -42,7 +43,7 @@ def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry) ->
         # R inputs a group are a slow path of libraries; R depthwise convolutions, added up, are not.
         apart = replace(geometry, groups=outputs * rank)
         sums = apart.conv2d(features.permute(0, 3, 1, 2), by_weight.transpose(0, 1).flatten(0, 1))
-        return sums.unflatten(1, (rank, outputs)).sum(dim=1)
+        return sums.permute(0, 2, 3, 1).unflatten(3, (rank, outputs)).sum(dim=3).permute(0, 3, 1, 2)  # channels-last
 
 
 def _side_by_side(features: Tensor, by_weight: Tensor, geometry: Geometry) -> Tensor:
@@ -66,7 +67,7 @@ def gradients(
 
     ``u`` is known to lie in the span of orthonormal columns ``span`` (256, K); the gradient may be projected onto it.
     """
-    with torch.autocast(index.device.type, enabled=False):
+    with plain_fp32(index.device):
         if rows.suit(index, by_weight, geometry):
             table = rows.table_gradient(index, grad, by_weight)
         elif windows.suit(index, by_weight, geometry):

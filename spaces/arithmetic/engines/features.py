@@ -41,9 +41,10 @@ class Features:
         """Whether the only feature is the index itself, so that nothing has to be expanded."""
         return self.bits is not None and self.count == 1 and self.bits[0][0] == SIZE - 1 and self.bits[1][0] == 0
 
-    def moves(self, fill: int, rest: float) -> bool:
-        """Whether the features of the index ``fill`` differ from what the convolution pads with."""
-        return bool((self.values[fill] != rest).any())
+    def moves(self, fill: int | Tensor, rest: float) -> bool:
+        """Whether the features of the index ``fill`` differ from what the convolution pads with, or may, on a GPU."""
+        values = self.values if isinstance(fill, Tensor) else self.values[fill]
+        return bool((values != rest).any())
 
     def order_weights(self, features: Tensor) -> Tensor:
         """Weight features (O, C, R, kH, kW) → (O, C·R, kH, kW) in the order of ``expand``."""
@@ -84,7 +85,7 @@ def expand(x: Tensor, features: Features, groups: int) -> Tensor:
         groups = 1  # which makes no difference, but long loops
     dtype = torch.uint8 if features.values.dtype == np.uint8 else torch.float32
     if x.device.type != "cpu":
-        return _expand_on_device(x, features, groups, dtype)
+        return _expand_on_device(x, features, groups)
     flat = x.permute(0, 2, 3, 1).contiguous().view(-1, channels // groups).numpy()
     out = torch.empty((batch, height, width, channels * features.count), dtype=dtype)
     target = out.view(-1, channels // groups * features.count).numpy()
@@ -111,8 +112,13 @@ def expand_once(x: Tensor, features: Features, groups: int) -> Tensor:
     return known[2]
 
 
-def _expand_on_device(x: Tensor, features: Features, groups: int, dtype: torch.dtype) -> Tensor:
-    values = torch.as_tensor(features.values, device=x.device, dtype=dtype)
+@functools.lru_cache(maxsize=1024)
+def _values_on(features: Features, device: torch.device) -> Tensor:
+    return torch.tensor(features.values, device=device)
+
+
+def _expand_on_device(x: Tensor, features: Features, groups: int) -> Tensor:
+    values = _values_on(features, x.device)
     looked_up = values[x.permute(0, 2, 3, 1).int()].unflatten(3, (groups, -1))  # (N, H, W, groups, C/groups, R)
     parts = [looked_up[..., first : first + span].flatten(4, 5) for first, span in features.chunks]
     return torch.cat(parts, dim=4).flatten(3, 4).permute(0, 3, 1, 2)

@@ -1,6 +1,8 @@
 """Factors as ordinary numbers: one fp32 convolution with R × the input channels. Runs everywhere."""
 
 import functools
+import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.byte_factors import MOST_CHANNELS
 from spaces.multipliers.factors import Factors, candidates
 from spaces.multipliers.products import ProductTable
+from spaces.preparation import preparing
 
 _CHUNK = 1 << 20  # features, of four bytes each, that are expanded at a time
 
@@ -58,7 +61,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     window = int(np.prod(kernel))
     largest = np.abs(factors.u).max(axis=0) * np.abs(factors.v).max(axis=1) if factors.rank else np.zeros(0)
     wide = window * inner * factors.largest_term >= EXACT_FLOAT32
-    by_weight = torch.tensor(factors.v, dtype=torch.float32, device=weights.device)[:, weights.int()]
+    by_weight = _weight_values(table, weights.device)[:, weights.int()]
     ones = np.ones(factors.rank, dtype=np.int64)
     parts = []
     for _, terms, channels in slices_of_terms(ones, largest * window, inner, exact=wide):
@@ -71,12 +74,18 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     return Packed(tuple(parts), tuple(kernel), outputs, wide, geometry)
 
 
+@functools.lru_cache(maxsize=256)
+def _weight_values(table: ProductTable, device: torch.device) -> Tensor:
+    """v (R, 256), float32."""
+    return torch.tensor(factors_of(table).v, dtype=torch.float32, device=device)
+
+
 @functools.lru_cache(maxsize=1024)
 def _features(table: ProductTable, first: int, last: int, channels: int) -> Features:
     return describe(factors_of(table).u[:, first:last].astype(np.float32), channels)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
     x, geometry = packed.geometry.beaten_track(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()
@@ -94,7 +103,10 @@ def _sums(x: Tensor, packed: Packed, geometry: Geometry, scale: Tensor | None) -
         if part.channels is not None:
             inside = x.unflatten(1, (geometry.groups, -1))[:, :, part.channels].flatten(1, 2)
         features = expand(inside, part.features, geometry.groups).to(part.weights.dtype)
-        sums = geometry.conv2d(features, part.weights)
+        weights = part.weights
+        if x.device.type != "cpu" and not _computes(features.shape, weights.shape, weights.dtype, geometry, x.device):
+            features, weights = features.double(), weights.double()
+        sums = geometry.conv2d(features, weights)
         sums = sums.double() if packed.wide else sums
         total = sums if total is None else total.add_(sums)
     if total is None:
@@ -102,3 +114,36 @@ def _sums(x: Tensor, packed: Packed, geometry: Geometry, scale: Tensor | None) -
             x.shape[0], packed.outputs, *geometry.output_size(x.shape[2:], packed.kernel), device=x.device
         )
     return finish(total, None, scale)
+
+
+@functools.lru_cache(maxsize=4096)
+def _computes(
+    shape: torch.Size, w_shape: torch.Size, dtype: torch.dtype, geometry: Geometry, device: torch.device
+) -> bool:
+    """Whether the library's fp32 convolution is exact for integers in this shape (N, C, H, W), tried when it first occurs.
+
+    cuDNN chooses its algorithm by shape; those of Winograd and Fourier round. Sums that are no integers give them away,
+    and the first and the last image are computed in float64 beside.
+    """
+    if dtype != torch.float32 or 0 in shape:
+        return True
+    largest = max(1, math.isqrt(EXACT_FLOAT32 // math.prod(w_shape[1:])))  # products of two use all bits of a sum
+    generator = torch.Generator(device).manual_seed(0)
+
+    def integers(shape: torch.Size) -> Tensor:
+        numbers = torch.randint(-largest, largest + 1, shape, generator=generator, device=device)
+        return numbers.float().contiguous(memory_format=torch.channels_last)
+
+    with preparing():
+        x, w = integers(shape), integers(w_shape)
+        sums = geometry.conv2d(x, w)
+        ends = torch.stack([x[0], x[-1]]).double()
+        exact = torch.equal(sums, sums.round())
+        exact = exact and torch.equal(torch.stack([sums[0], sums[-1]]).double(), geometry.conv2d(ends, w.double()))
+    if not exact:
+        warnings.warn(
+            f"the library's fp32 convolution is not exact for input {tuple(shape)}, weight {tuple(w_shape)} and "
+            f"{geometry}; such layers are computed in float64 instead",
+            stacklevel=2,
+        )
+    return exact

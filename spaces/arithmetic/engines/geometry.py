@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaces.arithmetic.precision import plain_fp32
+
 Pair = tuple[int, int]
 
 
@@ -31,10 +33,16 @@ class Geometry:
         """The same movement over an input that already carries its padding."""
         return replace(self, padding=(0, 0))
 
-    def pad(self, x: Tensor, value: int = 0) -> Tensor:
-        """x (N, C, H, W) with its border filled with ``value``."""
+    def pad(self, x: Tensor, value: int | Tensor = 0) -> Tensor:
+        """x (N, C, H, W) with its border filled with ``value``, a number or a 0-dimensional tensor on x's device."""
         height, width = self.padding
-        return F.pad(x, (width, width, height, height), value=value) if height or width else x
+        if not height and not width:
+            return x
+        if not isinstance(value, Tensor):
+            return F.pad(x, (width, width, height, height), value=value)
+        padded = F.pad(x, (width, width, height, height))
+        inside = F.pad(torch.ones_like(x[:1, :1], dtype=torch.bool), (width, width, height, height))
+        return torch.where(inside, padded, value.to(x.dtype))
 
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
         """Height and width of the output for an input of ``size``."""
@@ -43,7 +51,7 @@ class Geometry:
             for side, extent, stride, padding, dilation in zip(size, kernel, self.stride, self.padding, self.dilation)
         )
 
-    def beaten_track(self, x: Tensor, kernel: Pair, fill: int) -> tuple[Tensor, "Geometry"]:
+    def beaten_track(self, x: Tensor, kernel: Pair, fill: int | Tensor) -> tuple[Tensor, "Geometry"]:
         """The same convolution without what oneDNN (3.12, in torch 2.13) gets wrong or dies of.
 
         That is: windows that lie in the padding altogether, and a stride where there is one output row or column.
@@ -63,5 +71,5 @@ class Geometry:
 
     def conv2d(self, x: Tensor, weight: Tensor) -> Tensor:
         """The ordinary convolution with this geometry."""
-        with torch.autocast(x.device.type, enabled=False):
+        with plain_fp32(x.device):
             return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)

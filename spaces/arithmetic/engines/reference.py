@@ -1,5 +1,6 @@
 """The oracle: unfold, look every single product up in the table, add in int64. No shortcut, and slow."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +27,15 @@ def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     outputs, _, *kernel = weights.shape
     rows = weights.long().reshape(geometry.groups, outputs // geometry.groups, -1)
-    entries = torch.tensor(table.table, dtype=torch.int64, device=weights.device)
-    return Packed(rows, tuple(kernel), entries, geometry)
+    return Packed(rows, tuple(kernel), _entries(table, weights.device), geometry)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+@functools.lru_cache(maxsize=64)
+def _entries(table: ProductTable, device: torch.device) -> Tensor:
+    return torch.tensor(table.table, dtype=torch.int64, device=device)
+
+
+def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
     geometry, weights = packed.geometry, packed.weights
     padded = geometry.pad(x.double(), fill)
     columns = F.unfold(padded, packed.kernel, geometry.dilation, 0, geometry.stride).long()

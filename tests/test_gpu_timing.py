@@ -1,0 +1,137 @@
+"""What is timed and booked on a GPU, with a clock and kernels that are made up."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from evaluation import training
+from spaces import preparation
+from spaces.arithmetic.engines import costs, triton_gather
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers import catalogue
+from spaces.multipliers.products import operand_table
+from tests import tiny
+from tests.pretend import DEVICE, pretending
+
+GPU = torch.device("cuda")
+TABLE = operand_table(catalogue.get("mul8s_1KV8"))
+
+
+class FakeGpu:
+    """Launches cost the host 100 µs each and the device what the kernel says; a graph holds launches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.device, self.recording = 0.0, 0.0, None
+        gpu = self
+
+        class Graph:
+            work = 0.0
+
+            def replay(self) -> None:
+                gpu.host, gpu.device = gpu.host + 1e-4, gpu.device + self.work
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                self.at = gpu.device
+
+            def synchronize(self) -> None:
+                pass
+
+            def elapsed_time(self, end: "Event") -> float:
+                return 1e3 * (end.at - self.at)
+
+        @contextlib.contextmanager
+        def graph(held: Graph):
+            self.recording = held
+            yield
+            self.recording = None
+
+        for name, value in {"CUDAGraph": Graph, "Event": Event, "graph": graph}.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+
+    def engine(self, kernel: float) -> SimpleNamespace:
+        """One whose kernel takes so many seconds."""
+
+        def conv2d(*_: object) -> None:
+            self.host += 1e-4
+            if self.recording is None:
+                self.device += kernel
+            else:
+                self.recording.work += kernel
+
+        return SimpleNamespace(pack=lambda *_: None, conv2d=conv2d)
+
+
+def test_engines_are_timed_by_their_kernels_not_by_python(monkeypatch):
+    gpu = FakeGpu(monkeypatch)
+    full = torch.full
+    monkeypatch.setattr(torch, "full", lambda *args, device, **more: full(*args, **more))  # noqa: ARG005
+    shape, geometry = (64, 64, 3, 3), Geometry(padding=(1, 1))
+    products = 8 * 32 * 32 * 64 * 64 * 9
+    for kernel in (1e-5, 4e-5):
+        measured = costs._measure(gpu.engine(kernel), TABLE, shape, geometry, GPU)
+        assert measured == pytest.approx(kernel / products)
+
+
+def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch):
+    launched, now = [], iter(range(100))
+
+    class Kernel:
+        def __getitem__(self, programs):
+            return lambda *arguments, **constants: launched.append((programs, len(arguments), constants))
+
+    monkeypatch.setattr(triton_gather, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
+    monkeypatch.setattr(triton_gather, "_compiled", set())
+    monkeypatch.setattr(preparation.time, "perf_counter", lambda: next(now))
+    x, before = torch.zeros(64, dtype=torch.uint8), preparation.seconds()
+    variants = [(x, {"WIDTH": 1}), (x, {"WIDTH": 1}), (x, {"WIDTH": 2}), (x[1:], {"WIDTH": 2}), (x.int(), {"WIDTH": 2})]
+    counted = []
+    for tensor, constants in variants:
+        triton_gather.launch("some_kernel", 7, tensor, 3, **constants)
+        counted.append(preparation.seconds() - before)
+    assert counted == [1, 1, 2, 3, 4]  # a tick of the clock each, but for the variant that is known
+    assert launched[0] == ((7,), 2, {"WIDTH": 1})
+
+
+def test_a_kernel_that_fails_to_compile_is_no_known_variant(monkeypatch):
+    class Kernel:
+        def __getitem__(self, _):
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(triton_gather, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
+    monkeypatch.setattr(triton_gather, "_compiled", set())
+    with pytest.raises(RuntimeError):
+        triton_gather.launch("some_kernel", 1, torch.zeros(4))
+    assert triton_gather._compiled == set()
+
+
+def test_padding_by_a_tensor_needs_nobody_to_wait(monkeypatch):
+    with pretending(monkeypatch) as waits:
+        fill = torch.full((), 77, dtype=torch.int32, device=DEVICE)
+        border = triton_gather.border_of(fill, 5, DEVICE)
+        padded = Geometry(padding=(1, 2)).pad(torch.zeros((1, 1, 2, 2), dtype=torch.uint8, device=DEVICE), fill)
+    assert waits == []
+    assert border.held.tolist() == [77] * 5 and border.dtype == torch.uint8
+    assert padded.held.sum().item() == 77 * (4 * 6 - 4) and padded.dtype == torch.uint8
+
+
+def test_the_first_batch_of_an_evaluation_is_watched(monkeypatch):
+    """Kernels for evaluation come up after the training's first steps."""
+    watched = []
+
+    def watch(batches, device):
+        watched.append(device)
+        yield from batches
+
+    monkeypatch.setattr(training, "first_step_watched", watch)
+    problem = tiny.problem("random")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    training.accuracy(network, problem.validation)
+    assert watched == [torch.device("cpu")]
