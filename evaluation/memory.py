@@ -19,13 +19,6 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def reason(error: BaseException, batch: int) -> str:
-    """Why a training failed, in one line, the same for all that fail in the same way."""
-    if is_full(error):
-        return f"{FULL} at batch size {batch}"
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
 def smaller(config: RunConfig, stage: str) -> str:
     """What to try where ``stage`` ran out of memory. Settings of a run never change, so that means a new one."""
     kind, flag, batch = "final", "batch", config.protocol.batch

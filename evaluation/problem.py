@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation import memory
+from evaluation import failures
 from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset, split_index
 from evaluation.training import DeviceImages, Schedule, Training, accuracy, channel_statistics
@@ -89,6 +89,7 @@ class SearchProblem:
         self.trained: dict[str, Trained] = {}
         self._costs: dict[str, tuple[float, int, int]] = {}  # energy in pJ, parameters and MACs, by key
         self.on_evaluation: Callable[[Evaluation], None] = lambda _: None
+        self.machine = failures.MachineFailures()
         reference = self.space.costs(self.space.reference(), self.shape)
         self.reference_pj = self.energy_model.network(reference, "int8").total
         self.reference_params = total_params(reference)
@@ -176,9 +177,11 @@ class SearchProblem:
             error = 1.0 - accuracy(network, self.validation)
         except Exception as failure:
             # A candidate that diverges, does not fit or cannot be built must not end the search; its reason is recorded.
-            reason = memory.reason(failure, self.config.protocol.batch)
+            self.machine.note(failure)
+            reason = failures.reason(failure, self.config.protocol.batch)
             failed = Evaluation(architecture.key, 1.0, energy, params, macs, reason, epochs)
             return failed, None, time.perf_counter() - began
+        self.machine.success()
         evaluation = Evaluation(architecture.key, error, energy, params, macs, None, epochs)
         return evaluation, network, time.perf_counter() - began
 

@@ -11,7 +11,7 @@ import filelock
 import numpy as np
 import torch
 
-from evaluation import checkpoints, distributed, memory, outcome, records, state
+from evaluation import checkpoints, distributed, failures, memory, outcome, records, state
 from evaluation.config import Budget, RunConfig
 from evaluation.datasets import Dataset
 from evaluation.ledger import MEASURING, STAGES, Ledger
@@ -64,7 +64,9 @@ class Run:
         return self.problem.space.from_json(self.config.architecture)
 
     def _save(self) -> None:
-        state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
+        """Save, but not while the machine may be broken: what failed by it is to be tried again then."""
+        if not self.problem.machine.suspected:
+            state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
 
     def _method(self, settings: str) -> Method:
         """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
@@ -157,8 +159,11 @@ class Run:
                 with memory.full_means_bad_input(self.config, "search"):
                     report: StepReport = method.step()
             except (RuntimeError, MemoryError) as error:
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise InputError(f"the search cannot go on ({reason}); make the protocol's networks smaller") from error
+                reason = failures.one_line(error)
+                raise InputError(
+                    f"the search cannot go on ({reason}); make the protocol's networks smaller, or look whether the machine "
+                    "is to blame, with python -m evaluation.check_device"
+                ) from error
             kept = method.state_dict()
         self.problem.on_evaluation = lambda _: None
         self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
@@ -237,11 +242,15 @@ class Run:
             except InputError:
                 raise
             except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
-                reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
-                self.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
-                self.state.failures.append({"stage": "final", "key": self.state.finalists[index].key, "reason": reason})
+                self._note_failure(index, arithmetic, failure)
             self.state.training = None
             self._save()
+
+    def _note_failure(self, index: int, arithmetic: str, failure: Exception) -> None:
+        self.problem.machine.note(failure)
+        reason = failures.one_line(failure)
+        self.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
+        self.state.failures.append({"stage": "final", "key": self.state.finalists[index].key, "reason": reason})
 
     def _train_finalist(self, index: int, arithmetic: str, progress: RunProgress) -> None:
         devices = self.team.size
@@ -253,6 +262,7 @@ class Run:
         while not training.finished:
             with self.ledger.measure("final", devices):
                 loss = training.run_epoch()
+            self.problem.machine.success()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
                 checkpoints.save(self.folder.weights(index + 1, arithmetic), network.state_dict())

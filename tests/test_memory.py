@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from evaluation import memory, problem, runner, training
+from evaluation import failures, memory, problem, runner, training
 from evaluation.records import RunFolder
 from evaluation.runner import Run
 from evaluation.training import DeviceImages, Training, accuracy, channel_statistics
@@ -40,13 +40,13 @@ def start(tmp_path, config) -> tuple[Run, RunFolder]:
 @pytest.mark.parametrize("error", FULL)
 def test_every_form_of_it_is_known(error):
     assert memory.is_full(error)
-    assert memory.reason(error, 96) == "out of memory at batch size 96"
+    assert failures.reason(error, 96) == "out of memory at batch size 96"
 
 
 def test_other_failures_are_not_taken_for_it():
     for error in (RuntimeError("shapes do not fit"), ValueError("out of memory"), FloatingPointError("nan")):
         assert not memory.is_full(error)
-        assert memory.reason(error, 96) == f"{type(error).__name__}: {error}"
+        assert failures.reason(error, 96) == f"{type(error).__name__}: {error}"
 
 
 @pytest.mark.parametrize(

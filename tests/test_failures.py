@@ -1,0 +1,102 @@
+"""A machine that fails is no failure of a network: the second equal one in a row ends the work, with one line."""
+
+import pytest
+import torch
+
+from evaluation import failures
+from evaluation.runner import Run
+from evaluation.training import Training
+from spaces.errors import InputError
+from tests import tiny
+from tests.test_memory import run_again, start
+from tests.test_methods import quiet
+from tests.test_run import finished_run, without_times
+
+BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
+LINE = r"two trainings in a row failed alike \(RuntimeError: CUDA error: an illegal memory access .*\): .*check_device"
+OWN = [
+    FloatingPointError("the loss is not finite"),
+    ValueError("cannot be built"),
+    MemoryError(),
+    torch.OutOfMemoryError(""),
+]
+
+
+def raising(error: Exception, times: int = 10**6, after: int = 0):
+    """A ``Training.run_epoch`` that fails so many times after so many epochs that do not."""
+    calls, run_epoch = iter(range(10**9)), Training.run_epoch
+
+    def run(self) -> float:
+        if after <= next(calls) < after + times:
+            raise error
+        return run_epoch(self)
+
+    return run
+
+
+@pytest.mark.parametrize("error", OWN, ids=lambda error: type(error).__name__)
+def test_networks_that_fail_by_themselves_may_do_so_for_ever(error):
+    machine = failures.MachineFailures()
+    for _ in range(5):
+        machine.note(error)
+
+
+def test_only_equal_failures_in_a_row_count():
+    machine, others = failures.MachineFailures(), [RuntimeError("a"), RuntimeError("b"), TypeError("a")]
+    for error in (*others, *others, BROKEN):
+        machine.note(error)
+    machine.success()
+    machine.note(BROKEN)
+    with pytest.raises(InputError, match=LINE):
+        machine.note(BROKEN)
+
+
+@pytest.mark.parametrize("method", ["random", "evoapproxnas"])
+def test_a_search_on_a_broken_machine_ends_at_its_second_candidate(tmp_path, monkeypatch, method):
+    tried = []
+    monkeypatch.setattr(Training, "run_epoch", lambda self: tried.append(self) or raising(BROKEN)(self))
+    run, folder = start(tmp_path, tiny.run_config(method, budget="1000evals"))
+    with pytest.raises(InputError, match=LINE):
+        run.execute(folder, quiet())
+    assert len(tried) == 2 and not (folder.path / "record.json").exists()
+
+
+@pytest.mark.parametrize("where", ["search", "selection", "final"])
+def test_a_machine_that_was_mended_ends_with_the_undisturbed_record(tmp_path, monkeypatch, where):
+    config = tiny.run_config("random", baselines="all")
+    _, whole = finished_run(tmp_path, config)
+    run, folder = start(tmp_path, config)
+    stage = {"search": "_search", "selection": "_selection", "final": "_final"}[where]
+    work = getattr(Run, stage)
+
+    def broken(self, progress) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Training, "run_epoch", raising(BROKEN))
+            work(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, stage, broken)
+        with pytest.raises(InputError, match=LINE):
+            run.execute(folder, quiet())
+    resumed = run_again(folder)
+    assert resumed["failures"] == []
+    assert without_times(resumed) == without_times(whole)
+
+
+def test_one_failure_alone_is_recorded_and_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Training, "run_epoch", raising(BROKEN, times=1))
+    _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
+    reasons = [(failure["stage"], failure["reason"]) for failure in record["failures"]]
+    assert reasons == [("candidate", "RuntimeError: CUDA error: an illegal memory access was encountered")]
+
+
+def test_a_supernet_on_a_broken_machine_says_what_to_look_at(tmp_path, monkeypatch):
+    from methods.approxdarts import ApproxDarts
+
+    def broken(_) -> None:
+        raise BROKEN
+
+    monkeypatch.setattr(ApproxDarts, "step", broken)
+    run, folder = start(tmp_path, tiny.run_config("approxdarts"))
+    with pytest.raises(InputError, match=r"the search cannot go on \(RuntimeError: .*check_device"):
+        run.execute(folder, quiet())
