@@ -1,4 +1,4 @@
-"""The Triton engines: sums against plain loops in Triton's interpreter and, where there is one, on a CUDA device.
+"""The Triton engines: sums against plain loops in Triton's interpreter. tests/gpu/test_cuda.py has those on a device.
 
 The interpreter is chosen when kernels are imported, so that its tests run in a process of their own.
 """
@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import reference, triton_factored, triton_gather
+from spaces.arithmetic.engines import triton_factored, triton_gather
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers import catalogue
 from spaces.multipliers.byte_factors import byte_factors
@@ -25,8 +25,6 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
 interpreted = pytest.mark.skipif(not (HAS_TRITON and INTERPRETED), reason="runs under TRITON_INTERPRET=1")
-compiled = pytest.mark.skipif(not HAS_TRITON or INTERPRETED, reason="needs Triton, and not its interpreter")
-cuda = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs CUDA")
 
 UNSIGNED, SIGNED = np.arange(256), np.arange(256) - 128
 CPU = torch.device("cpu")
@@ -262,105 +260,3 @@ def test_engines_tell_their_channels():
 def test_importing_the_engines_does_not_import_triton():
     code = "import sys, spaces.arithmetic.emulate; assert 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-
-
-POINTERS = {"x": "*u8", "border": "*u8", "words": "*i32", "shifts": "*i32", "constant": "*i32", "scale": "*fp32"}
-BITS = {"CHUNKS": 1, "WIDTH": 2, "BITS": True, "MASKS": 0x02FF, "FLIPS": 0x80, "SCALED": True}
-TILE = {"UNIT": 16, "OUT_UNIT": 4, "BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 64}
-SMALL = {"UNIT": 4, "GROUP_INPUTS": 1, "GROUP_OUTPUTS": 1, "PIXELS": 32, "OUTPUTS": 64}
-KERNELS = {
-    "matrix, Hopper": ("matrix_kernel", 90, {**BITS, **TILE, "FLAT": False}, r"wgmma\.\S+\.s32\.s8\.s8"),
-    "matrix, Ampere": ("matrix_kernel", 80, {**BITS, **TILE, "FLAT": True}, r"mma\.sync\.\S+\.s32\.s8\.s8\.s32"),
-    "look-ups": ("matrix_kernel", 90, {**BITS, **TILE, "BITS": False, "FLAT": False}, r"wgmma\.\S+\.s32\.s8\.s8"),
-    "direct": ("direct_kernel", 80, {**BITS, **SMALL}, r"mul\.rn\.f32|mul\.f32"),
-    "gather": (
-        "gather_kernel",
-        80,
-        {"SHARED": True, "SCALED": True, "CHANNELS_LAST": True, "OUTPUTS": 32, "PIXELS": 128},
-        r"ld\.global\S*\.(b16|s16|u16)",
-    ),
-}  # fmt: skip
-
-
-@compiled
-@pytest.mark.parametrize("case", KERNELS)
-def test_kernels_compile_for_a_device_that_is_not_there(case):
-    """The interpreter takes what the compiler may not; int8 must reach the tensor cores, and scales stay unfused."""
-    triton = pytest.importorskip("triton", minversion="3.9", reason="needs the compiler's interface of Triton 3.9")
-    from triton.backends.compiler import GPUTarget
-
-    name, capability, constants, expected = KERNELS[case]
-    kernel = getattr(triton_gather.kernels(), name)
-    weights = {"weights": "*u8" if name == "gather_kernel" else "*i8", "table": "*i16", "y": "*fp32"}
-    kinds = {**POINTERS, **weights, **dict.fromkeys(constants, "constexpr")}
-    aligned = {
-        (number,): [["tt.divisibility", 16]]
-        for number, arg in enumerate(kernel.arg_names)
-        if kinds.get(arg, "i")[0] == "*"
-    }
-    source = triton.compiler.ASTSource(
-        kernel, {arg: kinds.get(arg, "i32") for arg in kernel.arg_names}, constexprs=constants, attrs=aligned
-    )
-    options = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": False}
-    assembly = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["ptx"]
-    assert re.search(expected, assembly)
-    assert "fma" not in assembly
-
-
-# -- on a CUDA device --------------------------------------------------------------------------------------------------
-
-LARGE = {
-    "dense": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1))),
-    "pointwise": ((32, 64, 56, 56), 256, (1, 1), Geometry()),
-    "strided": ((8, 128, 28, 28), 200, (3, 3), Geometry((2, 2), (1, 1))),
-    "dilated": ((8, 36, 32, 32), 72, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2))),
-    "stem": ((16, 3, 64, 64), 48, (3, 3), Geometry(padding=(1, 1))),
-    "small groups": ((8, 96, 28, 28), 96, (3, 3), Geometry(padding=(1, 1), groups=12)),
-    "grouped": ((8, 256, 14, 14), 256, (3, 3), Geometry(padding=(1, 1), groups=4)),
-    "depthwise": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1), groups=64)),
-    "depthwise dilated": ((8, 36, 32, 32), 36, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2), groups=36)),
-    "tiny groups": ((8, 40, 32, 32), 60, (3, 3), Geometry(padding=(1, 1), groups=20)),
-}
-ON_DEVICE = [(triton_factored, table) for table in FACTORED] + [
-    (triton_gather, table) for table in ("exact", "16 bits", "24 bits")
-]
-
-
-@cuda
-@pytest.mark.parametrize("name", GEOMETRIES)
-@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
-def test_cuda_agrees_with_the_reference(engine, table, name):
-    compare_with_the_reference(engine, GATHERED[table], GEOMETRIES[name])
-
-
-@cuda
-@pytest.mark.parametrize("name", LARGE)
-@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
-def test_cuda_agrees_with_the_reference_at_real_sizes(engine, table, name):
-    compare_with_the_reference(engine, GATHERED[table], LARGE[name])
-
-
-def compare_with_the_reference(engine, table: ProductTable, case: tuple) -> None:
-    """All images by the engine, the first and the last by the reference; raw and scaled."""
-    geometry = case[3]
-    x, w = operands(*case, device="cuda")
-    packed, scale = engine.pack(w, table, geometry), torch.rand(len(w), device="cuda") + 1e-3
-    sums, scaled = engine.conv2d(x, packed, FILL), engine.conv2d(x, packed, FILL, scale)
-    for image in {0, len(x) - 1}:
-        expected = reference.conv2d(x[image : image + 1], reference.pack(w, table, geometry), FILL)
-        wrapped = (expected + 2**31) % 2**32 - 2**31  # the largest of these sums would not be let through
-        assert torch.equal(sums[image : image + 1].long(), wrapped)
-        assert torch.equal(scaled[image : image + 1], wrapped.float() * scale.view(1, -1, 1, 1))
-
-
-@cuda
-def test_cuda_takes_bytes_at_any_address():
-    geometry = Geometry(padding=(1, 1))
-    x, w = operands((4, 64, 16, 16), 32, (3, 3), geometry, device="cuda")
-    for engine in (triton_factored, triton_gather):
-        packed = engine.pack(w, FACTORED["four factors"], geometry)
-        expected = engine.conv2d(x, packed, FILL)
-        for shift in (1, 2, 4, 8):
-            moved = torch.empty(x.numel() + shift, dtype=torch.uint8, device="cuda")[shift:]
-            moved = moved.view(4, 16, 16, 64).permute(0, 3, 1, 2).copy_(x)
-            assert torch.equal(engine.conv2d(moved, packed, FILL), expected)

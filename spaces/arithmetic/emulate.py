@@ -8,7 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import costs, float32, gather, int8, reference, triton_factored, triton_gather
+from spaces.arithmetic.engines import (
+    costs,
+    float32,
+    gather,
+    int8,
+    reference,
+    self_test,
+    triton_factored,
+    triton_gather,
+)
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.errors import InputError, suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
@@ -37,10 +46,16 @@ def use_engine(name: str) -> None:
     _forced = name
 
 
+def refusal(name: str, table: ProductTable, device: torch.device) -> str:
+    """Why an engine cannot compute with a table on a device; '' when it can, and passes its self-test there."""
+    engine = ENGINES[name]
+    return engine.refusal(table, device) or ("" if engine is reference else self_test.failure(name, engine, device))
+
+
 def require_engine(name: str, tables: Iterable[ProductTable], device: torch.device) -> None:
     """Raises InputError where the engine that was asked for cannot compute with one of the tables on the device."""
     for table in tables if name != "auto" else ():
-        if reason := ENGINES[name].refusal(table, device):
+        if reason := refusal(name, table, device):
             raise InputError(f"engine '{name}' cannot be used: {reason}; leave the choice to 'auto'")
 
 
@@ -63,7 +78,7 @@ def _fastest(
     table: ProductTable, w_shape: tuple[int, ...], geometry: Geometry, device: torch.device, threads: int
 ) -> str:
     """The choice, which may need measurements, made once for every kind of layer."""
-    able = [name for name, module in ENGINES.items() if name != "reference" and not module.refusal(table, device)]
+    able = [name for name in ENGINES if name != "reference" and not refusal(name, table, device)]
     if any(0 < ENGINES[name].channels(table) <= _FEW_CHANNELS for name in able):
         able = [name for name in able if ENGINES[name].channels(table) > 0]
     if len(able) <= 1:

@@ -15,12 +15,16 @@ CHUNK = 8192  # output pixels per task of the gathers: their sums stay in the se
 
 
 def use_threads(work: int) -> bool:
-    """Whether ``work`` elements are worth sharing; then also lets numba use as many threads as torch does."""
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    if threads == 1 or work <= _BLOCK:
-        return False
+    """Whether ``work`` elements are worth sharing; also lets numba use as many threads as torch does, or one.
+
+    The first call of ``set_num_threads`` starts numba's threads, and on the way sets OpenMP's number, which is torch's.
+    """
+    wanted = torch.get_num_threads()
+    threads = min(wanted, numba.config.NUMBA_NUM_THREADS) if work > _BLOCK else 1
     numba.set_num_threads(threads)
-    return True
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
+    return threads > 1
 
 
 # -- activations -------------------------------------------------------------------------------------------------------

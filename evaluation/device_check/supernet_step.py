@@ -1,0 +1,115 @@
+"""A step of ApproxDARTS' supernet beside the same step in fp32: its time, its launches, how busy it keeps a GPU.
+
+A step has both levels: gradients for the choices, and a step of the weights.
+"""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluation.device_check import timing
+from spaces.arithmetic.mixture import MultiplierMixture
+from spaces.cells.space import CellSpace
+from spaces.cells.supernet import CellSupernet
+from spaces.multipliers import catalogue
+from spaces.shape import NetworkShape
+
+
+class Search:
+    """A supernet with its choices, the optimiser of its weights and one batch of images."""
+
+    def __init__(self, shape: NetworkShape, nodes: int, batch: int, device: torch.device, fp32: bool) -> None:
+        space = CellSpace(catalogue.library(catalogue.names()), nodes)
+        self.net = CellSupernet(space, shape)
+        if fp32:
+            _replace_mixtures(self.net)
+        self.net.to(device=device, memory_format=torch.channels_last)
+        self.weights = list(self.net.parameters())
+        sizes = ((2, len(space.edges), 8), (space.sites.count, len(space.library)))
+        self.choices = [1e-3 * torch.randn(size, device=device) for size in sizes]
+        self.optimiser = torch.optim.SGD(self.weights, lr=0.025, momentum=0.9, weight_decay=3e-4, foreach=True)
+        images = torch.randn((batch, *shape.input_shape), device=device)
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.randint(0, shape.classes, (batch,), device=device)
+
+    def step(self) -> None:
+        torch.autograd.grad(self._loss(self.choices, self.weights), self.choices, allow_unused=True)
+        self.optimiser.zero_grad()
+        self._loss(self.weights, self.choices).backward()
+        self.optimiser.step()
+
+    def _loss(self, learning: list[Tensor], still: list[Tensor]) -> Tensor:
+        for tensors, flag in ((learning, True), (still, False)):
+            for tensor in tensors:
+                tensor.requires_grad_(flag)
+        self.net.choose(*(choice.softmax(-1) for choice in self.choices))
+        return F.cross_entropy(self.net(self.images), self.labels)
+
+
+def _replace_mixtures(net: nn.Module) -> None:
+    """Put an ordinary layer of the same shape in the place of every one that mixes circuits."""
+    for parent in list(net.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is MultiplierMixture:
+                own = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+                bias = layer.bias is not None
+                setattr(parent, name, nn.Conv2d(*own, layer.dilation, layer.groups, bias))
+            elif isinstance(layer, MultiplierMixture):  # the classifier, on a single pixel
+                setattr(parent, name, nn.Linear(layer.in_channels, layer.out_channels))
+
+
+def measured(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Seconds, launches and busy share of both steps, and their ratio ``vs_fp32``; launches and share: None on a CPU."""
+    shape, nodes, batch = size(device, quick)
+    found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "nodes": nodes, "batch": batch}
+    with torch.random.fork_rng(devices=[]), timing.tf32(False):
+        torch.manual_seed(0)
+        for name in ("fp32", "mixture"):
+            search = Search(shape, nodes, batch, device, fp32=name == "fp32")
+            took = _median(search, device, 2 if quick else 5)
+            found[name] = {"seconds": took, **_profile(search, device, took)}
+            del search
+    found["vs_fp32"] = found["mixture"]["seconds"] / found["fp32"]["seconds"]
+    return found
+
+
+def size(device: torch.device, quick: bool) -> tuple[NetworkShape, int, int]:
+    """Network, nodes per cell and batch; on a GPU those of the published search, but for its batch of 64."""
+    if device.type == "cuda":
+        return NetworkShape(16, 8, 10, 3, (32, 32)), 4, 16 if quick else 32
+    size, channels, batch = (12, 4, 8) if quick else (32, 16, 16)
+    return NetworkShape(channels, 3, 10, 3, (size, size)), 1 if quick else 4, batch
+
+
+def _median(search: Search, device: torch.device, rounds: int) -> float:
+    times = []
+    for _ in range(rounds + 2):
+        _synchronise(device)
+        begin = time.perf_counter()
+        search.step()
+        _synchronise(device)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[2:])
+
+
+def _profile(search: Search, device: torch.device, took: float) -> dict[str, float | None]:
+    """Kernels launched in a step, and the share of the ``took`` seconds of one in which any of them ran."""
+    if device.type != "cuda":
+        return {"launches": None, "busy_share": None}
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        search.step()
+        _synchronise(device)
+    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(event.time_range.elapsed_us() for event in kernels) / 1e6
+    return {"launches": len(kernels), "busy_share": min(1.0, busy / took)}
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,89 @@
+"""Time of a row of calls on a device: on a GPU of its kernels alone, where they can be captured as a graph."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+ROUNDS = 7
+
+
+def seconds(call: Callable[[], object], device: torch.device, quick: bool, eager: bool = False) -> tuple[float, str]:
+    """Seconds per call, the median of several rounds, and how it was measured: "graph", "eager" or "cpu"."""
+    for _ in range(3):  # compiles, measures engines, fills caches
+        call()
+    if device.type != "cuda":
+        return _on_cpu(call, 3 if quick else ROUNDS), "cpu"
+    torch.cuda.synchronize(device)
+    launches = 10 if quick else 40
+    replay, how = _captured(call, launches, eager)
+    times = []
+    for _ in range(ROUNDS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3 / launches)
+    return statistics.median(times), how
+
+
+def _on_cpu(call: Callable[[], object], rounds: int) -> float:
+    begin = time.perf_counter()
+    call()
+    repeats = max(1, min(100, int(0.01 / max(time.perf_counter() - begin, 1e-6))))
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        times.append((time.perf_counter() - begin) / repeats)
+    return statistics.median(times)
+
+
+def _captured(call: Callable[[], object], launches: int, eager: bool) -> tuple[Callable[[], None], str]:
+    """A graph of so many calls; where one cannot be captured, a loop."""
+
+    def loop() -> None:
+        for _ in range(launches):
+            call()
+
+    if eager:
+        return loop, "eager"
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(side):
+            call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=side):
+            loop()
+    except RuntimeError:  # something in it waits, or allocates where it must not
+        torch.cuda.synchronize()
+        loop()
+        return loop, "eager"
+    graph.replay()
+    return graph.replay, "graph"
+
+
+@contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Let fp32 convolutions be in TF32, or not; cuDNN picks the fastest algorithm."""
+    cudnn = torch.backends.cudnn
+    if hasattr(
+        cudnn, "conv"
+    ):  # since torch 2.9; where one operator's setting was changed, the common one cannot be read
+        holder, name, value = cudnn.conv, "fp32_precision", "tf32" if wanted else "ieee"
+    else:
+        holder, name, value = cudnn, "allow_tf32", wanted
+    before = getattr(holder, name), cudnn.benchmark
+    setattr(holder, name, value)
+    cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        setattr(holder, name, before[0])
+        cudnn.benchmark = before[1]

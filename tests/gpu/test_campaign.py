@@ -1,0 +1,95 @@
+"""The script that runs everything on a GPU, as far as a CPU can tell. tests/test_check_device.py does its dry run."""
+
+import json
+import time
+
+import pytest
+
+from methods import METHODS
+from tests.gpu import campaign
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path):
+    """Run a campaign of other parts and return its exit code and summary."""
+
+    def make(*parts: campaign.Part, budget: str = "1m") -> tuple[int, dict]:
+        monkeypatch.setattr(campaign, "_all_parts", lambda *_: iter(parts))
+        code = campaign.main(["--out", str(tmp_path), "--budget", budget])
+        return code, json.loads((tmp_path / campaign.SUMMARY).read_text())["parts"]
+
+    return make
+
+
+def test_a_part_leaves_its_file_and_its_line(make, tmp_path, capsys):
+    part = campaign.Part("one", ["-c", "print('{\"answer\": 42}')"], 30, json.loads)
+    code, parts = make(part, campaign.Part("two", [], 1, skip="it needs a CUDA device"))
+    assert code == 0
+    assert parts["one"]["ran"] and parts["one"]["exit_code"] == 0 and parts["one"]["reason"] == ""
+    assert json.loads((tmp_path / "one.json").read_text()) == {"answer": 42}
+    assert parts["two"] == {"ran": False, "seconds": 0.0, "exit_code": None, "reason": "it needs a CUDA device"}
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["one", "two"]
+
+
+def test_a_part_that_hangs_is_stopped_and_the_next_one_runs(make, tmp_path):
+    began = time.monotonic()
+    code, parts = make(
+        campaign.Part("slow", ["-c", "import time; print('begun', flush=True); time.sleep(60)"], 1.5),
+        campaign.Part("next", ["-c", "print('[]')"], 30, json.loads),
+    )
+    assert code == 1 and time.monotonic() - began < 40
+    assert parts["slow"]["exit_code"] == 124 and "stopped after" in parts["slow"]["reason"]
+    assert parts["next"]["exit_code"] == 0
+    assert (tmp_path / "logs" / "slow.out").read_text() == "begun\n"
+
+
+def test_a_part_that_leaves_nothing_is_reported(make):
+    code, parts = make(campaign.Part("bad", ["-c", "raise SystemExit(3)"], 30, json.loads))
+    assert code == 1 and parts["bad"]["exit_code"] == 3
+    assert parts["bad"]["reason"].startswith("exit code 3 (JSONDecodeError")
+
+
+def test_without_a_device_nothing_else_is_begun(make):
+    _, parts = make(
+        campaign.Part("smoke", ["-c", "raise SystemExit(2)"], 30), campaign.Part("check", ["-c", "pass"], 30)
+    )
+    assert parts["check"] == {
+        "ran": False,
+        "seconds": 0.0,
+        "exit_code": None,
+        "reason": "the smoke test could not begin",
+    }
+
+
+def test_the_budget_ends_it(make):
+    _, parts = make(campaign.Part("one", ["-c", "pass"], 30), budget="1s")
+    assert parts["one"]["reason"] == "no time is left"
+
+
+def test_the_parts_and_why_they_are_skipped(tmp_path):
+    options = campaign._parse(["--out", str(tmp_path), "--device", "cpu", "--dataset", "nowhere"])
+    skipped = {part.name: part.skip for part in campaign.parts(options, tmp_path, tmp_path)}
+    assert list(skipped) == ["smoke", "check", "tests", "emulation", "step", *(f"run-{name}" for name in METHODS)]
+    assert skipped["tests"] == skipped["emulation"] == "it needs a CUDA device"
+    assert skipped["run-random"] == "there is no 'nowhere'"
+    options = campaign._parse(["--out", str(tmp_path), "--dataset", str(tmp_path), "--only", "run", "tests"])
+    chosen = list(campaign.parts(options, tmp_path, tmp_path))
+    assert [part.name for part in chosen] == ["tests", *(f"run-{name}" for name in METHODS)]
+    assert not any(part.skip for part in chosen)
+    assert sum(part.limit for part in campaign._all_parts(options, tmp_path, tmp_path)) < 25 * 60
+
+
+def test_results_of_pytest_are_reduced(tmp_path):
+    assert campaign._counts("....\n321 passed, 2 skipped in 5s") == {"passed": 321, "skipped": 2}
+    with pytest.raises(ValueError, match="said nothing"):
+        campaign._counts("")
+    bench = {
+        "group": "3x3",
+        "name": "test_engine[a]",
+        "stats": {"median": 0.5, "data": [1]},
+        "extra_info": {"device": "H100"},
+    }
+    (tmp_path / "raw.json").write_text(json.dumps({"benchmarks": [bench]}))
+    assert campaign.medians(tmp_path / "raw.json") == [
+        {"group": "3x3", "name": "test_engine[a]", "median_seconds": 0.5, "device": "H100"}
+    ]

@@ -1,0 +1,82 @@
+"""The Triton engines on a CUDA device, beside the reference there: pytest tests/gpu, or python -m tests.gpu.campaign.
+
+Without a device all of it is skipped.
+"""
+
+import pytest
+import torch
+
+from spaces.arithmetic import emulate
+from spaces.arithmetic.engines import reference, self_test, triton_factored, triton_gather
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers.products import ProductTable
+from tests.test_triton import FACTORED, FILL, GATHERED, GEOMETRIES, INTERPRETED, operands
+
+pytestmark = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs CUDA")
+
+LARGE = {
+    "dense": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1))),
+    "pointwise": ((32, 64, 56, 56), 256, (1, 1), Geometry()),
+    "strided": ((8, 128, 28, 28), 200, (3, 3), Geometry((2, 2), (1, 1))),
+    "dilated": ((8, 36, 32, 32), 72, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2))),
+    "stem": ((16, 3, 64, 64), 48, (3, 3), Geometry(padding=(1, 1))),
+    "small groups": ((8, 96, 28, 28), 96, (3, 3), Geometry(padding=(1, 1), groups=12)),
+    "grouped": ((8, 256, 14, 14), 256, (3, 3), Geometry(padding=(1, 1), groups=4)),
+    "depthwise": ((32, 64, 56, 56), 64, (3, 3), Geometry(padding=(1, 1), groups=64)),
+    "depthwise dilated": ((8, 36, 32, 32), 36, (5, 5), Geometry(padding=(4, 4), dilation=(2, 2), groups=36)),
+    "tiny groups": ((8, 40, 32, 32), 60, (3, 3), Geometry(padding=(1, 1), groups=20)),
+}
+ON_DEVICE = [(triton_factored, table) for table in FACTORED] + [
+    (triton_gather, table) for table in ("exact", "16 bits", "24 bits")
+]
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
+def test_cuda_agrees_with_the_reference(engine, table, name):
+    compare_with_the_reference(engine, GATHERED[table], GEOMETRIES[name])
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(("engine", "table"), ON_DEVICE)
+def test_cuda_agrees_with_the_reference_at_real_sizes(engine, table, name):
+    compare_with_the_reference(engine, GATHERED[table], LARGE[name])
+
+
+def compare_with_the_reference(engine, table: ProductTable, case: tuple) -> None:
+    """All images by the engine, the first and the last by the reference; raw and scaled."""
+    geometry = case[3]
+    x, w = operands(*case, device="cuda")
+    packed, scale = engine.pack(w, table, geometry), torch.rand(len(w), device="cuda") + 1e-3
+    sums, scaled = engine.conv2d(x, packed, FILL), engine.conv2d(x, packed, FILL, scale)
+    for image in {0, len(x) - 1}:
+        expected = reference.conv2d(x[image : image + 1], reference.pack(w, table, geometry), FILL)
+        wrapped = (expected + 2**31) % 2**32 - 2**31  # the largest of these sums would not be let through
+        assert torch.equal(sums[image : image + 1].long(), wrapped)
+        assert torch.equal(scaled[image : image + 1], wrapped.float() * scale.view(1, -1, 1, 1))
+
+
+def test_cuda_takes_bytes_at_any_address():
+    geometry = Geometry(padding=(1, 1))
+    x, w = operands((4, 64, 16, 16), 32, (3, 3), geometry, device="cuda")
+    for engine in (triton_factored, triton_gather):
+        packed = engine.pack(w, FACTORED["four factors"], geometry)
+        expected = engine.conv2d(x, packed, FILL)
+        for shift in (1, 2, 4, 8):
+            moved = torch.empty(x.numel() + shift, dtype=torch.uint8, device="cuda")[shift:]
+            moved = moved.view(4, 16, 16, 64).permute(0, 3, 1, 2).copy_(x)
+            assert torch.equal(engine.conv2d(moved, packed, FILL), expected)
+
+
+@pytest.mark.parametrize("name", emulate.ENGINES)
+def test_engines_pass_their_self_test(name):
+    assert self_test.failure(name, emulate.ENGINES[name], torch.device("cuda")) == ""
+
+
+@pytest.mark.parametrize("engine", [triton_factored, triton_gather])
+def test_padding_may_be_told_by_a_tensor_on_the_device(engine):
+    geometry = Geometry(padding=(1, 1))
+    x, w = operands((2, 40, 5, 6), 24, (3, 3), geometry, device="cuda")
+    packed = engine.pack(w, FACTORED["rough"], geometry)
+    fill = torch.tensor(FILL, device="cuda")
+    assert torch.equal(engine.conv2d(x, packed, fill), engine.conv2d(x, packed, FILL))
