@@ -8,7 +8,7 @@ import torch
 
 from evaluation import training
 from spaces import preparation
-from spaces.arithmetic.engines import costs, triton_gather
+from spaces.arithmetic.engines import costs, triton_factored, triton_gather
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import operand_table
@@ -98,6 +98,23 @@ def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch
         counted.append(preparation.seconds() - before)
     assert counted == [1, 1, 2, 3, 4]  # a tick of the clock each, but for the variant that is known
     assert launched[0] == ((7,), 2, {"WIDTH": 1})
+
+
+def test_depthwise_layers_of_all_circuits_share_compilations(monkeypatch):
+    """What a kernel is compiled for does not tell circuits of as many features apart."""
+    variants: dict[int, set] = {}
+    monkeypatch.setattr(
+        triton_factored, "launch", lambda *_, **constants: variants[width].add(str(sorted(constants.items())))
+    )
+    layer = torch.zeros((16, 1, 3, 3), dtype=torch.uint8)
+    geometry, names = Geometry(padding=(1, 1), groups=16), catalogue.names()
+    for name in names:
+        table = operand_table(catalogue.get(name))
+        width = triton_factored.channels(table)
+        variants.setdefault(width, set())
+        x = torch.zeros((1, 16, 8, 8), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+        triton_factored.conv2d(x, triton_factored.pack(layer, table, geometry), 128)
+    assert len(variants) < len(names) and all(len(found) == 1 for found in variants.values())
 
 
 def test_a_kernel_that_fails_to_compile_is_no_known_variant(monkeypatch):
