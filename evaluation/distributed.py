@@ -138,8 +138,10 @@ def receive() -> dict[str, Any]:
 
 def own_device(kind: str) -> torch.device:
     """The device of this process: each has a GPU of its own. Raises InputError where there are too few."""
-    if kind != "cuda" or _team.size == 1:
+    if kind != "cuda":
         return torch.device(kind)
+    if _team.size == 1:  # with its number, as tensors have it: what is kept for a device is found again
+        return torch.device(kind, torch.cuda.current_device())
     index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index >= count:
         raise InputError(f"torchrun started more processes than there are GPUs; use --nproc-per-node {count}")

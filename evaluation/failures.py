@@ -20,8 +20,8 @@ class MachineFailures:
         """Whether the latest training failed in a way that may be the machine's."""
         return bool(self._last)
 
-    def success(self) -> None:
-        """A network was trained."""
+    def clear(self) -> None:
+        """A network was trained, or a stage is over."""
         self._last = ""
 
     def note(self, error: BaseException) -> None:

@@ -3,20 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from evaluation.config import RunConfig
 from spaces.errors import InputError
+from spaces.full_memory import is_full
 
 FULL = "out of memory"
-_SIGNS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, of torch on a CPU, of cuBLAS and cuDNN
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether this exception says that memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def smaller(config: RunConfig, stage: str) -> str:

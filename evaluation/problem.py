@@ -181,7 +181,7 @@ class SearchProblem:
             reason = failures.reason(failure, self.config.protocol.batch)
             failed = Evaluation(architecture.key, 1.0, energy, params, macs, reason, epochs)
             return failed, None, time.perf_counter() - began
-        self.machine.success()
+        self.machine.clear()
         evaluation = Evaluation(architecture.key, error, energy, params, macs, None, epochs)
         return evaluation, network, time.perf_counter() - began
 

@@ -120,6 +120,7 @@ class Run:
             for stage, work in zip(STAGES, (self._search, self._selection, self._final, self._test)):
                 if self.state.stage == stage:
                     work(progress)
+                    self.problem.machine.clear()
                     self.state.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
                     self._save()
             self._draw_finalists()
@@ -262,7 +263,7 @@ class Run:
         while not training.finished:
             with self.ledger.measure("final", devices):
                 loss = training.run_epoch()
-            self.problem.machine.success()
+            self.problem.machine.clear()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
                 checkpoints.save(self.folder.weights(index + 1, arithmetic), network.state_dict())

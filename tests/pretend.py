@@ -77,6 +77,8 @@ class _Device(TorchDispatchMode):
         if target is not None and target.type == DEVICE.type:
             kwargs["device"] = torch.device("cpu")
         to_device = target.type == DEVICE.type if target is not None else bool(there)
+        if 0 < len(there) < len([t for t in tensors if t.dim() > 0 or isinstance(t, OnDevice)]):
+            assert function in _COPIES, f"{function} of tensors on two devices"
         if self._waits(function, args, target, there):
             self.waits.append(_asked_by())
         results = _as_cuda(function, tree_map(_unwrapped, args), tree_map(_unwrapped, kwargs), bool(there))
@@ -87,14 +89,15 @@ class _Device(TorchDispatchMode):
     @staticmethod
     def _waits(function, args, target, there) -> bool:
         """Whether a GPU would be waited for: values that decide what the host does, and copies."""
-        if function in (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default):
+        if function in _READING:
             return bool(there)
         if function is aten._to_copy.default and target is not None:
             return (target.type == DEVICE.type) != bool(there)
         if function is aten.copy_.default:
-            return isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice) and args[1].dim() > 0
-        if function is aten.index.Tensor:
-            return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
+            return isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice)
+        if function in (aten.index.Tensor, aten.index_put_.default) and isinstance(args[0], OnDevice):
+            where = [t for t in args[1] if t is not None]
+            return any(t.dtype in (torch.bool, torch.uint8) or not isinstance(t, OnDevice) for t in where)
         return False
 
     @staticmethod
@@ -111,6 +114,13 @@ class _Device(TorchDispatchMode):
         return tree_map(wrap, results)
 
 
+_COPIES = (aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default)
+_READING = (
+    aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default,
+    aten.bincount.default, aten.unique_consecutive.default, aten._unique2.default, aten.repeat_interleave.Tensor,
+)  # fmt: skip
+
+
 def _as_cuda(function, args: tuple, kwargs: dict, there: bool) -> object:
     """The result of an operation on the CPU, or, if it is on the device, rounded as on CUDA."""
     if not there:
@@ -119,7 +129,7 @@ def _as_cuda(function, args: tuple, kwargs: dict, there: bool) -> object:
         return args[0] * float(np.float32(1) / np.float32(args[1]))
     if function is aten.lerp.Scalar:
         return aten.lerp.Scalar(args[0].double(), args[1].double(), args[2]).float()
-    convolutions, products = (setting in ("tf32", True) for setting in precision._settings())
+    convolutions, products = (setting in ("tf32", True) for setting in precision.settings(DEVICE))
     if (function in _CONVOLUTIONS and convolutions) or (function in _PRODUCTS and products):
         args = tuple(_to_tf32(a) if isinstance(a, Tensor) and a.dtype == torch.float32 else a for a in args)
     return function(*args, **kwargs)

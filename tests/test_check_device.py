@@ -16,7 +16,9 @@ from evaluation.device_check import agreement, exactness, program, report, speed
 from evaluation.device_check.checks import Check, Outcome, Row, run_checks
 from methods import METHODS
 from spaces.arithmetic import emulate
+from spaces.arithmetic import quantise as quantise_module
 from spaces.arithmetic.engines import self_test
+from spaces.arithmetic.layers import ApproxConv2d
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import pretend
@@ -34,9 +36,9 @@ RATIOS = {
 @pytest.fixture(autouse=True)
 def forgetful():
     """A planted fault is not remembered."""
-    self_test.failure.cache_clear()
+    self_test.forget()
     yield
-    self_test.failure.cache_clear()
+    self_test.forget()
     emulate.use_engine("auto")
 
 
@@ -230,12 +232,18 @@ def test_batches_after_the_first_are_worked_on_without_waiting(monkeypatch, stri
     """The watch over waits, with a double in the place of CUDA's."""
     modes = ["default"]
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
     posed = steps.problem("random", METHODS["random"].Config(), CPU, strict)
     posed.training.device = torch.device("cuda")
     monkeypatch.setattr(steps.DeviceImages, "shuffled", lambda *_: iter(range(4)))
     seen = [modes[-1] for _ in posed.training.shuffled(1, None)]
     assert seen == ["default", *["error" if strict else "default"] * 3]
     assert modes[-1] == "default"  # what an epoch's end reads is free to wait
+    posed.validation.device, inside = torch.device("cuda"), []
+    for number in posed.training.shuffled(1, None):
+        list(posed.validation.shuffled(1, None))  # an epoch of the one ends within a step of the other
+        inside.append((number, modes[-1]))
+    assert [mode for _, mode in inside] == seen
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------
@@ -260,14 +268,27 @@ def test_the_budget_leaves_out_the_rest_and_says_so():
 
 def test_the_quick_check_reaches_every_table_and_every_layer():
     pairs, others = (set(exactness._pairs(selected)) for selected in (True, False))
-    assert {layer for layer, _ in pairs} == {*exactness.SMALL, *exactness.LARGE_BATCH}
+    assert {layer for layer, _ in pairs} == {*exactness.SMALL, *exactness.LARGE_BATCH, *exactness.LARGE}
     assert {table for _, table in pairs} == set(exactness.tables())
     assert len(exactness.tables()) == 13 + 4 + 2
-    assert not pairs & others and len(pairs) < len(others) / 8 and len(pairs | others) == 18 * 19
+    assert not pairs & others and len(pairs) < len(others) / 8 and len(pairs | others) == 21 * 19
     assert {layer.input[0] for layer in exactness.LARGE_BATCH} == {512}
     for layer, table in pairs | others:
         products = layer.weights[1] * layer.weights[2] * layer.weights[3]
         assert products * int(abs(table.table.astype(int)).max()) < 2**31
+
+
+@pytest.mark.parametrize("what", ["forward", "training"])
+def test_whole_layers_are_timed_with_their_quantisation(monkeypatch, what):
+    """Which a layer remembers with its input: a second pass over the same tensor would be without it."""
+    quantised, quantise = [], quantise_module.quantise
+    monkeypatch.setattr(quantise_module, "quantise", lambda *args: quantised.append(1) or quantise(*args))
+    layer = ApproxConv2d(4, 4, 3, multiplier=speed.circuits()["rank 1"])
+    call = speed._pass(layer, torch.randn(2, 4, 6, 6), what)
+    before = len(quantised)
+    for _ in range(3):
+        call()
+    assert len(quantised) - before == 3
 
 
 def test_ratios_are_geometric_means_of_the_right_rows():

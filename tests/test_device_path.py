@@ -210,26 +210,68 @@ def test_plain_fp32_gives_back_what_it_found():
 
 @pytest.mark.usefixtures("tf32")
 def test_a_run_computes_in_fp32():
+    """Whatever was allowed before, by whichever of torch's settings."""
     from evaluation.run import choose_device
 
-    choose_device("cpu")
-    assert not precision.tf32_allowed()
+    general = [torch.backends, torch.backends.cudnn] if hasattr(torch.backends, "fp32_precision") else []
+    for place in (None, *general):
+        if place is not None:
+            place.fp32_precision = "tf32"
+        assert precision.tf32_allowed()
+        choose_device("cpu")
+        assert not precision.tf32_allowed()
+        assert torch.backends.cudnn.allow_tf32 is False  # can be read
+        torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "conv"), reason="torch before 2.9 has no such setting")
+def test_a_cpu_that_was_told_to_compute_in_bf16_computes_in_fp32_here():
+    setting = torch.backends.mkldnn.conv
+    before, setting.fp32_precision = setting.fp32_precision, "bf16"
+    try:
+        with precision.plain_fp32(torch.device("cpu")):
+            assert setting.fp32_precision == "ieee"
+        assert setting.fp32_precision == "bf16"
+    finally:
+        setting.fp32_precision = before
+
+
+def winograd(x: Tensor, w: Tensor) -> Tensor:
+    """A 3×3 convolution with a padding of 1 by F(2×2, 3×3) of Lavin and Gray (arXiv 1509.09308), in fp32."""
+    before = torch.tensor([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], dtype=torch.float32)
+    kernel = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    after = torch.tensor([[1.0, 1, 1, 0], [0, 1, -1, -1]])
+    held, device = on_host(x), x.device
+    height, width = held.shape[2:]
+    padded = torch.nn.functional.pad(held, (1, 2, 1, 2))
+    tiles = padded.unfold(2, 4, 2).unfold(3, 4, 2)  # (N, C, rows, columns, 4, 4)
+    products = torch.einsum("ncrsij,ocij->norsij", before @ tiles @ before.T, kernel @ on_host(w) @ kernel.T)
+    sums = (after @ products @ after.T).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+    return sums[:, :, :height, :width].contiguous().to(device)
+
+
+def test_winograds_sums_are_those_of_a_convolution_but_for_rounding():
+    x, w = torch.randn(2, 3, 5, 6), torch.randn(4, 3, 3, 3)
+    assert torch.allclose(winograd(x, w), torch.nn.functional.conv2d(x, w, padding=1), atol=1e-5)
 
 
 def test_an_algorithm_that_rounds_is_found_by_its_shape(monkeypatch):
     """Winograd and Fourier would: sums that are off by little must not be taken for sums."""
     real, geometry = Geometry.conv2d, Geometry(padding=(1, 1))
-    monkeypatch.setattr(
-        Geometry, "conv2d", lambda g, x, w: real(g, x, w) + (1e-3 if w.dtype == torch.float32 and g == geometry else 0)
-    )
-    float32._computes.cache_clear()
+
+    def rounding(g: Geometry, x: Tensor, w: Tensor) -> Tensor:
+        return winograd(x, w) if w.dtype == torch.float32 and g == geometry else real(g, x, w)
+
+    monkeypatch.setattr(Geometry, "conv2d", rounding)
+    float32._tried.cache_clear()
     table = operand_table(ROUGH)
     x = torch.randint(0, 256, (2, 4, 5, 5), dtype=torch.uint8)
     w = torch.randint(0, 256, (3, 4, 3, 3), dtype=torch.uint8)
     expected = emulate.ENGINES["reference"].conv2d(x, emulate.ENGINES["reference"].pack(w, table, geometry), 128)
     with pretending(monkeypatch), pytest.warns(UserWarning, match="not exact for input"):
         got = float32.conv2d(x.to(DEVICE), float32.pack(w.to(DEVICE), table, geometry), 128)
-    float32._computes.cache_clear()
+        assert float32._computes(x.shape, w.shape, torch.float32, Geometry(), DEVICE)
+    float32._tried.cache_clear()
     assert torch.equal(on_host(got).long(), expected)
 
 

@@ -45,7 +45,7 @@ def test_only_equal_failures_in_a_row_count():
     machine, others = failures.MachineFailures(), [RuntimeError("a"), RuntimeError("b"), TypeError("a")]
     for error in (*others, *others, BROKEN):
         machine.note(error)
-    machine.success()
+    machine.clear()
     machine.note(BROKEN)
     with pytest.raises(InputError, match=LINE):
         machine.note(BROKEN)

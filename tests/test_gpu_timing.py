@@ -23,7 +23,7 @@ class FakeGpu:
     """Launches cost the host 100 µs each and the device what the kernel says; a graph holds launches."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.host, self.device, self.recording = 0.0, 0.0, None
+        self.host, self.device, self.recording, self.broken, self.streams = 0.0, 0.0, None, False, ["own"]
         gpu = self
 
         class Graph:
@@ -46,7 +46,10 @@ class FakeGpu:
                 return 1e3 * (end.at - self.at)
 
         @contextlib.contextmanager
-        def graph(held: Graph):
+        def graph(held: Graph, stream: object, capture_error_mode: str):
+            assert (stream, capture_error_mode) == ("new", "thread_local")
+            if self.broken:
+                raise RuntimeError("operation not permitted when stream is capturing")
             self.recording = held
             yield
             self.recording = None
@@ -55,6 +58,9 @@ class FakeGpu:
             monkeypatch.setattr(torch.cuda, name, value)
         monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: "new")
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.streams[-1])
+        monkeypatch.setattr(torch.cuda, "set_stream", self.streams.append)
 
     def engine(self, kernel: float) -> SimpleNamespace:
         """One whose kernel takes so many seconds."""
@@ -78,6 +84,17 @@ def test_engines_are_timed_by_their_kernels_not_by_python(monkeypatch):
     for kernel in (1e-5, 4e-5):
         measured = costs._measure(gpu.engine(kernel), TABLE, shape, geometry, GPU)
         assert measured == pytest.approx(kernel / products)
+
+
+def test_where_nothing_can_be_recorded_launches_are_timed(monkeypatch):
+    """And the stream that work goes to is the one from before."""
+    gpu = FakeGpu(monkeypatch)
+    gpu.broken = True
+    full = torch.full
+    monkeypatch.setattr(torch, "full", lambda *args, device, **more: full(*args, **more))  # noqa: ARG005
+    measured = costs._measure(gpu.engine(2e-5), TABLE, (64, 64, 3, 3), Geometry(padding=(1, 1)), GPU)
+    assert measured == pytest.approx(2e-5 / (8 * 32 * 32 * 64 * 64 * 9))
+    assert gpu.streams == ["own", "own"]
 
 
 def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch):
@@ -141,14 +158,17 @@ def test_padding_by_a_tensor_needs_nobody_to_wait(monkeypatch):
 
 def test_the_first_batch_of_an_evaluation_is_watched(monkeypatch):
     """Kernels for evaluation come up after the training's first steps."""
-    watched = []
+    watched, sizes = [], []
 
     def watch(batches, device):
         watched.append(device)
         yield from batches
 
     monkeypatch.setattr(training, "first_step_watched", watch)
+    monkeypatch.setattr(training, "_evaluated", set())
     problem = tiny.problem("random")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
-    training.accuracy(network, problem.validation)
-    assert watched == [torch.device("cpu")]
+    for batch in (len(problem.validation), 8, 8):
+        training._accuracy(network, problem.validation, batch)
+        sizes.append(len(watched))
+    assert sizes == [0, 1, 1]  # nothing to compare one batch with; once is enough

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from spaces import preparation
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import reference, self_test
+from spaces.arithmetic.engines import examples, reference, self_test
+from spaces.arithmetic.engines.examples import Layer
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.self_test import Layer, failure, mismatch
+from spaces.arithmetic.engines.self_test import failure, forget, mismatch
+from spaces.errors import InputError
 from spaces.multipliers.products import operand_table
 from tests.convolutions import ROUGH, loop_conv
 
@@ -91,9 +93,9 @@ BROKEN = {
 @pytest.fixture(autouse=True)
 def forgetful():
     """No test knows of the failures of another."""
-    failure.cache_clear()
+    forget()
     yield
-    failure.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("name", ["int8", "float32", "gather", "reference"])
@@ -117,7 +119,7 @@ def test_a_mismatch_names_engine_table_layer_place_and_both_values():
         y[1, 2, 0, 3] += 5
         return y
 
-    right = self_test.make_example(TABLE, LAYER, "random").sums[1, 2, 0, 3]
+    right = examples.make_example(TABLE, LAYER, "random").sums[1, 2, 0, 3]
     said = mismatch(engine(wrong), TABLE, LAYER, CPU)
     assert f"engine broken, table {TABLE.name}, layer odd (2×6×5×4 by 4×3×3×2, stride 2×1" in said
     assert f"at (1, 2, 0, 3) it gives {right + 5}, not {right}" in said
@@ -145,22 +147,45 @@ def test_an_engine_that_raises_has_failed_and_is_warned_of_once():
 
 
 def test_full_memory_says_nothing_about_an_engine():
-    calls = []
+    for error in (torch.OutOfMemoryError("full"), MemoryError(), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")):
+        errors = [error]
 
-    def full_at_first(*arguments):
-        calls.append(1)
-        if len(calls) == 1:
-            raise torch.OutOfMemoryError("full")
-        return reference.conv2d(*arguments)
+        def full_at_first(*arguments, errors=errors):
+            if errors:
+                raise errors.pop()
+            return reference.conv2d(*arguments)
 
-    made = engine(full_at_first)
-    with pytest.raises(torch.OutOfMemoryError):
-        failure("made", made, CPU)
-    assert failure("made", made, CPU) == ""
+        made = engine(full_at_first)
+        with pytest.raises(type(error)):
+            failure("made", made, CPU)
+        assert failure("made", made, CPU) == ""
+
+
+def test_a_gpu_on_which_nothing_runs_any_more_is_no_fault_of_the_next_engines(monkeypatch):
+    def raises(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", raises)
+    with pytest.raises(InputError, match="the self-test of the x engine left cuda:0 in a state .*--engine float32"):
+        self_test._require_alive("x", torch.device("cuda:0"), RuntimeError("CUDA error: an illegal memory access"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    self_test._require_alive("x", torch.device("cuda:0"), RuntimeError("no such kernel"))
+
+
+def test_a_warning_that_is_an_error_does_not_bring_the_engine_back():
+    def raises(*_):
+        raise RuntimeError("no such kernel")
+
+    broken = engine(raises)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="no such kernel"):
+            failure("broken", broken, CPU)
+        assert "no such kernel" in failure("broken", broken, CPU)
 
 
 def test_the_definition_is_that_of_the_plain_loop():
-    example = self_test.make_example(TABLE, LAYER, "saturating")  # whose padding holds the code 0
+    example = examples.make_example(TABLE, LAYER, "saturating")  # whose padding holds the code 0
     x, w, g = example.x.astype(int) - 128, example.w.astype(int) - 128, LAYER.geometry
     expected = loop_conv(x, w, ROUGH, g.stride, g.padding, g.dilation, g.groups)
     assert np.array_equal(example.sums, expected)
@@ -169,17 +194,17 @@ def test_the_definition_is_that_of_the_plain_loop():
 
 def test_a_large_batch_repeats_a_few_images_and_checks_all():
     layer = Layer("many", (100, 3, 4, 4), 2, (3, 3))
-    example = self_test.make_example(TABLE, layer, "random")
+    example = examples.make_example(TABLE, layer, "random")
     assert example.x.shape == (100, 3, 4, 4)
-    assert len(np.unique(example.x.reshape(100, -1), axis=0)) == self_test.DIFFERENT_IMAGES
-    again = self_test.sums_by_definition(example.x, example.w, TABLE.table, Geometry(), example.fill)
+    assert len(np.unique(example.x.reshape(100, -1), axis=0)) == examples.DIFFERENT_IMAGES
+    again = examples.sums_by_definition(example.x, example.w, TABLE.table, Geometry(), example.fill)
     assert np.array_equal(example.sums, again)
 
 
-@pytest.mark.parametrize("way", self_test.HELD)
+@pytest.mark.parametrize("way", examples.HELD)
 def test_inputs_lie_as_they_say(way):
     x = torch.arange(48, dtype=torch.uint8).view(2, 4, 3, 2)
-    held = self_test.place(x, way, CPU)
+    held = examples.place(x, way, CPU)
     assert torch.equal(held, x)
     assert held.is_contiguous() == (way == "contiguous")
     assert held.is_contiguous(memory_format=torch.channels_last) == (way in ("channels-last", "unaligned"))
@@ -187,13 +212,13 @@ def test_inputs_lie_as_they_say(way):
 
 
 def test_operands_reach_the_ends_and_saturate_pairs():
-    examples = {kind: self_test.make_example(TABLE, LAYER, kind) for kind in self_test.OPERANDS}
-    assert (examples["lowest"].x == 0).all() and (examples["lowest"].w == 0).all()
-    assert (examples["highest"].x == 255).all() and (examples["highest"].w == 255).all()
-    assert set(np.unique(examples["alternating"].x)) == {0, 255}
-    pair = examples["saturating"].w[0, :2, 0, 0]  # two neighbouring products of one sign, each near the largest
-    assert pair[0] == pair[1] and set(np.unique(examples["saturating"].w)) == {0, 255}
-    assert all((example.scale > 0).all() for example in examples.values())
+    made = {kind: examples.make_example(TABLE, LAYER, kind) for kind in examples.OPERANDS}
+    assert (made["lowest"].x == 0).all() and (made["lowest"].w == 0).all()
+    assert (made["highest"].x == 255).all() and (made["highest"].w == 255).all()
+    assert set(np.unique(made["alternating"].x)) == {0, 255}
+    pair = made["saturating"].w[0, :2, 0, 0]  # two neighbouring products of one sign, each near the largest
+    assert pair[0] == pair[1] and set(np.unique(made["saturating"].w)) == {0, 255}
+    assert all((example.scale > 0).all() for example in made.values())
 
 
 def test_the_short_test_is_short_and_counts_as_getting_ready():
@@ -210,9 +235,9 @@ def test_the_short_test_is_short_and_counts_as_getting_ready():
     assert len(calls) <= 130  # at some ten microseconds each
     assert sum(products) < 15e6
     assert preparation.seconds() > before
-    made = self_test.make_example.cache_info().misses
+    made = examples.make_example.cache_info().misses
     assert failure("other", engine(counted), CPU) == ""
-    assert self_test.make_example.cache_info().misses == made  # what must come out is computed once for all engines
+    assert examples.make_example.cache_info().misses == made  # what must come out is computed once for all engines
 
 
 def test_tables_that_are_refused_are_not_tried():

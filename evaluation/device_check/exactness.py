@@ -10,8 +10,8 @@ from evaluation.device_check.checks import EXACTNESS, Check, Outcome
 from evaluation.device_check.threads import threads
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import self_test
+from spaces.arithmetic.engines.examples import Layer
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.self_test import Layer
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import SIZE, Multiplier
@@ -39,6 +39,12 @@ LARGE_BATCH = (
     Layer("depthwise 5x5 dilated, batch 512", (512, 8, 5, 5), 8, (5, 5), Geometry((1, 1), (4, 4), (2, 2), 8)),
     Layer("grouped 3x3, batch 512", (512, 12, 4, 4), 20, (3, 3), Geometry(padding=(1, 1), groups=4)),
     Layer("linear, batch 512", (512, 72, 1, 1), 10, (1, 1)),
+)
+# As large as in networks, where a GPU takes larger tiles.
+LARGE = (
+    Layer("3x3, large", (32, 64, 32, 32), 64, (3, 3), SAME, different=1),
+    Layer("1x1, large", (32, 128, 32, 32), 128, (1, 1), different=1),
+    Layer("5x5, large", (32, 36, 32, 32), 36, (5, 5), Geometry(padding=(2, 2)), different=1),
 )
 UNSIGNED = "comp42_8u_4"
 LAYER_TEST, UNUSED = "whole layers", "not on this device"
@@ -90,7 +96,7 @@ def _sums(pairs: Iterable[tuple[Layer, ProductTable]], device: torch.device) -> 
 
 def _pairs(selected: bool) -> Iterator[tuple[Layer, ProductTable]]:
     """Each layer with a few tables, so that every table and every layer occurs, or with all the others."""
-    for number, layer in enumerate((*SMALL, *LARGE_BATCH)):
+    for number, layer in enumerate((*SMALL, *LARGE_BATCH, *LARGE)):
         for at, table in enumerate(tables()):
             if ((at + number) % (9 if number < len(SMALL) else len(tables())) == 0) is selected:
                 yield layer, table

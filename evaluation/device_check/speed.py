@@ -186,12 +186,17 @@ def _pass(layer: nn.Module, x: Tensor, what: str) -> Callable[[], object]:
 
         def forward() -> Tensor:
             with torch.no_grad():
-                return layer(x)
+                return layer(as_new(x))
 
         return forward
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
     towards = torch.ones_like(layer(x))
-    return lambda: torch.autograd.grad(layer(x), (x, layer.weight), towards)
+    return lambda: torch.autograd.grad(layer(as_new(x)), (x, layer.weight), towards)
+
+
+def as_new(x: Tensor) -> Tensor:
+    """The same values in a tensor of its own: codes and ranges are remembered with a tensor, and are to be part of it."""
+    return x.view_as(x)
 
 
 def _search(times: Times) -> Outcome:

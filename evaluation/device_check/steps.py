@@ -101,12 +101,13 @@ class Watched(DeviceImages):
         if self.device.type != "cuda" or not self.strict:
             yield from batches
             return
+        before = torch.cuda.get_sync_debug_mode()  # of the training around it, if these are validation images
         try:
             yield next(batches)
             torch.cuda.set_sync_debug_mode("error")
             yield from batches
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def problem(method: str, config: Any, device: torch.device, strict: bool) -> SearchProblem:
@@ -119,7 +120,7 @@ def problem(method: str, config: Any, device: torch.device, strict: bool) -> Sea
         levels_back=3,
     )  # fmt: skip
     made = SearchProblem(settings, dataset(), device, catalogue.library(CIRCUITS))
-    made.training = Watched.of(made.training, strict)
+    made.training, made.validation = (Watched.of(part, strict) for part in (made.training, made.validation))
     return made
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from spaces.arithmetic.engines.graphs import recorded
+
 ROUNDS = 7
 
 
@@ -52,21 +54,12 @@ def _captured(call: Callable[[], object], launches: int, eager: bool) -> tuple[C
 
     if eager:
         return loop, "eager"
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    try:
-        with torch.cuda.stream(side):
-            call()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
-            loop()
-    except RuntimeError:  # something in it waits, or allocates where it must not
-        torch.cuda.synchronize()
+    replay = recorded(loop)
+    if replay is None:
         loop()
         return loop, "eager"
-    graph.replay()
-    return graph.replay, "graph"
+    replay()
+    return replay, "graph"
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def choose_engine(
     if engine != "auto":
         require_engine(engine, [table], device)
         return engine
-    return _fastest(table, w_shape, geometry, device, torch.get_num_threads())
+    return _fastest(table, w_shape, geometry, device, torch.get_num_threads() if device.type == "cpu" else 0)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from spaces.arithmetic.convolution import WeightCache, convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import GRADIENTS
-from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, divided, quantise_once
+from spaces.arithmetic.precision import plain_fp32
+from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, divided, moved, quantise_once
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import layer_table
@@ -109,19 +110,26 @@ class MeanError(nn.Module):
         error = torch.tensor(table.table - table.exact, dtype=torch.float32)
         self.register_buffer("error", error, persistent=False)
         self.register_buffer("histogram", torch.zeros(SIZE))
+        self._known: tuple[tuple, bool] | None = None  # whether any code was seen, for one value of the histogram
+
+    def _seen_any(self) -> bool:
+        """Waits for a GPU, but once after a training alone."""
+        state = (self.histogram.data_ptr(), self.histogram._version)
+        if self._known is None or self._known[0] != state:
+            self._known = (state, bool(self.histogram.any()))
+        return self._known[1]
 
     @torch.no_grad()
     def forward(self, codes: Codes, w_index: Tensor) -> Tensor:
         """(O,) in units of the product; updates the histogram in training mode."""
         histogram = self.histogram
-        on_cpu = codes.index.device.type == "cpu"
-        if self.training or not on_cpu or not histogram.any():  # on a GPU the answer would have to be waited for
-            batch = _shares(codes.index)
-            averaged = histogram + self.momentum * (batch - histogram) if self.training else histogram
-            histogram = torch.where(histogram.any(), averaged, batch)
         if self.training:
-            self.histogram.copy_(histogram)
-        by_weight = histogram @ self.error  # (256,): the mean error of a product with each weight
+            batch = _shares(codes.index)
+            histogram.copy_(torch.where(histogram.any(), moved(histogram, batch, self.momentum), batch))
+        elif not self._seen_any():
+            histogram = _shares(codes.index)
+        with plain_fp32(histogram.device):
+            by_weight = histogram @ self.error  # (256,): the mean error of a product with each weight
         return by_weight[w_index.int()].sum(dim=(1, 2, 3))
 
 

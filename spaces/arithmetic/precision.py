@@ -1,6 +1,7 @@
 """fp32 that is fp32: without TensorFloat-32, which NVIDIA GPUs from Ampere on use for convolutions unless told otherwise.
 
-TF32 keeps 11 bits of every factor. Sums of integers that must be exact are not, then, and an "fp32" baseline is none.
+TF32 keeps 11 bits of every factor (bfloat16, which a CPU may be told to use, 8). Sums of integers that must be exact are
+not, then, and an "fp32" baseline is none.
 """
 
 from collections.abc import Iterator
@@ -8,9 +9,13 @@ from contextlib import contextmanager
 
 import torch
 
+_Settings = tuple[str | bool, ...]
+
 
 def forbid_tf32() -> None:
-    """Make every fp32 convolution and matrix product of this process one; for programs, not for libraries."""
+    """Make every fp32 convolution and matrix product on GPUs one, in this process; for programs, not for libraries."""
+    if _PER_OPERATOR:  # the general settings, which the others inherit
+        torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -19,36 +24,45 @@ def forbid_tf32() -> None:
 def plain_fp32(device: torch.device) -> Iterator[None]:
     """Inside, convolutions and matrix products on the device are in fp32 throughout: without autocast and TF32."""
     with torch.autocast(device.type, enabled=False):
-        if device.type == "cpu" or not tf32_allowed():
+        before = settings(device)
+        if not _less_than_fp32(before):
             yield
             return
-        before = _settings()
-        _set(_OFF)
+        _set(device, ("ieee" if _PER_OPERATOR else False,) * len(before))
         try:
             yield
         finally:
-            _set(before)
+            _set(device, before)
 
 
 def tf32_allowed() -> bool:
-    """Whether convolutions or matrix products of this process may use TF32 now."""
-    return any(setting in ("tf32", True) for setting in _settings())
+    """Whether convolutions or matrix products on a GPU may use TF32 now."""
+    return _less_than_fp32(settings(torch.device("cuda")))
+
+
+def _less_than_fp32(found: _Settings) -> bool:
+    return any(setting in ("tf32", "bf16", True) for setting in found)
 
 
 # torch 2.9 brought one setting per operator. Where only one of cuDNN's was changed, reading the older, common one raises.
 _PER_OPERATOR = hasattr(torch.backends.cudnn, "conv")
-_OFF = ("ieee", "ieee") if _PER_OPERATOR else (False, False)
 
 
-def _settings() -> tuple[str | bool, str | bool]:
-    """Of convolutions and of matrix products."""
+def settings(device: torch.device) -> _Settings:
+    """Of convolutions and of matrix products on a device; on a CPU nothing before torch 2.9."""
+    if _PER_OPERATOR and device.type == "cpu":
+        return torch.backends.mkldnn.conv.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
     if _PER_OPERATOR:
         return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    if device.type == "cpu":
+        return ()
     return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
 
-def _set(settings: tuple[str | bool, str | bool]) -> None:
-    if _PER_OPERATOR:
-        torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = settings
+def _set(device: torch.device, wanted: _Settings) -> None:
+    if _PER_OPERATOR and device.type == "cpu":
+        torch.backends.mkldnn.conv.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision = wanted
+    elif _PER_OPERATOR:
+        torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = wanted
     else:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = settings
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = wanted

@@ -71,6 +71,13 @@ def divided(values: Tensor, by: float) -> Tensor:
     return values / (by if values.device.type == "cpu" else torch.full_like(values, by))
 
 
+def moved(average: Tensor, value: Tensor, momentum: float) -> Tensor:
+    """``torch.lerp`` of float32, rounded once after the difference, as on a CPU; CUDA's may round otherwise."""
+    if average.device.type == "cpu":
+        return torch.lerp(average, value, momentum)
+    return (average.double() + float(np.float32(momentum)) * (value - average).double()).float()
+
+
 def quantise(x: Tensor, scale: Scale) -> Codes:
     """The codes of ``x`` (any shape, any floating dtype).
 
@@ -208,6 +215,5 @@ class RunningRange(nn.Module):
         if not self.training:
             return Scale.affine(torch.where(seen, self.minimum, low), torch.where(seen, self.maximum, high))
         for average, value in ((self.minimum, low), (self.maximum, high)):
-            averaged = average + self.momentum * (value - average)
-            average.copy_(torch.where(seen, averaged, value))
+            average.copy_(torch.where(seen, moved(average, value, self.momentum), value))
         return Scale.affine(self.minimum, self.maximum)

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from spaces.arithmetic.engines import triton_factored
+from spaces.arithmetic.engines import self_test, triton_factored
 from tests.gpu import variants as recorded
 
 CAPABILITIES = (80, 90)  # Ampere's, the lowest that int8 is computed for; Hopper's, which has instructions of its own
@@ -86,6 +87,30 @@ def test_kernels_compile(folder, capability, variants, tmp_path):
 
 def test_every_kernel_is_launched(variants):
     assert {variant["kernel"] for variant in variants} == set(recorded.kernels()) != set()
+
+
+def test_engines_are_tested_in_the_shapes_that_layers_are_computed_in(variants):
+    """The self-test of a GPU, and the check, launch every size of tile that networks do."""
+
+    def sizes(found: list[dict]) -> set[tuple]:
+        names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "FLAT", "BITS", "CHUNKS")
+        held = [
+            {**variant["constants"], **variant["options"]} for variant in found if variant["kernel"] == "matrix_kernel"
+        ]
+        return {
+            (name, min(int(values[name]), 2) if name == "CHUNKS" else values[name]) for values in held for name in names
+        }
+
+    held = {"dtype": torch.uint8, "device": recorded.META}
+    with recorded.recording() as launches:
+        for key, layer, *_ in (*self_test._SHORT, *self_test._SHORT_ON_GPU):
+            if key != "none":  # which is looked up
+                x = torch.empty(layer.input, **held).contiguous(memory_format=torch.channels_last)
+                packed = triton_factored.pack(
+                    torch.empty(layer.weights, **held), self_test._tables()[key], layer.geometry
+                )
+                triton_factored.conv2d(x, packed, 128)
+    assert sizes(variants) - sizes(list(launches.values())) == set()
 
 
 def test_the_choice_has_every_pair_of_shapes():

@@ -4,8 +4,10 @@ The engines themselves run, on tensors without memory ("meta"), so that nothing 
 they are compiled for follows from the arguments of each launch, as in Triton itself.
 """
 
+import contextlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from unittest import mock
 
@@ -173,13 +175,20 @@ def _launch(engine, layer: Layer, table: ProductTable) -> None:
         engine.conv2d(layer.images(1, offset), packed, FILL, scale)
 
 
-def variants() -> list[dict]:
-    """Everything that the kernels are compiled for, each once."""
+@contextlib.contextmanager
+def recording() -> Iterator[dict[str, dict]]:
+    """Inside, kernels are not launched; yields what they would be compiled for, each once."""
     launches: dict[str, dict] = {}
     recorders = {name: Recorder(name, kernel, launches) for name, kernel in kernels().items()}
+    with mock.patch.multiple(triton_gather.kernels(), **recorders):
+        yield launches
+
+
+def variants() -> list[dict]:
+    """Everything that the kernels are compiled for, each once."""
     layers = sorted(dense_layers() | grouped_layers(), key=repr)
     circuits = [operand_table(catalogue.get(name)) for name in catalogue.names()]
-    with mock.patch.multiple(triton_gather.kernels(), **recorders):
+    with recording() as launches:
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):

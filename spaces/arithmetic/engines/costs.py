@@ -16,6 +16,7 @@ import torch
 
 from spaces import cache
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.graphs import recorded
 from spaces.multipliers.families import broken_array
 from spaces.multipliers.products import ProductTable, operand_table
 from spaces.preparation import preparing
@@ -93,18 +94,19 @@ def _shortest_on_gpu(run: Callable[[], object], device: torch.device) -> float:
 
     A kernel of microseconds lies behind many more of Python, which would be timed otherwise.
     """
+
+    def many() -> None:
+        for _ in range(_LAUNCHES):
+            run()
+
     with torch.cuda.device(device):
-        torch.cuda.synchronize()  # what ran on another stream, and what was compiled for it, must be over
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(_LAUNCHES):
-                run()
-        graph.replay()
+        replay = recorded(many) or many
+        replay()  # the first time
         times = []
         for _ in range(_REPEATS):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
-            graph.replay()
+            replay()
             end.record()
             end.synchronize()
             times.append(begin.elapsed_time(end))

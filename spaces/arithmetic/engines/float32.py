@@ -116,34 +116,45 @@ def _sums(x: Tensor, packed: Packed, geometry: Geometry, scale: Tensor | None) -
     return finish(total, None, scale)
 
 
-@functools.lru_cache(maxsize=4096)
 def _computes(
     shape: torch.Size, w_shape: torch.Size, dtype: torch.dtype, geometry: Geometry, device: torch.device
 ) -> bool:
-    """Whether the library's fp32 convolution is exact for integers in this shape (N, C, H, W), tried when it first occurs.
-
-    cuDNN chooses its algorithm by shape; those of Winograd and Fourier round. Sums that are no integers give them away,
-    and the first and the last image are computed in float64 beside.
-    """
+    """Whether the library's fp32 convolution is exact for integers in this shape (N, C, H, W), tried when it first occurs."""
     if dtype != torch.float32 or 0 in shape:
         return True
-    largest = max(1, math.isqrt(EXACT_FLOAT32 // math.prod(w_shape[1:])))  # products of two use all bits of a sum
-    generator = torch.Generator(device).manual_seed(0)
-
-    def integers(shape: torch.Size) -> Tensor:
-        numbers = torch.randint(-largest, largest + 1, shape, generator=generator, device=device)
-        return numbers.float().contiguous(memory_format=torch.channels_last)
-
-    with preparing():
-        x, w = integers(shape), integers(w_shape)
-        sums = geometry.conv2d(x, w)
-        ends = torch.stack([x[0], x[-1]]).double()
-        exact = torch.equal(sums, sums.round())
-        exact = exact and torch.equal(torch.stack([sums[0], sums[-1]]).double(), geometry.conv2d(ends, w.double()))
-    if not exact:
+    exact = _tried(shape, w_shape, geometry, device)
+    if not exact and (shape, w_shape, geometry) not in _warned:
+        _warned.add((shape, w_shape, geometry))
         warnings.warn(
             f"the library's fp32 convolution is not exact for input {tuple(shape)}, weight {tuple(w_shape)} and "
             f"{geometry}; such layers are computed in float64 instead",
             stacklevel=2,
         )
     return exact
+
+
+_warned: set[tuple] = set()
+
+
+@functools.lru_cache(maxsize=4096)
+def _tried(shape: torch.Size, w_shape: torch.Size, geometry: Geometry, device: torch.device) -> bool:
+    """cuDNN chooses its algorithm by shape; those of Winograd and Fourier round.
+
+    Sums that are no integers give them away, and the first and the last image are computed in float64 beside. Integers of
+    both signs cancel, so that even Winograd's sums may fit; those of one sign do not.
+    """
+    largest = max(1, math.isqrt(EXACT_FLOAT32 // math.prod(w_shape[1:])))  # a sum of products needs all of its bits
+    generator = torch.Generator(device).manual_seed(0)
+
+    def integers(shape: torch.Size, lowest: int) -> Tensor:
+        empty = torch.empty(shape, device=device, memory_format=torch.channels_last)
+        return empty.random_(lowest, largest + 1, generator=generator)
+
+    with preparing():
+        for lowest in (-largest, max(1, largest - 3)):
+            x, w = integers(shape, lowest), integers(w_shape, lowest)
+            sums = geometry.conv2d(x, w)
+            ends = geometry.conv2d(torch.stack([x[0], x[-1]]).double(), w.double())
+            if not torch.equal(sums, sums.round()) or not torch.equal(torch.stack([sums[0], sums[-1]]).double(), ends):
+                return False
+    return True

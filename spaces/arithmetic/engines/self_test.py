@@ -9,60 +9,22 @@ import functools
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 import numba
 import numpy as np
 import torch
-from torch import Tensor
 
+from spaces.arithmetic.engines.examples import HELD, OPERANDS, Example, Layer, make_example, place, poison
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.errors import InputError
+from spaces.full_memory import is_full
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable, operand_table
 from spaces.preparation import preparing
 
-OPERANDS = ("random", "lowest", "highest", "alternating", "saturating")
-HELD = ("channels-last", "contiguous", "unaligned", "strided")
 FORMS = ("sums", "scaled")
-FILL, USUAL_FILL = 77, 128  # indices of padded positions: one whose features are not zero, and that of a signed zero
-DIFFERENT_IMAGES = 8  # a larger batch repeats so many in random order: every sum is checked, few are computed twice
-_POISON = 0x7FD5D5D5  # a NaN as float32, and far beyond any sum as int32
-_ODD = 3  # bytes beyond an aligned address
-_STILL = Geometry()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The shape of a convolution: input (N, C, H, W), outputs, kernel (height, width) and geometry."""
-
-    name: str
-    input: tuple[int, int, int, int]
-    outputs: int
-    kernel: tuple[int, int]
-    geometry: Geometry = _STILL
-
-    @property
-    def weights(self) -> tuple[int, int, int, int]:
-        """The weight's shape (O, C/groups, kH, kW)."""
-        return self.outputs, self.input[1] // self.geometry.groups, *self.kernel
-
-
-@dataclass(frozen=True)
-class Example:
-    """Operands of a layer and what must come of them."""
-
-    x: np.ndarray  # (N, C, H, W) uint8
-    w: np.ndarray  # (O, C/groups, kH, kW) uint8
-    fill: int
-    scale: np.ndarray  # (O,) float32
-    sums: np.ndarray  # (N, O, H', W') int64
-
-    @property
-    def scaled(self) -> np.ndarray:
-        """The sums rounded once to float32, times the scale."""
-        return self.sums.astype(np.float32) * self.scale[:, None, None]
 
 
 # -- the long test: one engine, one table, one layer -------------------------------------------------------------------
@@ -129,83 +91,6 @@ def _shape(layer: Layer) -> str:
     return ", ".join([f"{next(sizes)} by {next(sizes)}", *words])
 
 
-# -- operands and what must come of them -------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=256)
-def make_example(table: ProductTable, layer: Layer, kind: str) -> Example:
-    """The operands of one kind, always the same, and their sums by the definition; shared by all engines."""
-    rng = np.random.default_rng([len(kind), *layer.input, layer.outputs])
-    images = min(layer.input[0], DIFFERENT_IMAGES)
-    x, w = _codes(kind, (images, *layer.input[1:]), layer.weights, rng)
-    fill = FILL if kind in ("random", "alternating") else USUAL_FILL
-    sums = sums_by_definition(x, w, table.table, layer.geometry, fill)
-    scale = (rng.random(layer.outputs) + 1e-3).astype(np.float32)
-    if layer.input[0] > images:
-        order = rng.integers(0, images, layer.input[0])
-        x, sums = x[order], sums[order]
-    return Example(x, w, fill, scale, sums)
-
-
-def _codes(kind: str, x_shape: tuple, w_shape: tuple, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for activations and weights, uint8."""
-    if kind == "random":
-        x, w = (rng.integers(0, SIZE, shape) for shape in (x_shape, w_shape))
-    elif kind in ("lowest", "highest"):
-        x, w = (np.full(shape, 0 if kind == "lowest" else SIZE - 1) for shape in (x_shape, w_shape))
-    elif kind == "alternating":
-        x, w = (np.indices(shape).sum(axis=0) % 2 * (SIZE - 1) for shape in (x_shape, w_shape))
-    elif kind == "saturating":  # two neighbouring products of one sign exceed 16 bits as bytes are multiplied
-        x = np.full(x_shape, SIZE - 1)
-        w = np.broadcast_to((np.arange(w_shape[1]) // 2 % 2 * (SIZE - 1))[:, None, None], w_shape)
-        w = (w + np.arange(w_shape[0])[:, None, None, None] % 2 * (SIZE - 1)) % (2 * SIZE - 2)
-    else:
-        raise ValueError(f"no operands are called '{kind}'")
-    return x.astype(np.uint8), w.astype(np.uint8)
-
-
-def sums_by_definition(x: np.ndarray, w: np.ndarray, table: np.ndarray, geometry: Geometry, fill: int) -> np.ndarray:
-    """Σ T[x̂, ŵ], (N, O, H', W') int64, in plain numpy: a loop over input channels and taps, shared with no engine.
-
-    x (N, C, H, W) and w (O, C/groups, kH, kW) are indices; padded positions hold the index ``fill``.
-    """
-    (up, left), (down, along), (far, wide) = geometry.padding, geometry.stride, geometry.dilation
-    padded = np.pad(x, ((0, 0), (0, 0), (up, up), (left, left)), constant_values=fill)
-    height = (padded.shape[2] - far * (w.shape[2] - 1) - 1) // down + 1
-    width = (padded.shape[3] - wide * (w.shape[3] - 1) - 1) // along + 1
-    inner, per_group = w.shape[1], len(w) // geometry.groups
-    y, entries = np.zeros((len(x), height, width, len(w)), dtype=np.int64), table.astype(np.int64)
-    for channel, k, m in np.ndindex(x.shape[1], *w.shape[2:]):
-        group, own = divmod(channel, inner)
-        outputs = slice(group * per_group, (group + 1) * per_group)
-        seen = padded[:, channel, k * far :: down, m * wide :: along][:, :height, :width]
-        y[..., outputs] += entries[:, w[outputs, own, k, m]][seen]
-    return np.ascontiguousarray(y.transpose(0, 3, 1, 2))
-
-
-def place(x: Tensor, way: str, device: torch.device) -> Tensor:
-    """x (N, C, H, W) on the device, lying in memory as ``way`` says."""
-    batch, channels, height, width = x.shape
-    held = {"dtype": x.dtype, "device": device}
-    if way == "contiguous":
-        return x.to(device).contiguous()
-    if way == "channels-last":
-        memory = torch.empty((batch, height, width, channels), **held)
-        return memory.permute(0, 3, 1, 2).copy_(x)
-    if way == "unaligned":  # channels-last
-        memory = torch.empty(x.numel() + _ODD, **held)[_ODD:]
-        return memory.view(batch, height, width, channels).permute(0, 3, 1, 2).copy_(x)
-    if way == "strided":
-        return torch.empty((batch, 2 * channels, height, 2 * width), **held)[:, ::2, :, ::2].copy_(x)
-    raise ValueError(f"no input is held '{way}'")
-
-
-def poison(count: int, device: torch.device) -> None:
-    """Leave rubbish in memory that the allocator is likely to hand out next for ``count`` values of 4 or 8 bytes."""
-    blocks = [torch.full((count * words,), _POISON, dtype=torch.int32, device=device) for words in (1, 1, 2)]
-    del blocks
-
-
 # -- the short test: may an engine be used at all? ---------------------------------------------------------------------
 
 _DENSE = Layer("dense", (2, 36, 4, 5), 20, (3, 3), Geometry(padding=(1, 1)))
@@ -218,10 +103,17 @@ _DEEP = Layer("deep", (1, 1201, 1, 2), 4, (1, 1))  # sums that float32 must roun
 
 @functools.cache
 def _tables() -> dict[str, ProductTable]:
-    """One, four and no factors."""
+    """One, four, five and no factors; and factors that are no bits of an index, in several weights."""
     entries = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, (SIZE, SIZE))
-    one, four = (operand_table(catalogue.get(name)) for name in ("mul8s_1KV8", "mul8s_1KVL"))
-    return {"one": one, "four": four, "none": ProductTable("random", entries, -128, -128)}
+    numbers, signed = np.arange(SIZE), np.arange(SIZE) - SIZE // 2
+    rough = np.multiply.outer(numbers, signed) + np.multiply.outer(numbers % 7 * 37, signed % 5)
+    rough = rough + np.multiply.outer(numbers**2 // 100, numbers // 2) + np.multiply.outer(signed // 3, signed) + 5
+    names = {"one": "mul8s_1KV8", "four": "mul8s_1KVL", "five": "mul8s_1KX2"}
+    return {
+        **{key: operand_table(catalogue.get(name)) for key, name in names.items()},
+        "words": ProductTable("rough", rough, 0, -128),
+        "none": ProductTable("random", entries, -128, -128),
+    }
 
 
 # Each kernel variant is compiled on a GPU when it first runs: few layers are tried in every form.
@@ -239,30 +131,70 @@ _SHORT = (
 )
 
 
-@functools.cache
+# A GPU computes layers as large as those of networks by other kernels: in larger tiles, with more features at a time.
+LARGE = Layer("large", (32, 64, 32, 32), 64, (1, 1), different=2)
+WIDE = Layer("large and wide", (32, 128, 32, 32), 128, (1, 1), different=2)
+_SHORT_ON_GPU = (
+    ("one", LARGE, OPERANDS[:1], HELD[:1], FORMS[1:]),
+    ("four", LARGE, OPERANDS[:1], HELD[:1], FORMS[1:]),
+    ("five", LARGE, OPERANDS[:1], HELD[:1], FORMS[1:]),
+    ("one", WIDE, OPERANDS[:1], HELD[:1], FORMS[1:]),
+    ("words", _DENSE, OPERANDS, HELD[:1], FORMS[1:]),
+    ("words", _DEPTHWISE, OPERANDS, HELD[:1], FORMS[1:]),
+)
+_warned: set[tuple] = set()
+
+
 def failure(name: str, engine: ModuleType, device: torch.device) -> str:
     """Why the engine must not be used on the device: '' when the short test finds nothing. Run once per process.
 
-    An engine that raises has failed, unless memory is full, which says nothing about it. A failure is warned of.
+    An engine that raises has failed, unless memory is full, which says nothing about it. A failure is warned of, once.
+    Raises InputError where the test leaves a GPU in a state in which nothing runs any more.
     """
-    try:
-        with preparing(), _undisturbed(device):
-            reason = next(filter(None, _short_test(name, engine, device)), "")
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever it is, no result can be had from this engine
-        reason = f"its self-test failed ({type(error).__name__}: {_first_line(error)})"
-    if reason:
+    reason = _tested(name, engine, device)
+    if reason and (name, device) not in _warned:
+        _warned.add((name, device))
         warnings.warn(
             f"the {name} engine is left out on {device}: {reason}; other engines are exact, but slower", stacklevel=2
         )
     return reason
 
 
+def forget() -> None:
+    """Test again what was tested before in this process."""
+    _tested.cache_clear()
+    _warned.clear()
+
+
+@functools.cache
+def _tested(name: str, engine: ModuleType, device: torch.device) -> str:
+    try:
+        with preparing(), _undisturbed(device):
+            return next(filter(None, _short_test(name, engine, device)), "")
+    except Exception as error:  # whatever it is, no result can be had from this engine
+        if is_full(error):
+            raise
+        _require_alive(name, device, error)
+        return f"its self-test failed ({type(error).__name__}: {_first_line(error)})"
+
+
+def _require_alive(name: str, device: torch.device, error: Exception) -> None:
+    """Raises InputError where a GPU answers nothing but the error: no other engine is to blame for it."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        raise InputError(
+            f"the self-test of the {name} engine left {device} in a state in which nothing runs ({_first_line(error)}); "
+            "start again with --engine float32, or another one"
+        ) from error
+
+
 def _short_test(name: str, engine: ModuleType, device: torch.device) -> Iterator[str]:
-    tables = {key: table for key, table in _tables().items() if not engine.refusal(table, device)}
-    for key, layer, operands, held, forms in _SHORT:
-        if key in tables:
+    tables = _tables()
+    for key, layer, operands, held, forms in _SHORT if device.type == "cpu" else (*_SHORT, *_SHORT_ON_GPU):
+        if not engine.refusal(tables[key], device):
             yield mismatch(engine, tables[key], layer, device, name=name, operands=operands, held=held, forms=forms)
 
 

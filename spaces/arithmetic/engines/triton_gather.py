@@ -72,7 +72,7 @@ def border_of(fill: int | Tensor, length: int, device: torch.device) -> Tensor:
     return _constant_border(fill, length, device)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.cache  # for ever: a graph that a user records keeps nothing but its address
 def _constant_border(fill: int, length: int, device: torch.device) -> Tensor:
     return torch.full((length,), fill, dtype=torch.uint8, device=device)
 
