@@ -1,23 +1,31 @@
 """One file holds everything that a run needs to go on; it is replaced whole, so that it is always consistent."""
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from spaces import stopping
 from spaces.errors import InputError
+from spaces.files import saving
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Atomically replace the checkpoint at ``path``."""
+    """Atomically replace the checkpoint at ``path``.
+
+    Raises OSError where it cannot be written and InputError for anything else: nothing that a training which fails
+    would raise, too, so that neither is taken for the other.
+    """
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    content = io.BytesIO()  # torch's writer takes any exception from a file, a stop's too, for a failure of its own
+    with stopping.postponed():
+        try:
+            torch.save(state, content)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"{path} cannot be made ({reason}); go on with --resume") from error
+        saving.save_bytes(path, content.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

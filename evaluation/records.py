@@ -1,7 +1,6 @@
-"""Run folders and their files. JSON is written to a temporary file and renamed; what is read is checked."""
+"""Run folders and their files. What is read is checked."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from evaluation.config import RunConfig, require_schema
 from evaluation.datasets.containers import plain_name
 from spaces.errors import InputError
+from spaces.files.saving import append_line, save_bytes, save_json
 from spaces.multipliers import catalogue
 from spaces.multipliers.files import read_multipliers
 from spaces.multipliers.importing import keep_tables
@@ -17,17 +17,6 @@ from spaces.multipliers.multiplier import Multiplier
 
 CONFIG, HISTORY, PROPOSALS, RECORD = "config.json", "history.jsonl", "proposals.json", "record.json"
 TABLES = "multipliers"  # the folder of truth tables that are not built in
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Atomically: a reader sees the old content or the new, never a part. Refuses NaN and infinities."""
-    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def read_json(path: Path) -> Any:
@@ -86,7 +75,7 @@ class RunFolder:
             folder = cls(path)
             if foreign := [circuit for circuit in library if catalogue.find(circuit.name) != circuit]:
                 keep_tables(foreign, folder.path / TABLES)
-            write_json(folder.path / CONFIG, config.to_json())
+            save_json(folder.path / CONFIG, config.to_json())
         except OSError as error:
             raise InputError(
                 f"cannot write to '{parent}': {error.strerror}; choose another folder with --out"
@@ -111,8 +100,7 @@ class RunFolder:
         return self.path / "checkpoint" / f"finalist{number}-{arithmetic}.pt"
 
     def append_history(self, line: dict) -> None:
-        with (self.path / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        append_line(self.path / HISTORY, json.dumps(line, allow_nan=False))
 
     def truncate_history(self, lines: int) -> None:
         """Keep the first ``lines`` lines: what came after the last checkpoint is done again.
@@ -127,9 +115,7 @@ class RunFolder:
             what = f"line {damaged} is torn" if damaged else f"it has {len(kept)} of the {lines} lines recorded"
             raise InputError(f"{path} is damaged ({what}); restore it or start a new run")
         if len(whole) > lines:
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(b"".join(kept))
-            temporary.replace(path)
+            save_bytes(path, *kept)
 
 
 def read_history(path: Path) -> list[dict]:

@@ -6,8 +6,8 @@
 
     torchrun --nproc-per-node 2 -m evaluation.run --method approxdarts    # finalists are trained on two devices
 
-Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130 and SIGTERM with 143; --resume
-goes on.
+Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130, SIGTERM with 143 and SIGHUP with
+129; --resume goes on.
 """
 
 import dataclasses
@@ -32,7 +32,6 @@ from evaluation.config import (
     RunOptions,
 )
 from evaluation.flags import (
-    BAD_INPUT,
     EarlyParser,
     command_line,
     flags_of,
@@ -46,6 +45,7 @@ from evaluation.flags import (
 )
 from evaluation.protocols import LARGEST, Protocol, named_protocol, require_finite
 from methods import METHODS
+from spaces.commands import BAD_INPUT, leave, say
 from spaces.errors import InputError, suggest
 
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
@@ -229,11 +229,10 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``device``
     is another one than their settings ask for.
     """
-    from rich.console import Console
-
     from evaluation import comparison
     from evaluation.records import CONFIG
     from evaluation.state import STATE
+    from spaces.terminal import Terminal
 
     planned[:] = {path.resolve(): path for path in paths}.values()  # each once
     for path in planned:
@@ -249,24 +248,23 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
                 planned.remove(path)
             if len(paths) == 1:
                 raise
-            print(f"error: {path}: {error}", file=sys.stderr)
+            say(f"error: {path}: {error}")
             failed = True
     if len(finished) > 1:
-        comparison.show(Console(), finished)
+        comparison.show(Terminal(), finished)
     return BAD_INPUT if failed else 0
 
 
 def _execute(path: Path, device: str) -> dict:
     """Run what is left to do in a run folder, show and return its record."""
-    from rich.console import Console
-
     from evaluation import summary
     from evaluation.progress import RunProgress
     from evaluation.records import RunFolder
+    from spaces.terminal import Terminal
 
     place = RunFolder(path)
     run = _open(place, device)
-    console = Console()
+    console = Terminal()
     with RunProgress(console, str(path)) as progress:
         record = run.execute(place, progress)
     summary.show(console, record, str(path))
@@ -353,4 +351,4 @@ def _all_threads() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -25,6 +25,7 @@ from methods.method import Architecture, Evaluation, Method, StepReport, pareto_
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.errors import InputError
+from spaces.files.saving import save_json
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
 
@@ -122,7 +123,7 @@ class Run:
                     self._save()
             self._draw_finalists()
             record = outcome.record(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
-            records.write_json(self.folder.path / records.RECORD, record)
+            save_json(self.folder.path / records.RECORD, record)
             return record
         finally:
             lock.release()
@@ -146,7 +147,7 @@ class Run:
         self.state.method = None
         self.problem.retain(())
         data = [architecture.to_json() for architecture in self.state.proposals]
-        records.write_json(self.folder.path / records.PROPOSALS, data)
+        save_json(self.folder.path / records.PROPOSALS, data)
 
     def _search_step(self, method: Method, budget: Budget, progress: RunProgress) -> None:
         self.problem.on_evaluation = lambda e: progress.note(

@@ -30,6 +30,7 @@ from evaluation.flags import (
 )
 from evaluation.protocols import Protocol, named_protocol
 from evaluation.run import go_on, require_ranges, shared_settings, start, take_part
+from spaces.commands import leave
 from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.train"
@@ -140,4 +141,4 @@ def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunCo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -24,6 +24,7 @@ from reports.files import publishing, write_text
 from reports.load import Loaded, find_runs, load
 from reports.page.document import page
 from reports.tables import Table
+from spaces.commands import guarded, leave
 from spaces.errors import InputError
 
 PROGRAM = "python -m reports.build"
@@ -133,17 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, say what was written, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
-    def work() -> None:
+    def work() -> int:
         options = parse(arguments)
         told = shlex.join([*PROGRAM.split(), *arguments])
         if options.watch is None:
             print(build(options.paths, options.out, told))
         else:
             watch(options.paths, options.out, told, options.watch)
+        return 0
 
-    return command.guarded(work)
+    return guarded(work)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(main())
+    leave(main())

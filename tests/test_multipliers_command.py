@@ -316,7 +316,7 @@ sys.exit(main(arguments))
 
 @pytest.mark.parametrize(
     ("owner", "function", "call", "existing"),
-    [("os", "fsync", 2, False), ("os", "fsync", 2, True), ("Path", "rename", 1, True), ("Path", "replace", 2, True)],
+    [("os", "fsync", 2, False), ("os", "fsync", 2, True), ("Path", "rename", 1, True), ("Path", "replace", 6, True)],
 )
 def test_an_import_that_is_killed_is_all_or_nothing(place, capsys, owner, function, call, existing):
     if existing:

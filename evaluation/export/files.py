@@ -1,7 +1,6 @@
 """The files of an export: written from a graph, and read back with every doubt raised."""
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from evaluation.export.graph import IMAGE, Graph
-from evaluation.records import read_json, write_json
+from evaluation.records import read_json
 from spaces.errors import InputError
+from spaces.files.saving import save_bytes, save_json
 from spaces.multipliers.files import read_multipliers
 from spaces.multipliers.importing import keep_tables
 
@@ -56,7 +56,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
     }
     packed = io.BytesIO()
     np.savez_compressed(packed, **graph.arrays)
-    write_bytes(folder / NPZ, packed.getvalue())
+    save_bytes(folder / NPZ, packed.getbuffer())
     content = {
         "format": FORMAT,
         **about,
@@ -66,17 +66,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
         "formulas": FORMULAS,
         "layers": graph.layers,
     }
-    write_json(folder / JSON, content)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Under a temporary name first, so that the file is whole or not there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    save_json(folder / JSON, content)
 
 
 def read(folder: Path) -> tuple[Graph, dict[str, Any]]:

@@ -12,7 +12,6 @@ Signedness is what the caller declares, else the column ``signed`` of the figure
 ``…8u_…``), else the format (the element type of a C header), else what correlates best with the exact product.
 """
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import InputError
+from spaces.files.saving import save_bytes
 from spaces.multipliers.figures import Figures, find_figures, is_figures_file, require_published
 from spaces.multipliers.formats import FORMATS
 from spaces.multipliers.index_order import AXES, UNSIGNED, Order, RawTable, settle
@@ -123,13 +123,8 @@ def write_table(multiplier: Multiplier, path: Path) -> None:
     """
     path = Path(path)
     content = FORMATS[_suffix(path)].write(multiplier)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        save_bytes(path, content)
     except OSError as error:
         raise InputError(f"cannot write '{path}': {error.strerror}") from None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spaces.errors import InputError
+from spaces.files.saving import save_bytes
 from spaces.multipliers.figures import HARDWARE, METRICS, Figures
 from spaces.multipliers.files import SUFFIXES, UNFINISHED, Datasheet, Lookup, read_datasheets, verify
 from spaces.multipliers.formats import FORMATS
@@ -167,10 +168,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     try:
         staging.mkdir(parents=True)
         for name, content in files.items():
-            with (staging / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            save_bytes(staging / name, content)
         staging.rename(folder if new else folder / UNFINISHED)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
