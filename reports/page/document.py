@@ -7,7 +7,7 @@ escapes all of it, JSON cannot end its script element, and pictures are images, 
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
+from reports.page.limits import LISTED, points_shown, runs_in_full
 from reports.page.networks import details, networks, packed
-from reports.page.sources import Sources, run_block
+from reports.page.sources import Sources, run_block, run_line
 from reports.summary import summary
 from reports.tables import Cell, Table
 
@@ -46,8 +47,10 @@ def page(
     files, relative to ``out``, that hold it. ``command`` made the report.
     """
     sources = Sources(loaded)
-    by_finalist = networks(loaded, {point for section in loaded.sections for point in on_fronts(section)})
+    fronts = {point for section in loaded.sections for point in on_fronts(section)}
+    by_finalist, points, told = networks(loaded, fronts), points_shown(loaded, fronts), runs_in_full(loaded)
     distinct = {network.number: network for network in by_finalist.values()}
+    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in told}
     shown = _pictures(pictures, files or {}, loaded.sections)
     sections = [
         {
@@ -68,11 +71,15 @@ def page(
         "pictures": shown.get(ALL, []),
         "groups": _checklist(loaded),
         "left_out": loaded.left_out,
-        "runs": _runs(loaded, sources, out, by_finalist),
+        "runs": _runs(loaded, sources, out, by_finalist, told),
+        "unmarked": {
+            s.name: len(s.finalists) - sum(run.name == p[0] for p in points for run in s.runs) for s in loaded.sections
+        },
+        "listed": LISTED,
         "total": (len(loaded.runs), len(loaded.finalists), len(loaded.sections)),
-        "charts": [chart(section, sources, by_finalist) for section in loaded.sections],
+        "charts": [chart(section, sources, by_finalist, points) for section in loaded.sections],
         "networks": {
-            "details": packed(json.dumps([details(distinct[number]) for number in sorted(distinct)])),
+            "details": packed(json.dumps([details(distinct[n]) if n in needed else None for n in sorted(distinct)])),
             "drawings": [distinct[number].svg for number in sorted(distinct)],
         },
         "anchor": sources.anchor,
@@ -180,15 +187,23 @@ def _checklist(loaded: Loaded) -> list[tuple[str, list[Any]]]:
     return list(groups.items())
 
 
-def _runs(loaded: Loaded, sources: Sources, out: Path, by_finalist: dict) -> list[dict[str, Any]]:
-    """By section: its runs as the template shows them, and apart what all of them have in common."""
+def _runs(
+    loaded: Loaded, sources: Sources, out: Path, by_finalist: dict, told: Collection[str]
+) -> list[dict[str, Any]]:
+    """By section: its runs as the template shows them, and apart what all of them have in common.
+
+    Those that are not ``told`` in full have their place and a link to their record.
+    """
     groups = []
     for section in loaded.sections:
-        blocks = [run_block(run, sources.anchor([run.name]), out, by_finalist) for run in section.runs]
-        shared = [fact for fact in blocks[0]["facts"] if all(fact in block["facts"] for block in blocks)]
-        if len(blocks) == 1:
+        in_full = [run for run in section.runs if run.name in told]
+        blocks = [run_block(run, sources.anchor([run.name]), out, by_finalist) for run in in_full]
+        others = [run_line(run, sources.anchor([run.name]), out) for run in section.runs if run.name not in told]
+        shared = [fact for fact in blocks[0]["facts"] if all(fact in b["facts"] for b in blocks)] if blocks else []
+        if len(section.runs) == 1:
             shared = []
         for block in blocks:
             block["facts"] = [fact for fact in block["facts"] if fact not in shared]
-        groups.append({"name": section.name, "title": section.title, "blocks": blocks, "shared": shared})
+        group = {"name": section.name, "title": section.title, "blocks": blocks, "others": others, "shared": shared}
+        groups.append(group)
     return groups
