@@ -30,6 +30,7 @@ from evaluation.config import (
     Options,
     RunConfig,
     RunOptions,
+    require_ranges,
 )
 from evaluation.flags import (
     EarlyParser,
@@ -43,7 +44,7 @@ from evaluation.flags import (
     require_known,
     settled_protocol,
 )
-from evaluation.protocols import LARGEST, Protocol, named_protocol, require_finite
+from evaluation.protocols import Protocol, named_protocol, require_finite
 from methods import METHODS
 from spaces.commands import BAD_INPUT, leave, say
 from spaces.errors import InputError, suggest
@@ -157,20 +158,6 @@ def _plan(
     return plan, library
 
 
-RANGES = {
-    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
-    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
-    "train_limit": (0, 2**31),
-}  # fmt: skip
-
-
-def require_ranges(options: RunOptions) -> None:
-    """Raises InputError for a number among the options that is out of its range."""
-    for name, (lowest, highest) in RANGES.items():
-        if hasattr(options, name) and not lowest <= getattr(options, name) <= highest:
-            raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
-
-
 def shared_settings(options: RunOptions) -> dict[str, Any]:
     """The options that a run's settings have under the same name and with the same meaning."""
     from evaluation import datasets
@@ -259,14 +246,18 @@ def _execute(path: Path, device: str) -> dict:
     """Run what is left to do in a run folder, show and return its record."""
     from evaluation import summary
     from evaluation.progress import RunProgress
-    from evaluation.records import RunFolder
+    from evaluation.records import RECORD, RunFolder, read_finished
     from spaces.terminal import Terminal
 
-    place = RunFolder(path)
-    run = _open(place, device)
-    console = Terminal()
-    with RunProgress(console, str(path)) as progress:
-        record = run.execute(place, progress)
+    console, finished = Terminal(), path / RECORD
+    if finished.exists():  # to show it takes neither its data nor a folder that can be written
+        record = read_finished(finished)
+        console.print(str(path), style="bold", highlight=False)
+    else:
+        place = RunFolder(path)
+        run = _open(place, device)
+        with RunProgress(console, str(path)) as progress:
+            record = run.execute(place, progress)
     summary.show(console, record, str(path))
     return record
 

@@ -25,7 +25,9 @@ from methods.method import Architecture, Evaluation, Method, StepReport, pareto_
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.errors import InputError
+from spaces.files.reading import parsing
 from spaces.files.saving import save_json
+from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
 
@@ -71,18 +73,16 @@ class Run:
         """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
         cls = METHODS[self.config.method]
         try:
-            config = cls.Config(**self.config.method_config)
-        except TypeError as error:
+            config = typed(self.config.method_config, cls.Config)
+        except InputError as error:
             raise InputError(f"{settings}: settings of {self.config.method}: {error}") from None
         before = self.problem.state_dict()
         with memory.full_means_bad_input(self.config, "search"):
             method = cls(self.problem, config)
         if self.state.method is not None:
-            try:
+            with parsing("the checkpoint", f"does not fit {settings}", "; start a new run"):
+                checkpoints.require_like(self.state.method, method.state_dict())
                 method.load_state_dict(self.state.method)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"the checkpoint does not fit {settings} ({reason}); start a new run") from None
             self.problem.load_state_dict(before)  # the constructor draws from the generators, as it did at first
         return method
 
@@ -112,7 +112,7 @@ class Run:
             raise InputError(f"{self.folder.path} is in use by another process") from None
         try:
             if (self.folder.path / records.RECORD).exists():
-                return records.read_record(self.folder.path / records.RECORD)
+                return records.read_finished(self.folder.path / records.RECORD)
             self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
             if self.config.architecture is not None and self.state.stage == "search":
                 self.state.stage, self.state.finalists = "final", [self._given()]
@@ -271,7 +271,8 @@ class Run:
         schedule = Schedule.final(self.config.protocol)
         training = Training(network, self.problem.everything, schedule, generator, self.team)
         if self.state.training is not None:
-            training.load_state_dict(self.state.training)
+            with parsing("the checkpoint", "does not fit this training", "; start a new run"):
+                training.load_state_dict(self.state.training)
         return training
 
     def _job(self, index: int, arithmetic: str) -> dict:
@@ -315,7 +316,9 @@ class Run:
         for number, (index, arithmetic) in enumerate(jobs, 1):
             with self.ledger.measure("test"), memory.full_means_bad_input(self.config, "test"):
                 network, _ = self._finalist_network(index, arithmetic)
-                network.load_state_dict(checkpoints.load(self.folder.weights(index + 1, arithmetic), self.device))
+                weights = self.folder.weights(index + 1, arithmetic)
+                with parsing(weights, "does not hold the weights of this finalist", "; start a new run"):
+                    network.load_state_dict(checkpoints.load(weights, self.device))
                 try:
                     share = accuracy(network.to(self.device, memory_format=torch.channels_last), data)
                 except FloatingPointError as failure:

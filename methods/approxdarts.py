@@ -153,7 +153,11 @@ class ApproxDarts:
                 self._loss(next(validation), held_out)
         self.epoch += 1
         if not math.isfinite(train.loss):
-            raise InputError("the supernet diverged (its loss is not finite): lower --approxdarts.weight-lr")
+            weights, choices = self.config.weight_lr[0], self.config.choice_lr
+            raise InputError(
+                "the supernet diverged (its loss is not finite): lower --approxdarts.weight-lr or --approxdarts.choice-lr, "
+                f"whichever is high (now {weights:g} and {choices:g})"
+            )
         return self._report(train, held_out)
 
     def _choice_step(

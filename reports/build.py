@@ -26,6 +26,7 @@ from reports.page.document import page
 from reports.tables import Table
 from spaces.commands import guarded, leave
 from spaces.errors import InputError
+from spaces.files.untrusted_text import csv_cell
 
 PROGRAM = "python -m reports.build"
 WATCH_SECONDS = 10.0
@@ -41,7 +42,7 @@ def build(paths: Sequence[Path], out: Path, told: str) -> str:
     with publishing(out, PROGRAM) as draft:
         made, files = _write_tables(loaded, draft)
         drawn, more_files = _write_figures(loaded, draft)
-        write_text(draft / "finalists.csv", loaded.finalists.to_csv(index=False, lineterminator="\n"))
+        write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
         write_text(draft / "report.md", text.report(loaded, made, told))
         write_text(draft / "index.html", page(loaded, made, drawn, out, told, files | more_files))
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""

@@ -1,6 +1,5 @@
 """Puts a report's files in place: all of them once all are written, and none that a former report left behind."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ import filelock
 from evaluation.records import CONFIG, RECORD
 from spaces import stopping
 from spaces.errors import InputError
+from spaces.files.json_files import read_json
 from spaces.files.saving import save_json, save_text
 
 MANIFEST = ".report.json"  # what the last report wrote: only these files may be removed by the next
@@ -65,8 +65,8 @@ def _publish(draft: Path, out: Path, program: str) -> None:
 def _manifests(out: Path) -> dict[str, list[str]]:
     """Program → the files that it wrote; nothing where the manifest cannot be read."""
     try:
-        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(out / MANIFEST)
+    except InputError:
         return {}
     if not isinstance(found, dict):
         return {}

@@ -227,8 +227,6 @@ def _read(place: Path) -> tuple[Path, dict, list[dict]]:
     file = place / RECORD if place.is_dir() else place
     if not file.exists():
         raise InputError(_how_far(place))
-    if not (file.is_file() or file.is_dir()):  # to read a pipe or a device may take forever
-        raise InputError(f"{file} is no file")
     record = read_record(file)
     if record.get("status") != "complete":
         raise InputError(f"{file}: the run's status is {record.get('status')!r}, not 'complete'")
@@ -296,8 +294,6 @@ def _run(
     frame["record_file"] = str(file)
     log = file.with_name(HISTORY)
     try:
-        if log.exists() and not log.is_file():
-            raise InputError(f"{log} is no file")
         history = tuple(read_history(log))
     except (InputError, OSError) as error:
         history = ()

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from spaces.errors import InputError
+from spaces.files.arrays import read_arrays
+from spaces.files.json_files import read_json
 from spaces.files.saving import save_bytes
 
 
@@ -20,9 +23,8 @@ def folder() -> Path:
 def load_arrays(name: str) -> dict[str, np.ndarray] | None:
     """The arrays kept under ``name``; None where there are none or the file cannot be read. Callers check the content."""
     try:
-        with (folder() / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception:  # a torn or foreign file fails in many ways, and each means: compute it again
+        return read_arrays(folder() / f"{name}.npz")
+    except InputError:  # a torn or foreign file means: compute it again
         return None
 
 
@@ -52,8 +54,8 @@ def save_array(name: str, array: np.ndarray) -> None:
 def load_json(name: str) -> object:
     """The value kept under ``name``, or None."""
     try:
-        return json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder() / f"{name}.json")
+    except InputError:
         return None
 
 

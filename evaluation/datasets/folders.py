@@ -99,6 +99,8 @@ def _class_files(listing: Listing, files: Mapping[str, list[str]], where: Path, 
         raise InputError(f"{where}/{folder} holds {len(others)} files that are no images ({known}), as {others[0]}")
     if not found:
         raise InputError(f"{where}/{folder} holds no images ({known})")
+    if len(found) < 2 and PurePosixPath(part).name == "train":
+        raise InputError(f"{where}/{folder} holds one image; a part of every class is kept for validation: add another")
     return [f"{folder}/{file}" for file in found]
 
 
