@@ -20,7 +20,7 @@ from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
-from reports.page.limits import LISTED, points_shown, runs_in_full
+from reports.page.limits import OTHERS, limits, points_shown, runs_in_full
 from reports.page.networks import details, networks, packed
 from reports.page.sources import Sources, run_block, run_line
 from reports.summary import summary
@@ -48,7 +48,8 @@ def page(
     """
     sources = Sources(loaded)
     fronts = {point for section in loaded.sections for point in on_fronts(section)}
-    by_finalist, points, told = networks(loaded, fronts), points_shown(loaded, fronts), runs_in_full(loaded)
+    limit, by_finalist = limits(loaded), networks(loaded, fronts)
+    points, told = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
     distinct = {network.number: network for network in by_finalist.values()}
     needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in told}
     shown = _pictures(pictures, files or {}, loaded.sections)
@@ -59,7 +60,9 @@ def page(
             "data": section.data,
             "counts": _counts(section),
             "summary": summary(section),
-            "tables": [_table(t, files or {}, sources, section.title) for t in tables.get(section.name, ())],
+            "tables": [
+                _table(t, files or {}, sources, limit.rows, section.title) for t in tables.get(section.name, ())
+            ],
             "pictures": shown.get(section.name, []),
         }
         for section in loaded.sections
@@ -67,7 +70,7 @@ def page(
     content = {
         "command": command,
         "sections": sections,
-        "tables": [_table(table, files or {}, sources) for table in tables.get(ALL, ())],
+        "tables": [_table(table, files or {}, sources, limit.rows) for table in tables.get(ALL, ())],
         "pictures": shown.get(ALL, []),
         "groups": _checklist(loaded),
         "left_out": loaded.left_out,
@@ -75,7 +78,7 @@ def page(
         "unmarked": {
             s.name: len(s.finalists) - sum(run.name == p[0] for p in points for run in s.runs) for s in loaded.sections
         },
-        "listed": LISTED,
+        "listed": limit.listed,
         "total": (len(loaded.runs), len(loaded.finalists), len(loaded.sections)),
         "charts": [chart(section, sources, by_finalist, points) for section in loaded.sections],
         "networks": {
@@ -126,15 +129,18 @@ def _counts(section: Section) -> str:
     return ", ".join(parts)
 
 
-def _table(table: Table, files: Mapping[str, Sequence[str]], sources: Sources, section: str = "") -> dict[str, Any]:
-    """What the template shows of a table, whose title need not repeat that of its section."""
+def _table(
+    table: Table, files: Mapping[str, Sequence[str]], sources: Sources, most: int | None, section: str = ""
+) -> dict[str, Any]:
+    """What the template shows of the first rows of a table, whose title need not repeat that of its section."""
     return {
         "name": table.name,
         "title": table.title.removesuffix(f": {section}"),
         "notes": table.notes,
         "files": files.get(table.name, ()),
         "columns": table.columns,
-        "rows": [_cells(row, sources) for row in table.rows],
+        "rows": [_cells(row, sources) for row in table.rows[:most]],
+        "more": len(table.rows[most:]) if most else 0,
     }
 
 
@@ -204,6 +210,13 @@ def _runs(
             shared = []
         for block in blocks:
             block["facts"] = [fact for fact in block["facts"] if fact not in shared]
-        group = {"name": section.name, "title": section.title, "blocks": blocks, "others": others, "shared": shared}
+        group = {
+            "name": section.name,
+            "title": section.title,
+            "blocks": blocks,
+            "others": others[:OTHERS],
+            "more": len(others[OTHERS:]),
+            "shared": shared,
+        }
         groups.append(group)
     return groups

@@ -57,7 +57,7 @@ _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constan
 def _refuse_depth(value: Any) -> None:
     """Level by level, so that no depth is too much for it."""
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = (
             [
                 part

@@ -61,12 +61,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     """The whole file. Raises InputError where ``open_file`` does, and above ``most`` bytes."""
     handle, size = _opened(path)
     try:
-        parts, left = [], most + 1
-        if size <= most:
-            while left and (part := os.read(handle, min(left, size + 1))):
-                parts.append(part)
-                left -= len(part)
-                size = max(size - len(part), 1 << 16)
+        parts, left, next_size = [], most + 1, size + 1  # one more, so that the end is seen at once
+        while size <= most and left and (part := os.read(handle, min(left, next_size))):
+            parts.append(part)
+            left -= len(part)
+            next_size = 1 << 20
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}") from None
     finally:
