@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE = 6.0  # seconds for the exception to end the process
@@ -90,6 +91,7 @@ def on_stop(farewell: Callable[[], str]) -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in STOPS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     outer, _now, _closing = _now, stop, True
+    told_before, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
     try:
         for number in before:
             signal.signal(number, _handle)
@@ -104,6 +106,7 @@ def on_stop(farewell: Callable[[], str]) -> Iterator[Stop]:
                     number, signal.SIG_IGN if stop.number else handler
                 )  # it ends: an impatient one says nothing
         _now, _closing = outer, False
+        sys.unraisablehook = told_before
         signal.set_wakeup_fd(woken_before)
         os.write(writing, _LEFT)
         watch.join()
@@ -117,6 +120,16 @@ def _handle(number: int, _frame: object) -> None:
     _now.number = number
     if not _postponed and not _closing:
         raise Stopped(number)
+
+
+def _quiet(tell: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Where a stop comes inside a finaliser, Python can only report it; the next ``postponed`` raises it again."""
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Stopped):
+            tell(unraisable)
+
+    return hook
 
 
 def _watch(reading: int, farewell: Callable[[], str]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def read_arrays(path: Path, advice: str = "") -> dict[str, np.ndarray]:
 
 
 def _array(content: bytes, where: str, advice: str) -> np.ndarray:
-    with parsing(where, "is not a NumPy array", advice):
+    with parsing(where, "is not a NumPy array", advice), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on headers of old versions, which are read all the same
         shape, fortran, dtype, start = _header(content)
     count = math.prod(shape)
     if dtype.kind not in "biuf" or dtype.hasobject or not dtype.itemsize:
