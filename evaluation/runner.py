@@ -311,6 +311,7 @@ class Run:
         jobs = [job for job in self._jobs() if "failure" not in self.state.results[f"{job[0]}-{job[1]}"]]
         progress.stage("test", len(jobs))
         images = self.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
+        self.state.test_fingerprint = images.fingerprint
         with self.ledger.measure("test"):
             data = DeviceImages(images, *self.problem.statistics, self.device)
         for number, (index, arithmetic) in enumerate(jobs, 1):

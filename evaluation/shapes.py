@@ -108,6 +108,7 @@ class Record(TypedDict):
     dataset: str
     dataset_origin: str
     dataset_fingerprint: str
+    test_fingerprint: NotRequired[str]
     train_limit: NotRequired[int]
     seed: int
     protocol: Named
@@ -185,6 +186,7 @@ class KeptState(TypedDict):
     results: dict[str, dict]
     training: KeptTraining | None
     final_devices: NotRequired[int]
+    test_fingerprint: NotRequired[str]
     method: dict | None
 
 

@@ -37,6 +37,7 @@ class RunState:
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
     training: dict | None = None  # of the final training in flight
     final_devices: int = 0  # that train finalists together
+    test_fingerprint: str = ""  # of the test images, once they are read
     method: dict | None = None  # of the search in flight
 
 

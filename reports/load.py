@@ -272,7 +272,7 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
         group = (*(rows[0][key] for key in keys), space)
         groups.setdefault(group, []).append((name, (file, record, rows)))
     sections = []
-    largest_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    largest_first = sorted(_by_test_images(groups).items(), key=lambda group: (-len(group[1]), group[0]))
     for number, (_, members) in enumerate(largest_first, 1):
         variants = variants_of([record for _, (_, record, _) in members])
         runs = [
@@ -282,6 +282,18 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
         runs.sort(key=lambda r: (r.variant != r.method, r.method, len(r.variant), r.variant, r.seed, r.name))
         sections.append(Section(f"section{number}", tuple(runs)))
     return tuple(sections)
+
+
+def _by_test_images(groups: dict[tuple, list[tuple[str, _Found]]]) -> dict[tuple, list[tuple[str, _Found]]]:
+    """Runs on other test images apart. Records that do not say which theirs were go with the only known ones."""
+    apart: dict[tuple, list[tuple[str, _Found]]] = {}
+    for group, members in groups.items():
+        own = [str(record.get("test_fingerprint") or "") for _, (_, record, _) in members]
+        known = set(own) - {""}
+        for member, fingerprint in zip(members, own):
+            images = fingerprint or (min(known) if len(known) == 1 else "")
+            apart.setdefault((*group, images), []).append(member)
+    return apart
 
 
 def _run(

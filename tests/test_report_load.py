@@ -381,3 +381,15 @@ def test_a_record_damaged_anywhere_is_loaded_or_left_out_with_a_line_that_names_
         assert all(isinstance(line, str) for line in [*run.notes, *run.failures])
         for point in run.moments:
             assert all(len(place) >= 2 and max(place[:2]) < rows.LARGEST for place in point["front"])
+
+
+def test_runs_on_other_test_images_are_not_compared(runs):
+    for name, images in (("a", "1" * 64), ("b", "2" * 64), ("c", "1" * 64)):
+        save(runs / name, record(seed=ord(name), test_fingerprint=images))
+    assert sorted(len(section.runs) for section in load([runs]).sections) == [1, 2]
+
+
+def test_older_records_do_not_say_their_test_images_and_go_with_the_only_known_ones(runs):
+    save(runs / "old", record(seed=1))
+    save(runs / "new", record(seed=2, test_fingerprint="1" * 64))
+    assert [len(section.runs) for section in load([runs]).sections] == [2]

@@ -289,13 +289,24 @@ def class_folders(path: Path) -> Path:
 def test_labels_follow_class_folders_that_change_their_names(tmp_path):
     path = class_folders(tmp_path / "set")
     first = datasets.load(str(path))
+    tested = first.test().fingerprint
     for part in ("train", "test"):
         (path / part / "a").rename(path / part / "c")
         (path / part / "b").rename(path / part / "a")
         (path / part / "c").rename(path / part / "b")
     second = datasets.load(str(path))
-    assert first.fingerprint != second.fingerprint
+    assert first.fingerprint != second.fingerprint and tested != second.test().fingerprint
     assert second.train.images[:3].min() >= 110 and second.test().images[:3].min() >= 110
+
+
+def test_images_that_change_between_listing_and_reading_are_not_kept(tmp_path):
+    path = class_folders(tmp_path / "set")
+    dataset = datasets.load(str(path))
+    (path / "test" / "a").rename(path / "test" / "c")
+    (path / "test" / "b").rename(path / "test" / "a")
+    (path / "test" / "c").rename(path / "test" / "b")
+    with pytest.raises(InputError, match="test images of .* changed while they were read"):
+        dataset.test()
 
 
 def test_a_file_that_takes_anothers_place_is_decoded_again(tmp_path):
