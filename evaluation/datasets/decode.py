@@ -17,6 +17,7 @@ from spaces.files.untrusted_text import shortened
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 MOST_PIXELS = 25_000_000  # of one image: decoders need up to 16 bytes for each
+_WEIGHT = {"WEBP": 1.25}  # whose decoder needs 20 bytes
 STRIP = 1 << 20  # pixels that are converted at a time, since a conversion takes several copies
 
 
@@ -61,7 +62,7 @@ def _picture(content: bytes, where: str, image_size: int) -> tuple[Image.Image, 
     """The image, grey ("L") or "RGB", and its format; what is transparent becomes white. Raises InputError."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height * _WEIGHT.get(image.format, 1.0) > MOST_PIXELS:
             raise ValueError(f"{image.width}×{image.height} pixels are too many")
         if image.mode.startswith("I") or image.mode == "F":
             raise ValueError(f"its mode {image.mode} has more than 8 bits a channel; convert it to 8 bits")
