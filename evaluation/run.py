@@ -46,6 +46,7 @@ from evaluation.flags import (
 )
 from evaluation.protocols import Protocol, named_protocol, require_finite
 from methods import METHODS
+from spaces import stopping
 from spaces.commands import BAD_INPUT, leave, say
 from spaces.errors import InputError, suggest
 
@@ -202,7 +203,8 @@ def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, p
         Run(config, dataset, device, library).check()
     try:
         for config in plan:
-            planned.append(RunFolder.create(out, config, library).path)  # noqa: PERF401 a stop needs those made so far
+            with stopping.postponed():  # a folder that is there is one that a stop names
+                planned.append(RunFolder.create(out, config, library).path)
     except InputError:
         for path in planned:
             shutil.rmtree(path)
