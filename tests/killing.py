@@ -70,12 +70,11 @@ def disturbed(job: dict[str, Any], whole: float = 0.0) -> dict[str, Any]:
         if number and not job.get("write"):
             time.sleep(job["share"] * whole)
             os.kill(child, number)
-        if number == signal.SIGSTOP:
-            if job.get("write"):
-                os.waitpid(child, os.WUNTRACED)
+        _, status = os.waitpid(child, os.WUNTRACED)  # the end, or a pause
+        if os.WIFSTOPPED(status):
             time.sleep(PAUSE)
             os.kill(child, signal.SIGCONT)
-        _, status = os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
         error.seek(0)
         text = error.read().decode(errors="replace")
     return {"code": os.waitstatus_to_exitcode(status), "error": text, "seconds": time.monotonic() - began}
