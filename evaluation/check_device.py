@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evaluation.config import Budget
 from evaluation.flags import flags_of, guarded, parse_with_tyro, require_known
+from spaces.commands import leave
 from spaces.errors import InputError, suggest
 
 PROGRAM = "python -m evaluation.check_device"
@@ -87,4 +88,4 @@ def writable(path: str) -> Path | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

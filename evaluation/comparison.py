@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable
 from statistics import median_low
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from evaluation import significance
 from evaluation.config import Budget
 from evaluation.records import limit_note
+from spaces.terminal import Terminal
 
 SHARED = (
     "dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "multiplier_choice", "multipliers",
@@ -24,20 +23,20 @@ SHARED = (
 )  # fmt: skip
 
 
-def show(console: Console, records: list[dict]) -> None:
+def show(console: Terminal, records: list[dict]) -> None:
     """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
     groups: dict[str, list[dict]] = {}
     for record in (record for record in records if record["anytime"]):  # without a search there is nothing to compare
         device = record["device"]
         shared = [record["protocol"]["hash"], device["type"], device["name"]]
-        shared += [record.get("train_limit", 0), *(record[name] for name in SHARED)]
+        shared += [record.get("train_limit", 0), record.get("test_fingerprint", ""), *(record[name] for name in SHARED)]
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
         if len(group) > 1:
             console.print()
             console.print(_table(group))
             for line in _remarks(group):
-                console.print(f"  {line}", highlight=False, markup=False)
+                console.print(f"  {line}", highlight=False)
 
 
 def by_method(records: Iterable[dict]) -> dict[str, list[dict]]:
@@ -108,7 +107,7 @@ def _table(records: list[dict]) -> Table:
     faster = speed_ups(records)
     unit, seconds, form = _time_unit(records)
     table = Table(
-        title=f"comparison on {escape(first['dataset'])}{limit_note(first)}, space {first['space']}, "
+        title=f"comparison on {first['dataset']}{limit_note(first)}, space {first['space']}, "
         f"protocol {first['protocol']['name']}, budget {first['budget'] or 'none'}: medians and ranges",
         box=box.SIMPLE_HEAD,
     )
@@ -124,7 +123,7 @@ def _table(records: list[dict]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for name, runs in by_method(records).items():
         table.add_row(
-            escape(name) + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
+            name + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
             _spread([r["hypervolume"] for r in runs], "{:.3f}".format),
             _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format, "none"),
             _spread([r["ledger"]["search"]["device_seconds"] / seconds for r in runs], form),

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from evaluation.protocols import Protocol
+from evaluation.protocols import LARGEST, Protocol
 from spaces.errors import InputError
+from spaces.files.schema import typed
 
 SCHEMA = 2  # of settings, checkpoints and records
 
@@ -116,6 +117,21 @@ class Options(RunOptions):
     search); -1 takes 3 where several methods are compared and none otherwise."""
 
 
+RANGES = {
+    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
+    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
+    "train_limit": (0, 2**31),
+}  # fmt: skip
+
+
+def require_ranges(settings: object, prefix: str = "--") -> None:
+    """Raises InputError for a number among the settings or options that is out of its range."""
+    for name, (lowest, highest) in RANGES.items():
+        if hasattr(settings, name) and not lowest <= getattr(settings, name) <= highest:
+            shown = f"--{name.replace('_', '-')}" if prefix else name
+            raise InputError(f"{shown} must be between {lowest} and {highest}")
+
+
 def require_schema(schema: int, path: Path) -> None:
     """Raises InputError for a file in another form than this program writes."""
     if schema > SCHEMA:
@@ -169,11 +185,13 @@ class RunConfig:
     @classmethod
     def from_json(cls, data: object, path: Path) -> "RunConfig":
         """The inverse of ``to_json``; raises InputError naming ``path`` for anything else."""
-        try:
+        if isinstance(data, dict) and type(data.get("schema")) is int:
             require_schema(data["schema"], path)
-            protocol = Protocol(**data["protocol"])
-            return cls(**{**data, "protocol": protocol, "multipliers": tuple(data["multipliers"])})
-        except (TypeError, KeyError, AttributeError) as error:
+        try:
+            settings = typed(data, cls)
+            require_ranges(settings, "")
+        except InputError as error:
             raise InputError(
                 f"{path}: not the settings of a run ({error}); restore the file or start a new run"
             ) from None
+        return settings

@@ -8,22 +8,20 @@ import itertools
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
 
-from evaluation import stopping
 from evaluation.protocols import Protocol, named_protocol
-from spaces.errors import InputError, disk_errors_as_input_errors, suggest
-
-BAD_INPUT, INTERRUPTED = 2, 130
+from spaces import commands
+from spaces.commands import BAD_INPUT
+from spaces.errors import InputError, suggest
 
 
 def guarded(program: str, work: Callable[[list[Path]], int], take_part: Callable[[], None] = lambda: None) -> int:
-    """Run ``work`` and return its exit code; bad input, Ctrl-C and SIGTERM end with one line and a code of their own.
+    """``commands.guarded``, with the advice to go on with ``--resume`` after a stop.
 
     ``work`` adds the run folders it is about to run to the list that it is given. Where torchrun started several
     processes, the first does so, and the others ``take_part``.
@@ -32,36 +30,29 @@ def guarded(program: str, work: Callable[[list[Path]], int], take_part: Callable
         return _guarded_part(take_part)
     planned: list[Path] = []
 
-    def stopped() -> str:
+    def farewell() -> str:
         folders = shlex.join(map(str, planned))
         return f"stopped; go on with: {program} --resume {folders}" if folders else "stopped"
 
+    advice = "; once that is mended, go on with --resume"
+    return commands.guarded(lambda: _within_memory(lambda: work(planned)), farewell, advice)
+
+
+def _within_memory(work: Callable[[], int]) -> int:
+    """Raises InputError where memory does not suffice for what nobody else has an advice for."""
     try:
-        with stopping.on_sigterm(stopped):
-            return _guarded_work(lambda: work(planned))
-    except (KeyboardInterrupt, stopping.Terminated) as stop:
-        print(stopped(), file=sys.stderr)
-        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else stopping.EXIT_CODE
+        if not _together():
+            return work()  # without torch, which takes its time
+        from evaluation import distributed
 
-
-def _guarded_work(work: Callable[[], int]) -> int:
-    try:
-        with disk_errors_as_input_errors("; once that is mended, go on with --resume"):
-            if not _together():
-                return work()  # without torch, which takes its time
-            from evaluation import distributed
-
-            with distributed.joined():
-                return work()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with distributed.joined():
+            return work()
     except (RuntimeError, MemoryError) as error:
         from evaluation import memory
 
         if not memory.is_full(error):
             raise
-        print("error: out of memory: the images do not fit; use --device cpu, or fewer of them", file=sys.stderr)
-    return BAD_INPUT
+        raise InputError("out of memory: the images do not fit; use --device cpu, or fewer of them") from error
 
 
 def _guarded_part(take_part: Callable[[], None]) -> int:
@@ -73,7 +64,7 @@ def _guarded_part(take_part: Callable[[], None]) -> int:
             take_part()
     except Exception as error:  # whatever it is, this process can do no more; the first one says how to go on
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        print(f"error in process {os.environ['RANK']}: {reason.splitlines()[0]}", file=sys.stderr)
+        commands.say(f"error in process {os.environ['RANK']}: {reason.splitlines()[0]}")
         return BAD_INPUT
     return 0
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluation.records import RECORD, TABLES, read_json, read_record
+from evaluation.records import RECORD, TABLES, read_record
 from methods.method import Architecture
 from spaces.cells import published
 from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
+from spaces.files.json_files import read_json
 from spaces.grid.architecture import GridArchitecture
 from spaces.multipliers import catalogue
 from spaces.multipliers.files import read_multipliers

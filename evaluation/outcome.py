@@ -37,6 +37,7 @@ def record(
         "dataset": dataset.name,
         "dataset_origin": dataset.origin,
         "dataset_fingerprint": dataset.fingerprint,
+        "test_fingerprint": state.test_fingerprint,
         "train_limit": config.train_limit,
         "seed": config.seed,
         "protocol": {**asdict(config.protocol), "hash": config.protocol.hash},

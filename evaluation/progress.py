@@ -3,8 +3,9 @@
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spaces.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite them
 
@@ -12,7 +13,7 @@ _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite the
 class RunProgress:
     """Stage, step, validation error, energy and time left. Use as a context manager."""
 
-    def __init__(self, console: Console, title: str) -> None:
+    def __init__(self, console: Terminal, title: str) -> None:
         self.console, self.title = console, title
         self._live = Progress(
             TextColumn("[bold]{task.description}"),
@@ -27,7 +28,7 @@ class RunProgress:
         self._stage, self._last_line = "", 0.0
 
     def __enter__(self) -> "RunProgress":
-        self.console.print(self.title, style="bold", highlight=False, markup=False)
+        self.console.print(self.title, style="bold", highlight=False)
         self._live.start()
         return self
 
@@ -56,7 +57,7 @@ class RunProgress:
         now = time.monotonic()
         if not self.console.is_terminal and (now - self._last_line > _QUIET_SECONDS or done >= self._total):
             self._last_line = now
-            self.console.print(f"  {self._stage} {done}/{self._total}  {note}", highlight=False, markup=False)
+            self.console.print(f"  {self._stage} {done}/{self._total}  {note}", highlight=False)
 
     def say(self, line: str) -> None:
-        self.console.print(f"  {line}", highlight=False, markup=False)
+        self.console.print(f"  {line}", highlight=False)

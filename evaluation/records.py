@@ -1,43 +1,26 @@
-"""Run folders and their files. JSON is written to a temporary file and renamed; what is read is checked."""
+"""Run folders and their files. What is read is checked."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from evaluation.config import RunConfig, require_schema
 from evaluation.datasets.containers import plain_name
+from evaluation.shapes import Record, require_whole
 from spaces.errors import InputError
+from spaces.files.json_files import is_json_object, parse_json, read_json
+from spaces.files.reading import read_bytes
+from spaces.files.saving import append_line, save_bytes, save_json
+from spaces.files.schema import typed
 from spaces.multipliers import catalogue
 from spaces.multipliers.files import read_multipliers
 from spaces.multipliers.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier
 
 CONFIG, HISTORY, PROPOSALS, RECORD = "config.json", "history.jsonl", "proposals.json", "record.json"
+LARGEST_HISTORY = 256 << 20  # bytes: a million steps
 TABLES = "multipliers"  # the folder of truth tables that are not built in
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Atomically: a reader sees the old content or the new, never a part. Refuses NaN and infinities."""
-    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Raises InputError that names the file when it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); restore it or start a new run") from None
 
 
 def read_record(path: Path) -> dict:
@@ -49,6 +32,17 @@ def read_record(path: Path) -> dict:
     missing = {"method", "protocol", "dataset", "seed", "ledger", "finalists", "device"} - record.keys()
     if missing:
         raise InputError(f"{path} is not the record of a run: it lacks {', '.join(sorted(missing))}")
+    return record
+
+
+def read_finished(path: Path) -> dict:
+    """A record that can be shown, compared and exported: as ``read_record``, and every part of it is of its type."""
+    record = read_record(path)
+    try:
+        record = typed(record, Record)
+        require_whole(record)
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}; restore it or start a new run") from None
     return record
 
 
@@ -86,7 +80,7 @@ class RunFolder:
             folder = cls(path)
             if foreign := [circuit for circuit in library if catalogue.find(circuit.name) != circuit]:
                 keep_tables(foreign, folder.path / TABLES)
-            write_json(folder.path / CONFIG, config.to_json())
+            save_json(folder.path / CONFIG, config.to_json())
         except OSError as error:
             raise InputError(
                 f"cannot write to '{parent}': {error.strerror}; choose another folder with --out"
@@ -111,8 +105,7 @@ class RunFolder:
         return self.path / "checkpoint" / f"finalist{number}-{arithmetic}.pt"
 
     def append_history(self, line: dict) -> None:
-        with (self.path / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        append_line(self.path / HISTORY, json.dumps(line, allow_nan=False))
 
     def truncate_history(self, lines: int) -> None:
         """Keep the first ``lines`` lines: what came after the last checkpoint is done again.
@@ -120,33 +113,32 @@ class RunFolder:
         Raises InputError when fewer whole lines are there than the checkpoint knows of.
         """
         path = self.path / HISTORY
-        whole = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        whole = _lines(path) if path.exists() else []
         kept = whole[:lines]
-        damaged = next((at for at, line in enumerate(kept, 1) if not _is_json_line(line)), None)
+        damaged = next(
+            (at for at, line in enumerate(kept, 1) if not (line.endswith(b"\n") and is_json_object(line))), None
+        )
         if damaged or len(kept) < lines:
             what = f"line {damaged} is torn" if damaged else f"it has {len(kept)} of the {lines} lines recorded"
             raise InputError(f"{path} is damaged ({what}); restore it or start a new run")
         if len(whole) > lines:
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(b"".join(kept))
-            temporary.replace(path)
+            save_bytes(path, *kept)
 
 
 def read_history(path: Path) -> list[dict]:
     """The steps of a run, which may still be writing: a last line without its end is left out."""
     if not path.exists():
         return []
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = _lines(path)
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
+    history = []
     for number, line in enumerate(lines, 1):
-        if not _is_json_line(line):
+        if not is_json_object(line):
             raise InputError(f"{path} is damaged (line {number} is torn)")
-    return [json.loads(line) for line in lines]
+        history.append(parse_json(line, path))
+    return history
 
 
-def _is_json_line(line: bytes) -> bool:
-    try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+def _lines(path: Path) -> list[bytes]:
+    return read_bytes(path, LARGEST_HISTORY).splitlines(keepends=True)

@@ -6,8 +6,8 @@
 
     torchrun --nproc-per-node 2 -m evaluation.run --method approxdarts    # finalists are trained on two devices
 
-Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130 and SIGTERM with 143; --resume
-goes on.
+Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends with 130, SIGTERM with 143 and SIGHUP with
+129; --resume goes on.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from evaluation.config import (
     Options,
     RunConfig,
     RunOptions,
+    require_ranges,
 )
 from evaluation.flags import (
-    BAD_INPUT,
     EarlyParser,
     command_line,
     flags_of,
@@ -44,8 +44,10 @@ from evaluation.flags import (
     require_known,
     settled_protocol,
 )
-from evaluation.protocols import LARGEST, Protocol, named_protocol, require_finite
+from evaluation.protocols import Protocol, named_protocol, require_finite
 from methods import METHODS
+from spaces import stopping
+from spaces.commands import BAD_INPUT, leave, say
 from spaces.errors import InputError, suggest
 
 if TYPE_CHECKING:  # torch is imported only when there is something to run: --help must answer at once
@@ -157,20 +159,6 @@ def _plan(
     return plan, library
 
 
-RANGES = {
-    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
-    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
-    "train_limit": (0, 2**31),
-}  # fmt: skip
-
-
-def require_ranges(options: RunOptions) -> None:
-    """Raises InputError for a number among the options that is out of its range."""
-    for name, (lowest, highest) in RANGES.items():
-        if hasattr(options, name) and not lowest <= getattr(options, name) <= highest:
-            raise InputError(f"--{name.replace('_', '-')} must be between {lowest} and {highest}")
-
-
 def shared_settings(options: RunOptions) -> dict[str, Any]:
     """The options that a run's settings have under the same name and with the same meaning."""
     from evaluation import datasets
@@ -215,7 +203,8 @@ def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, p
         Run(config, dataset, device, library).check()
     try:
         for config in plan:
-            planned.append(RunFolder.create(out, config, library).path)  # noqa: PERF401 a stop needs those made so far
+            with stopping.postponed():  # a folder that is there is one that a stop names
+                planned.append(RunFolder.create(out, config, library).path)
     except InputError:
         for path in planned:
             shutil.rmtree(path)
@@ -229,11 +218,10 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``device``
     is another one than their settings ask for.
     """
-    from rich.console import Console
-
     from evaluation import comparison
     from evaluation.records import CONFIG
     from evaluation.state import STATE
+    from spaces.terminal import Terminal
 
     planned[:] = {path.resolve(): path for path in paths}.values()  # each once
     for path in planned:
@@ -249,26 +237,29 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
                 planned.remove(path)
             if len(paths) == 1:
                 raise
-            print(f"error: {path}: {error}", file=sys.stderr)
+            say(f"error: {path}: {error}")
             failed = True
     if len(finished) > 1:
-        comparison.show(Console(), finished)
+        comparison.show(Terminal(), finished)
     return BAD_INPUT if failed else 0
 
 
 def _execute(path: Path, device: str) -> dict:
     """Run what is left to do in a run folder, show and return its record."""
-    from rich.console import Console
-
     from evaluation import summary
     from evaluation.progress import RunProgress
-    from evaluation.records import RunFolder
+    from evaluation.records import RECORD, RunFolder, read_finished
+    from spaces.terminal import Terminal
 
-    place = RunFolder(path)
-    run = _open(place, device)
-    console = Console()
-    with RunProgress(console, str(path)) as progress:
-        record = run.execute(place, progress)
+    console, finished = Terminal(), path / RECORD
+    if finished.exists():  # to show it takes neither its data nor a folder that can be written
+        record = read_finished(finished)
+        console.print(str(path), style="bold", highlight=False)
+    else:
+        place = RunFolder(path)
+        run = _open(place, device)
+        with RunProgress(console, str(path)) as progress:
+            record = run.execute(place, progress)
     summary.show(console, record, str(path))
     return record
 
@@ -355,4 +346,4 @@ def _all_threads() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -3,9 +3,10 @@
 A run that is given its architecture begins with its final training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import filelock
 import numpy as np
@@ -25,8 +26,13 @@ from methods.method import Architecture, Evaluation, Method, StepReport, pareto_
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.errors import InputError
+from spaces.files.reading import parsing
+from spaces.files.saving import save_json
+from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
+
+T = TypeVar("T")
 
 
 class Run:
@@ -72,18 +78,16 @@ class Run:
         """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
         cls = METHODS[self.config.method]
         try:
-            config = cls.Config(**self.config.method_config)
-        except TypeError as error:
+            config = typed(self.config.method_config, cls.Config)
+        except InputError as error:
             raise InputError(f"{settings}: settings of {self.config.method}: {error}") from None
         before = self.problem.state_dict()
         with memory.full_means_bad_input(self.config, "search"):
             method = cls(self.problem, config)
         if self.state.method is not None:
-            try:
+            with parsing("the checkpoint", f"does not fit {settings}", "; start a new run"):
+                checkpoints.require_like(self.state.method, method.state_dict())
                 method.load_state_dict(self.state.method)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"the checkpoint does not fit {settings} ({reason}); start a new run") from None
             self.problem.load_state_dict(before)  # the constructor draws from the generators, as it did at first
         return method
 
@@ -113,7 +117,7 @@ class Run:
             raise InputError(f"{self.folder.path} is in use by another process") from None
         try:
             if (self.folder.path / records.RECORD).exists():
-                return records.read_record(self.folder.path / records.RECORD)
+                return records.read_finished(self.folder.path / records.RECORD)
             self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
             if self.config.architecture is not None and self.state.stage == "search":
                 self.state.stage, self.state.finalists = "final", [self._given()]
@@ -125,7 +129,7 @@ class Run:
                     self._save()
             self._draw_finalists()
             record = outcome.record(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
-            records.write_json(self.folder.path / records.RECORD, record)
+            save_json(self.folder.path / records.RECORD, record)
             return record
         finally:
             lock.release()
@@ -149,7 +153,7 @@ class Run:
         self.state.method = None
         self.problem.retain(())
         data = [architecture.to_json() for architecture in self.state.proposals]
-        records.write_json(self.folder.path / records.PROPOSALS, data)
+        save_json(self.folder.path / records.PROPOSALS, data)
 
     def _search_step(self, method: Method, budget: Budget, progress: RunProgress) -> None:
         self.problem.on_evaluation = lambda e: progress.note(
@@ -237,36 +241,43 @@ class Run:
         for index, arithmetic in jobs:
             if f"{index}-{arithmetic}" in self.state.results:
                 continue
-            try:
-                with memory.full_means_bad_input(self.config, "final"), distributed.training_together():
-                    self._train_finalist(index, arithmetic, progress)
-            except InputError:
-                raise
-            except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
-                self._note_failure(index, arithmetic, failure)
+            with distributed.training_together():
+                self._train_finalist(index, arithmetic, progress)
             self.state.training = None
             self._save()
 
-    def _note_failure(self, index: int, arithmetic: str, failure: Exception) -> None:
-        self.problem.machine.note(failure)
-        reason = failures.one_line(failure)
-        self.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
-        self.state.failures.append({"stage": "final", "key": self.state.finalists[index].key, "reason": reason})
+    def _attempt(self, index: int, arithmetic: str, work: Callable[[], T]) -> T | None:
+        """What ``work``, a part of a final training, returns; None where it failed, which is recorded.
+
+        Nothing is saved in it: a file that cannot be written is no failed training.
+        """
+        try:
+            with memory.full_means_bad_input(self.config, "final"), self.ledger.measure("final", self.team.size):
+                return work()
+        except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
+            alone = self.team.size == 1 or isinstance(
+                failure, FloatingPointError
+            )  # else one process alone may have failed
+            if isinstance(failure, InputError) or not alone:
+                raise
+            self.problem.machine.note(failure)
+            reason = failures.one_line(failure)
+            self.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
+            self.state.failures.append({"stage": "final", "key": self.state.finalists[index].key, "reason": reason})
+        return None
 
     def _train_finalist(self, index: int, arithmetic: str, progress: RunProgress) -> None:
-        devices = self.team.size
-        if devices > 1:
+        if self.team.size > 1:
             distributed.send(self._job(index, arithmetic))
-        with self.ledger.measure("final", devices):
-            training = self._final_training(index, arithmetic)
-        network = training.network
-        while not training.finished:
-            with self.ledger.measure("final", devices):
-                loss = training.run_epoch()
+        training = self._attempt(index, arithmetic, lambda: self._final_training(index, arithmetic))
+        while training is not None and not training.finished:
+            loss = self._attempt(index, arithmetic, training.run_epoch)
+            if loss is None:
+                return
             self.problem.machine.clear()
             self._record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
             if training.finished:
-                checkpoints.save(self.folder.weights(index + 1, arithmetic), network.state_dict())
+                checkpoints.save(self.folder.weights(index + 1, arithmetic), training.network.state_dict())
                 self.state.results[f"{index}-{arithmetic}"] = {}
             else:
                 self.state.training = training.state_dict()
@@ -281,7 +292,8 @@ class Run:
         schedule = Schedule.final(self.config.protocol)
         training = Training(network, self.problem.everything, schedule, generator, self.team)
         if self.state.training is not None:
-            training.load_state_dict(self.state.training)
+            with parsing("the checkpoint", "does not fit this training", "; start a new run"):
+                training.load_state_dict(self.state.training)
         return training
 
     def _job(self, index: int, arithmetic: str) -> dict:
@@ -320,12 +332,15 @@ class Run:
         jobs = [job for job in self._jobs() if "failure" not in self.state.results[f"{job[0]}-{job[1]}"]]
         progress.stage("test", len(jobs))
         images = self.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
+        self.state.test_fingerprint = images.fingerprint
         with self.ledger.measure("test"):
             data = DeviceImages(images, *self.problem.statistics, self.device)
         for number, (index, arithmetic) in enumerate(jobs, 1):
             with self.ledger.measure("test"), memory.full_means_bad_input(self.config, "test"):
                 network, _ = self._finalist_network(index, arithmetic)
-                network.load_state_dict(checkpoints.load(self.folder.weights(index + 1, arithmetic), self.device))
+                weights = self.folder.weights(index + 1, arithmetic)
+                with parsing(weights, "does not hold the weights of this finalist", "; start a new run"):
+                    network.load_state_dict(checkpoints.load(weights, self.device))
                 try:
                     share = accuracy(network.to(self.device, memory_format=torch.channels_last), data)
                 except FloatingPointError as failure:

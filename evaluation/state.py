@@ -12,8 +12,11 @@ from evaluation.datasets import Dataset
 from evaluation.ledger import STAGES, Ledger
 from evaluation.problem import SearchProblem, derived_seed
 from evaluation.records import RunFolder
+from evaluation.shapes import Checkpoint
 from methods.method import Architecture
 from spaces.errors import InputError
+from spaces.files.reading import parsing
+from spaces.files.schema import typed
 
 STATE = Path("checkpoint") / "state.pt"
 
@@ -34,6 +37,7 @@ class RunState:
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
     training: dict | None = None  # of the final training in flight
     final_devices: int = 0  # that train finalists together
+    test_fingerprint: str = ""  # of the test images, once they are read
     method: dict | None = None  # of the search in flight
 
 
@@ -72,17 +76,16 @@ def load(
     if not path.exists():
         folder.truncate_history(0)
         return RunState(), Ledger(device)
-    kept = checkpoints.load(path, torch.device("cpu"))
+    with parsing(path, "is not a checkpoint of this program", "; start a new run"):
+        kept = typed(checkpoints.load(path, torch.device("cpu")), Checkpoint)
     _require_same(kept, config, dataset, folder)
-    try:
+    with parsing(path, "is not a checkpoint of this program", "; start a new run"):
         content = dict(kept["state"])
         for name in _ARCHITECTURES:
             content[name] = [problem.space.from_json(data) for data in content[name]]
         state, ledger = RunState(**content), Ledger(device, kept["ledger"])
         _move_generators(kept, state, problem, config.seed)
         problem.load_state_dict(kept["problem"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a checkpoint of this program ({error}); start a new run") from None
     folder.truncate_history(state.lines)
     return state, ledger
 

@@ -3,22 +3,22 @@
 from collections import Counter
 
 from rich import box
-from rich.console import Console, Group
-from rich.markup import escape
+from rich.console import Group
 from rich.table import Table
 
 from evaluation.ledger import MEASURING, STAGES
 from evaluation.records import limit_note
+from spaces.terminal import Terminal
 
 
-def show(console: Console, record: dict, folder: str) -> None:
+def show(console: Terminal, record: dict, folder: str) -> None:
     """Finalists with accuracy and energy, where the energy goes, and the time per stage."""
     console.print(Group("", _finalists(record), "", _split(record), "", _times(record)))
     for (stage, reason), count in Counter((f["stage"], f["reason"]) for f in record["failures"]).items():
-        console.print(f"failed in {stage}, {count} ×: {reason}", markup=False)
+        console.print(f"failed in {stage}, {count} ×: {reason}")
     for note in record.get("notes", []):
-        console.print(f"note: {note}", markup=False)
-    console.print(f"record: {folder}/record.json", highlight=False, markup=False)
+        console.print(f"note: {note}")
+    console.print(f"record: {folder}/record.json", highlight=False)
 
 
 def _percent(value: float | None) -> str:
@@ -28,7 +28,7 @@ def _percent(value: float | None) -> str:
 def _finalists(record: dict) -> Group:
     model = record["energy_model"]
     table = Table(
-        title=f"{record['method']} on {escape(record['dataset'])}{limit_note(record)}, "
+        title=f"{record['method']} on {record['dataset']}{limit_note(record)}, "
         f"space {record['space']}, protocol {record['protocol']['name']}, seed {record['seed']}: "
         f"test accuracy in %, energy in nJ ({model}), saving in %",
         caption="genotypes in full: record.json; drawings: finalist*.svg",
@@ -49,7 +49,7 @@ def _finalists(record: dict) -> Group:
             _percent(energy["saving_vs_fp32"]),
             _percent(energy["saving_vs_int8"]),
         )
-        genotypes.append(f"  {number}  {escape(finalist['summary'])}")
+        genotypes.append(f"  {number}  {finalist['summary']}")
     return Group(table, *genotypes)
 
 
@@ -69,7 +69,7 @@ def _split(record: dict) -> Table:
 def _times(record: dict) -> Table:
     device = record["device"]
     unit = "GPU" if device["type"] == "cuda" else "CPU"
-    table = Table(title=f"device time ({device['count']} × {escape(device['name'])})", box=box.SIMPLE_HEAD)
+    table = Table(title=f"device time ({device['count']} × {device['name']})", box=box.SIMPLE_HEAD)
     table.add_column("")
     seconds = {stage: record["ledger"][stage]["device_seconds"] for stage in STAGES}
     seconds["total"] = sum(seconds.values())

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluation.config import RunConfig, RunOptions
+from evaluation.config import RunConfig, RunOptions, require_ranges
 from evaluation.flags import (
     EarlyParser,
     command_line,
@@ -29,7 +29,8 @@ from evaluation.flags import (
     settled_protocol,
 )
 from evaluation.protocols import Protocol, named_protocol
-from evaluation.run import go_on, require_ranges, shared_settings, start, take_part
+from evaluation.run import go_on, shared_settings, start, take_part
+from spaces.commands import leave
 from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.train"
@@ -140,4 +141,4 @@ def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunCo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -155,7 +155,11 @@ class ApproxDarts:
         self.epoch += 1
         self._ahead = None  # a checkpoint need not hold it
         if not math.isfinite(train.loss):
-            raise InputError("the supernet diverged (its loss is not finite): lower --approxdarts.weight-lr")
+            weights, choices = self.config.weight_lr[0], self.config.choice_lr
+            raise InputError(
+                "the supernet diverged (its loss is not finite): lower --approxdarts.weight-lr or --approxdarts.choice-lr, "
+                f"whichever is high (now {weights:g} and {choices:g})"
+            )
         return self._report(train, held_out)
 
     def _choice_step(

@@ -17,6 +17,7 @@ from deap import base, tools
 
 from methods.method import Architecture, Evaluation, Problem, StepReport, representatives
 from spaces.errors import InputError
+from spaces.files.schema import typed
 
 WORST = (1.0, 1e15, 1e15)  # objectives of what failed: finite, and worse than any network's
 _ATTEMPTS = 20  # mutations in search of a network that was not evaluated yet
@@ -279,7 +280,7 @@ class EvoApproxNas:
         self.archive.update([self._from_plain(data) for data in reversed(state["archive"])])
 
     def _from_plain(self, data: dict) -> Individual:
-        return Individual(self.problem.space.from_json(data["architecture"]), Evaluation(**data["evaluation"]))
+        return Individual(self.problem.space.from_json(data["architecture"]), typed(data["evaluation"], Evaluation))
 
 
 def _to_plain(individual: Individual) -> dict:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from methods.method import Architecture, Evaluation, Problem, StepReport, pareto_front, representatives
 from spaces.errors import InputError
+from spaces.files.schema import typed
 
 _DRAWS_PER_NEW = 200  # repeated draws before the space counts as exhausted
 
@@ -103,5 +104,5 @@ class RandomSearch:
     def load_state_dict(self, state: dict) -> None:
         drawn = [self.problem.space.from_json(data) for data in state["architectures"]]
         self.architectures = {architecture.key: architecture for architecture in drawn}
-        self.evaluations = {data["key"]: Evaluation(**data) for data in state["evaluations"]}
+        self.evaluations = {data["key"]: typed(data, Evaluation) for data in state["evaluations"]}
         self.exhausted, self.steps = state["exhausted"], state["steps"]

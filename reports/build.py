@@ -24,7 +24,9 @@ from reports.files import publishing, write_text
 from reports.load import Loaded, find_runs, load
 from reports.page.document import page
 from reports.tables import Table
+from spaces.commands import guarded, leave
 from spaces.errors import InputError
+from spaces.files.untrusted_text import csv_cell
 
 PROGRAM = "python -m reports.build"
 WATCH_SECONDS = 10.0
@@ -40,7 +42,7 @@ def build(paths: Sequence[Path], out: Path, told: str) -> str:
     with publishing(out, PROGRAM) as draft:
         made, files = _write_tables(loaded, draft)
         drawn, more_files = _write_figures(loaded, draft)
-        write_text(draft / "finalists.csv", loaded.finalists.to_csv(index=False, lineterminator="\n"))
+        write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
         write_text(draft / "report.md", text.report(loaded, made, told))
         write_text(draft / "index.html", page(loaded, made, drawn, out, told, files | more_files))
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""
@@ -133,17 +135,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, build, say what was written, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
-    def work() -> None:
+    def work() -> int:
         options = parse(arguments)
         told = shlex.join([*PROGRAM.split(), *arguments])
         if options.watch is None:
             print(build(options.paths, options.out, told))
         else:
             watch(options.paths, options.out, told, options.watch)
+        return 0
 
-    return command.guarded(work)
+    return guarded(work)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(main())
+    leave(main())

@@ -1,15 +1,11 @@
-"""What the command lines of reports share: flags that are explained when wrong, and exit codes."""
+"""What the command lines of reports share: flags that are explained when wrong."""
 
 import argparse
-import io
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from spaces.errors import InputError, suggest
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def path(text: str) -> Path:
@@ -35,19 +31,3 @@ class Parser(argparse.ArgumentParser):
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise suggest(unknown[0].partition("=")[0], flags, "flag")
         return options
-
-
-def guarded(work: Callable[[], None]) -> int:
-    """Run ``work`` and return the exit code: bad input ends with one line and 2, Ctrl-C with 130."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character of a table or a file's name
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        work()
-    except (InputError, OSError) as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
-    return 0

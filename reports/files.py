@@ -1,6 +1,5 @@
 """Puts a report's files in place: all of them once all are written, and none that a former report left behind."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,16 +8,19 @@ from pathlib import Path
 import filelock
 
 from evaluation.records import CONFIG, RECORD
+from spaces import stopping
 from spaces.errors import InputError
+from spaces.files.json_files import read_json
+from spaces.files.saving import save_json, save_text
 
 MANIFEST = ".report.json"  # what the last report wrote: only these files may be removed by the next
 DRAFT, LOCK = ".report-draft", ".report.lock"
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8 with the line ends of ``text``, making the folder. A name from outside need not be valid Unicode."""
+    """UTF-8 with the line ends of ``text``, making the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    save_text(path, text)
 
 
 @contextmanager
@@ -38,7 +40,8 @@ def publishing(out: Path, program: str) -> Iterator[Path]:
             draft.mkdir()
             try:
                 yield draft
-                _publish(draft, out, program)
+                with stopping.postponed():
+                    _publish(draft, out, program)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
     except filelock.Timeout:
@@ -56,16 +59,14 @@ def _publish(draft: Path, out: Path, program: str) -> None:
     kept = {name for other, names in manifests.items() if other != program for name in names} | set(written)
     for name in set(manifests.get(program, ())) - kept:
         _remove(out, name)
-    manifest = json.dumps(manifests | {program: written}, indent=1)
-    write_text(draft / MANIFEST, manifest)
-    (draft / MANIFEST).replace(out / MANIFEST)
+    save_json(out / MANIFEST, manifests | {program: written})
 
 
 def _manifests(out: Path) -> dict[str, list[str]]:
     """Program → the files that it wrote; nothing where the manifest cannot be read."""
     try:
-        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(out / MANIFEST)
+    except InputError:
         return {}
     if not isinstance(found, dict):
         return {}

@@ -227,8 +227,6 @@ def _read(place: Path) -> tuple[Path, dict, list[dict]]:
     file = place / RECORD if place.is_dir() else place
     if not file.exists():
         raise InputError(_how_far(place))
-    if not (file.is_file() or file.is_dir()):  # to read a pipe or a device may take forever
-        raise InputError(f"{file} is no file")
     record = read_record(file)
     if record.get("status") != "complete":
         raise InputError(f"{file}: the run's status is {record.get('status')!r}, not 'complete'")
@@ -274,7 +272,7 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
         group = (*(rows[0][key] for key in keys), space)
         groups.setdefault(group, []).append((name, (file, record, rows)))
     sections = []
-    largest_first = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    largest_first = sorted(_by_test_images(groups).items(), key=lambda group: (-len(group[1]), group[0]))
     for number, (_, members) in enumerate(largest_first, 1):
         variants = variants_of([record for _, (_, record, _) in members])
         runs = [
@@ -284,6 +282,18 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
         runs.sort(key=lambda r: (r.variant != r.method, r.method, len(r.variant), r.variant, r.seed, r.name))
         sections.append(Section(f"section{number}", tuple(runs)))
     return tuple(sections)
+
+
+def _by_test_images(groups: dict[tuple, list[tuple[str, _Found]]]) -> dict[tuple, list[tuple[str, _Found]]]:
+    """Runs on other test images apart. Records that do not say which theirs were go with the only known ones."""
+    apart: dict[tuple, list[tuple[str, _Found]]] = {}
+    for group, members in groups.items():
+        own = [str(record.get("test_fingerprint") or "") for _, (_, record, _) in members]
+        known = set(own) - {""}
+        for member, fingerprint in zip(members, own):
+            images = fingerprint or (min(known) if len(known) == 1 else "")
+            apart.setdefault((*group, images), []).append(member)
+    return apart
 
 
 def _run(
@@ -296,8 +306,6 @@ def _run(
     frame["record_file"] = str(file)
     log = file.with_name(HISTORY)
     try:
-        if log.exists() and not log.is_file():
-            raise InputError(f"{log} is no file")
         history = tuple(read_history(log))
     except (InputError, OSError) as error:
         history = ()

@@ -57,7 +57,8 @@ def _headline(section: Section, pairs: Sequence[Comparison]) -> Statement:
     between = [pair for pair in pairs if methods[pair.one] != methods[pair.other]]
     if not between:
         return Statement("No two methods have a judged front: their searches cannot be compared.", runs)
-    top = max({name for pair in between for name in (pair.one, pair.other)}, key=lambda name: _volume(section, name))
+    named = dict.fromkeys(name for pair in between for name in (pair.one, pair.other))  # in order: of equals the first
+    top = max(named, key=lambda name: _volume(section, name))
     rivals = {pair.other if pair.one == top else pair.one: pair for pair in between if top in (pair.one, pair.other)}
     beaten = [name for name, pair in rivals.items() if pair.larger == top]
     better = [name for name, pair in rivals.items() if pair.larger == name]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reports.load import Loaded, Section
 from reports.summary import Statement, summary
 from reports.tables import Table, markdown
-from reports.tables.render import escape_markdown
+from spaces.files.untrusted_text import escape_markdown
 
 PREFACE = (
     "Sections differ in data set, training limit, space, protocol, scope or energy accounting: never compare across them. A "

@@ -1,15 +1,18 @@
 """Small results that are worth keeping between processes, in the user's cache folder. Losing them costs time alone."""
 
 import contextlib
+import io
 import json
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import platformdirs
+
+from spaces.errors import InputError
+from spaces.files.arrays import read_arrays
+from spaces.files.json_files import read_json
+from spaces.files.saving import save_bytes
 
 
 def folder() -> Path:
@@ -20,15 +23,16 @@ def folder() -> Path:
 def load_arrays(name: str) -> dict[str, np.ndarray] | None:
     """The arrays kept under ``name``; None where there are none or the file cannot be read. Callers check the content."""
     try:
-        with (folder() / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except Exception:  # a torn or foreign file fails in many ways, and each means: compute it again
+        return read_arrays(folder() / f"{name}.npz")
+    except InputError:  # a torn or foreign file means: compute it again
         return None
 
 
 def save_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
     """Keep arrays under ``name``, if the folder can be written."""
-    _write(f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    _save(f"{name}.npz", packed.getbuffer())
 
 
 def load_array(name: str) -> np.ndarray | None:
@@ -41,32 +45,27 @@ def load_array(name: str) -> np.ndarray | None:
 
 def save_array(name: str, array: np.ndarray) -> None:
     """Keep a large array under ``name``, if the folder can be written."""
-    _write(f"{name}.npy", lambda file: np.save(file, array, allow_pickle=False))
+    header = io.BytesIO()
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    _save(f"{name}.npy", header.getbuffer(), array.data.cast("B"))
 
 
 def load_json(name: str) -> object:
     """The value kept under ``name``, or None."""
     try:
-        return json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder() / f"{name}.json")
+    except InputError:
         return None
 
 
 def save_json(name: str, value: object) -> None:
     """Keep a value under ``name``, if the folder can be written."""
-    _write(f"{name}.json", lambda file: file.write(json.dumps(value, indent=1).encode()))
+    _save(f"{name}.json", json.dumps(value, indent=1).encode())
 
 
-def _write(name: str, write: Callable[[BinaryIO], object]) -> None:
-    """Write to a temporary file and rename, so that a reader never sees half a file."""
+def _save(name: str, *parts: bytes | memoryview) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        save_bytes(path, *parts, shared=True)

@@ -1,5 +1,6 @@
 """What the drawings of all spaces share: colours, type, boxes and files that are the same bytes every time."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
 from spaces.errors import suggest
+from spaces.files.saving import save_bytes
 
 # Okabe and Ito's palette, which readers with any colour vision can tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -34,7 +36,9 @@ def write(figure: Figure, path: str | Path, key: str) -> None:
     if suffix not in _METADATA:
         raise suggest(suffix, _METADATA, "picture format")
     with matplotlib.rc_context({"svg.hashsalt": key}):
-        figure.savefig(path, dpi=200, metadata=_METADATA[suffix])
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
+    save_bytes(Path(path), drawn.getbuffer())
 
 
 def circuit_label(multiplier: str) -> str:

@@ -5,6 +5,8 @@ import difflib
 import sys
 from collections.abc import Iterable, Iterator
 
+LONGEST_NAME = 200  # characters of an unknown name: to compare longer ones takes long
+
 
 class InputError(ValueError):
     """Something a user handed in is wrong; the message says what, and what to do about it.
@@ -16,7 +18,7 @@ class InputError(ValueError):
 
 def suggest(name: str, known: Iterable[str], kind: str) -> InputError:
     """The error for an unknown ``name``: names the nearest known ones, or lists them all when nothing is near."""
-    known = sorted(known)
+    known, name = sorted(known), name[:LONGEST_NAME]
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'; {hint}")

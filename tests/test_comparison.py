@@ -5,13 +5,13 @@ import json
 import math
 
 import pytest
-from rich.console import Console
 
 from evaluation import comparison, records
 from evaluation.config import Budget
 from evaluation.run import _plan, parse
 from methods.method import Evaluation, relative_hypervolume, representatives
 from spaces.errors import InputError
+from spaces.terminal import Terminal
 from tests.test_run import SMALL_FLAGS, run_cli
 
 
@@ -56,7 +56,7 @@ SLOW = [
 
 def shown(runs: list[dict], width: int = 80) -> str:
     text = io.StringIO()
-    comparison.show(Console(file=text, width=width), runs)
+    comparison.show(Terminal(file=text, width=width), runs)
     return text.getvalue()
 
 

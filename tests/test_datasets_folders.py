@@ -193,7 +193,8 @@ def test_archives_that_unpack_to_more_than_is_allowed_are_refused(suffix, tmp_pa
     with pytest.raises(InputError, match="unpacks to far more"):
         datasets.load(str(bomb))
     monkeypatch.setattr(containers, "ALWAYS_ALLOWED", 1 << 20)
-    monkeypatch.setattr(containers, "MOST_FILES", 15)
+    monkeypatch.setattr(containers, "MOST_FILES", 10)
+    monkeypatch.setattr(containers, "BYTES_PER_FILE", 1 << 30)
     with pytest.raises(InputError, match="unpacks to far more"):
         datasets.load(str(bomb))
 

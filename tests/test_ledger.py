@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numba
 import pytest
 import torch
-from rich.console import Console
 
 from evaluation import nvml, summary
 from evaluation.ledger import MEASURING, STAGES, Ledger
 from spaces import preparation
+from spaces.terminal import Terminal
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -316,7 +316,7 @@ def test_warm_up_within_a_first_step_is_counted_once(machine):
 
 
 def table_of(ledger: Ledger) -> str:
-    console = Console(file=io.StringIO(), width=100)
+    console = Terminal(file=io.StringIO(), width=100)
     console.print(summary._times({"device": ledger.describe_device(), "ledger": ledger.to_json()}))
     return console.file.getvalue()
 

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from evaluation import records
 from evaluation.progress import RunProgress
@@ -19,6 +18,7 @@ from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gra
 from methods.method import Evaluation, pareto_front
 from methods.random_search import RandomConfig, RandomSearch
 from spaces.errors import InputError
+from spaces.terminal import Terminal
 from tests import tiny
 
 every_method = pytest.mark.parametrize("name", sorted(METHODS))
@@ -49,7 +49,7 @@ def same(a: object, b: object) -> bool:
 
 
 def quiet() -> RunProgress:
-    return RunProgress(Console(file=io.StringIO()), "test")
+    return RunProgress(Terminal(file=io.StringIO()), "test")
 
 
 # -- the contract ------------------------------------------------------------------------------------------------------

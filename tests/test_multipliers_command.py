@@ -316,7 +316,7 @@ sys.exit(main(arguments))
 
 @pytest.mark.parametrize(
     ("owner", "function", "call", "existing"),
-    [("os", "fsync", 2, False), ("os", "fsync", 2, True), ("Path", "rename", 1, True), ("Path", "replace", 2, True)],
+    [("os", "fsync", 2, False), ("os", "fsync", 2, True), ("Path", "rename", 1, True), ("Path", "replace", 6, True)],
 )
 def test_an_import_that_is_killed_is_all_or_nothing(place, capsys, owner, function, call, existing):
     if existing:
@@ -368,7 +368,7 @@ BAD = {
     "order": (["import", "tables", "--to", "mine", "--order", "number"], "did you mean numeric"),
     "wrong sign": (["import", "tables", "--to", "mine", "--unsigned"], "declared unsigned, but it looks signed"),
     "wrong order": (["import", "tables/one.bin", "--to", "mine", "--order", "numeric"], "declared in numeric order"),
-    "figures": (["import", "tables", "--to", "mine", "--figures", "x.csv"], "x.csv: No such file"),
+    "figures": (["import", "tables", "--to", "mine", "--figures", "x.csv"], "'x.csv' does not exist"),
     "target is a file": (["import", "tables", "--to", "tables/one.bin"], "is not a folder"),
     "target holds other tables": (["import", "tables/two.npy", "--to", "tables"], "were not imported"),
     "same name twice": (["import", "tables", "tables/one.bin", "--to", "mine"], "two tables are called one"),

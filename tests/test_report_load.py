@@ -259,7 +259,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
         "failed": "failed/record.json: the run's status is 'failed'",
         "list": "list/record.json is not the record of a run",
         "deep": "deep/record.json is damaged",
-        "nan": "nan/record.json is damaged: finalists.0.accuracy.validation is NaN",
+        "nan": "nan/record.json is damaged (NaN is no number of JSON)",
         "text": 'text/record.json is damaged: finalists.0.accuracy.test.approximate is "high"',
         "huge": "huge/record.json is damaged",
         "share": "share/record.json is damaged: finalists.0.accuracy.test.fp32 is 99.0, not a share from 0 to 1",
@@ -269,9 +269,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(runs):
         "weightless": "weightless/record.json is damaged: reference_pj is 0",
         "empty": "empty/record.json is damaged: it has no finalists",
         "bare": "bare/record.json is damaged: it lacks scope",
-        "moment": "moment/record.json is damaged: anytime.0.front.0.1 is NaN",
+        "moment": "moment/record.json is damaged (NaN is no number of JSON)",
         "unit": "unit/record.json is damaged: it lacks reference_pj",
-        "directory": "it cannot be read",
+        "directory": "is a folder, not a file",
         "loop": "loop/config.json",
     }
     assert left.keys() == expected.keys()
@@ -287,8 +287,8 @@ def test_pipes_are_not_waited_for(runs):
     loaded = load([runs])
     assert [run.name for run in loaded.runs] == ["good", "silent"]
     assert sorted(left.reason for left in loaded.left_out) == [
-        f"{runs}/pipe/record.json is no file",
-        f"{runs}/silent/history.jsonl is no file",
+        f"'{runs}/pipe/record.json' is a pipe or a device, not a file",
+        f"'{runs}/silent/history.jsonl' is a pipe or a device, not a file",
     ]
 
 
@@ -381,3 +381,15 @@ def test_a_record_damaged_anywhere_is_loaded_or_left_out_with_a_line_that_names_
         assert all(isinstance(line, str) for line in [*run.notes, *run.failures])
         for point in run.moments:
             assert all(len(place) >= 2 and max(place[:2]) < rows.LARGEST for place in point["front"])
+
+
+def test_runs_on_other_test_images_are_not_compared(runs):
+    for name, images in (("a", "1" * 64), ("b", "2" * 64), ("c", "1" * 64)):
+        save(runs / name, record(seed=ord(name), test_fingerprint=images))
+    assert sorted(len(section.runs) for section in load([runs]).sections) == [1, 2]
+
+
+def test_older_records_do_not_say_their_test_images_and_go_with_the_only_known_ones(runs):
+    save(runs / "old", record(seed=1))
+    save(runs / "new", record(seed=2, test_fingerprint="1" * 64))
+    assert [len(section.runs) for section in load([runs]).sections] == [2]

@@ -9,15 +9,17 @@ from urllib.parse import unquote
 
 import pytest
 
+from reports import build
 from reports.figures import Picture
 from reports.load import load
+from reports.page import limits
 from reports.page.document import page
 from reports.page.front import on_fronts
 from reports.page.networks import edges, networks
 from reports.page.sources import relative_link
 from reports.summary import summary
 from reports.tables import Cell, Column, Table, of_section
-from tests.made_records import architecture, finalist, moment, record, save
+from tests.made_records import architecture, finalist, many_runs, moment, record, save
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -505,3 +507,38 @@ def test_odd_parts_of_a_record_neither_break_nor_swell_the_page(tmp_path, change
     save(tmp_path / "runs" / "r0", record(**changes))
     text = write(tmp_path / "report", tmp_path / "runs").read_text(encoding="utf-8")
     assert 'id="run-1"' in text and len(text.encode()) < 6_000_000
+
+
+# -- reports of many runs ----------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_many_runs_leaves_to_other_files_what_it_has_no_room_for_and_says_so(tmp_path, monkeypatch):
+    for seed in range(6):
+        save(tmp_path / "runs" / f"r{seed}", record(finalist(), seed=seed))
+    whole = write(tmp_path / "whole", tmp_path / "runs").read_text(encoding="utf-8")
+    assert "further runs" not in whole and whole.count('<details class="run" id="run-') == 6
+    few = limits.Limits(runs=2, points=3, rows=4, listed=1)
+    monkeypatch.setattr("reports.page.document.limits", lambda _: few)
+    text = write(tmp_path / "folded", tmp_path / "runs").read_text(encoding="utf-8")
+    assert text.count('<details class="run" id="run-') == 2
+    assert "4 further runs, which this page of many runs does not tell in full" in text
+    assert "3 finalists have no mark here" in text
+    assert "2 further rows are in the files alone" in text
+    assert "and 5 more, whose finalists are in" in text
+    assert all(f'id="run-{number}"' in text for number in range(1, 7))  # every number still leads somewhere
+
+
+def test_only_reports_of_many_runs_are_folded(tmp_path, monkeypatch):
+    for seed in range(3):
+        save(tmp_path / f"r{seed}", record(finalist(), seed=seed))
+    loaded = load([tmp_path])
+    assert limits.limits(loaded) == limits.Limits()
+    monkeypatch.setattr(limits, "ALL_RUNS", 2)
+    assert limits.limits(loaded).runs == 100
+
+
+@pytest.mark.slow
+def test_the_page_of_2000_runs_stays_below_8_megabytes(tmp_path):
+    many_runs(tmp_path / "runs", 2000)
+    assert build.main([str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
+    assert (tmp_path / "report" / "index.html").stat().st_size < 8_000_000

@@ -19,8 +19,9 @@ from markdown_it import MarkdownIt
 
 from reports import tables
 from reports.load import Loaded, Section, load
-from reports.tables import Cell, Column, Table, render
+from reports.tables import Cell, Column, Table
 from reports.tables.table import Form, written
+from spaces.files import untrusted_text
 from tests.made_records import energies, finalist, layer, moment, record, save
 
 GOLDEN = Path(__file__).with_name("golden") / "tables"
@@ -424,7 +425,7 @@ def one_cell(text: str, header: str = "h") -> Table:
 
 
 def one_line(text: str) -> str:
-    return render.plain(text)
+    return untrusted_text.plain(text)
 
 
 @settings(deadline=None, max_examples=60)
@@ -451,12 +452,14 @@ def test_markdown_shows_the_text_as_it_is(text):
     ],
 )
 def test_markdown_by_hand(text, escaped):
-    assert render.escape_markdown(text) == escaped
+    assert untrusted_text.escape_markdown(text) == escaped
 
 
 def unescaped_latex(text: str) -> str:
     """The text that LaTeX would set, read back by another route: the longest command first."""
-    commands = sorted(((command, character) for character, command in render.LATEX.items()), key=lambda c: -len(c[0]))
+    commands = sorted(
+        ((command, character) for character, command in untrusted_text.LATEX.items()), key=lambda c: -len(c[0])
+    )
     numbered = r"\{\[\}U\+([0-9A-F]{4,6})\{\]\}"
     pattern = re.compile("|".join([numbered, *(re.escape(command) for command, _ in commands)]))
     back = dict(commands)
@@ -467,7 +470,7 @@ def unescaped_latex(text: str) -> str:
 @example("\\{}$&#%_^~<>|\"'`-*[]±×–→≤é中")
 @given(st.text(alphabet=st.sampled_from("ab\\{}$&#%_^~<>|\"'`-*[]±×–→≤é中 "), max_size=12) | st.text(max_size=20))
 def test_latex_gives_the_text_back(text):
-    escaped = render.escape_latex(text)
+    escaped = untrusted_text.escape_latex(text)
     assert unescaped_latex(escaped) == one_line(text)
     outside = re.sub(r"\\[a-z]+|\\[{}$&#%_]|\$[^$]*\$", "", escaped)  # what is left has no meaning but braces
     assert not set(outside) & set('\\$&#%_^~<>|"') and outside.count("{") == outside.count("}")

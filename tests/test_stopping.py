@@ -1,4 +1,4 @@
-"""SIGTERM at bad moments, and going on elsewhere: as real processes where a signal is involved."""
+"""Stops at bad moments, and going on elsewhere: as real processes where a signal is involved."""
 
 import dataclasses
 import json
@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import checkpoints, records, stopping
+from evaluation import checkpoints, records
 from evaluation.config import RunConfig
 from evaluation.problem import derived_seed
 from evaluation.records import RunFolder
 from evaluation.run import main
 from evaluation.runner import Run
 from evaluation.state import STATE
+from spaces import stopping
+from spaces.errors import InputError
+from spaces.files import saving
 from tests import tiny
 from tests.test_methods import every_method, quiet
 from tests.test_run import SMALL_RANDOM, Killed, finished_run, without_times
@@ -72,40 +75,147 @@ def test_sigterm_ends_a_comparison_with_one_line_and_it_can_go_on(tmp_path):
 
 
 IN_THE_MIDDLE = """
-import os, signal, sys, torch
-from evaluation import checkpoints, run
-save = torch.save
-calls = iter(range(100))
+import os, signal, sys
+from evaluation import run
+from spaces.files import saving
+writes = iter(range(1, 1000))
 
-def torn(state, file):
-    if next(calls) == {moment}:
-        file.write(b"half of a checkpoint")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGTERM)
-    save(state, file)
+class Signalling:
+    def __init__(self, *arguments):
+        self.file = open(*arguments)
+    def write(self, content):
+        self.file.write(content[: len(content) // 2])
+        if next(writes) == {number}:
+            os.kill(os.getpid(), signal.{signal})
+        return self.file.write(content[len(content) // 2 :])
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        self.file.close()
 
-checkpoints.torch.save = torn
-sys.exit(run.main(sys.argv[1:]))
+saving._open = Signalling
+run.leave(run.main(sys.argv[1:]))
 """
+# Writes of a run of random search with three candidates: settings, three steps with a line and a checkpoint each, the
+# search's end, proposals, selection and so on.
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
-def test_sigterm_while_a_checkpoint_is_written_tears_nothing(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(IN_THE_MIDDLE.format(moment=1))
+def stopped_in_write(folder: Path, number: int, name: str, flags: list[str]) -> tuple[int, str]:
+    """Exit code and stderr of a run that gets the signal in the middle of its n-th write."""
+    script = folder / "script.py"
+    script.write_text(IN_THE_MIDDLE.format(number=number, signal=name))
+    return finish(start(sys.executable, str(script), *flags))
+
+
+@pytest.mark.parametrize(("name", "number"), [("SIGTERM", 3), ("SIGINT", 7), ("SIGHUP", 14), ("SIGTERM", 17)])
+def test_a_stop_while_a_file_is_written_waits_for_its_end(tmp_path, name, number):
     flags = [*SMALL_RANDOM, "--baselines", "none", "--out", str(tmp_path / "runs")]
-    code, error = finish(start(sys.executable, str(script), *flags))
+    code, error = stopped_in_write(tmp_path, number, name, flags)
     (folder,) = (tmp_path / "runs").iterdir()
-    assert (code, error) == (143, f"stopped; go on with: python -m evaluation.run --resume {folder}\n")
-    assert checkpoints.load(folder / STATE, CPU)["state"]["lines"] == 1  # the one before
-    assert len(records.read_history(folder / "history.jsonl")) == 2
+    expected = f"stopped; go on with: python -m evaluation.run --resume {folder}\n"
+    assert (code, error) == (CODES[name], expected)
+    assert not list(folder.rglob("*.tmp"))
     assert main(["--resume", str(folder)]) == main(flags) == 0
     results = [without_times(records.read_record(path)) for path in (tmp_path / "runs").glob("*/record.json")]
     assert len(results) == 2 and results[0] == results[1]
+    assert not results[0]["failures"]
+
+
+def test_a_save_that_fails_is_no_failed_training(tmp_path, monkeypatch):
+    config = tiny.run_config("random", nodes=1, baselines="none")
+    folder = RunFolder.create(tmp_path, config, tiny.library(config))
+    save = torch.save
+
+    def failing(state: dict, file: object) -> None:
+        if state.get("state", {}).get("training"):
+            raise RuntimeError("no memory for the file")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(InputError, match="cannot be made .*no memory for the file"):
+        Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
+    monkeypatch.undo()
+    assert resume(folder)["failures"] == []
+
+
+SWALLOWED_STOP = """
+import os, signal, sys, time
+from pathlib import Path
+from spaces import commands
+from spaces.files import saving
+
+def work():
+    saving.save_text(Path(sys.argv[1]), "before")
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except BaseException as error:
+        print("taken for a failure", file=sys.stderr)
+    saving.save_text(Path(sys.argv[1]), "a failure")
+    return 0
+
+commands.leave(commands.guarded(work))
+"""
+
+
+def test_a_stop_that_something_swallowed_is_never_recorded_as_a_failure(tmp_path):
+    file = tmp_path / "file"
+    code, error = finish(start(sys.executable, "-c", SWALLOWED_STOP, str(file)))
+    assert (code, error) == (143, "taken for a failure\nstopped\n")
+    assert file.read_text() == "before"
+
+
+UNDER_NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from spaces import commands
+commands.leave(commands.guarded(lambda: os.kill(os.getpid(), signal.SIGHUP) or 0))
+"""
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    assert finish(start(sys.executable, "-c", UNDER_NOHUP)) == (0, "")
+
+
+TERMINAL_GONE = """
+import os, signal, sys
+from spaces import commands
+
+def work():
+    sys.stdout = open("/dev/full", "w", buffering=1)  # what is printed fails, as on a terminal that is gone
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        print("tidying up")
+
+code = commands.guarded(work)
+sys.stdout = sys.__stdout__
+commands.leave(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_stop_counts_whatever_goes_wrong_after_it():
+    assert finish(start(sys.executable, "-c", TERMINAL_GONE)) == (129, "stopped\n")
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_every_command_ends_with_a_line_and_a_code_of_its_own(name):
+    script = f"""
+import os, signal, sys, time
+from reports import build
+build.build = lambda *_: os.kill(os.getpid(), signal.{name}) or time.sleep(60)
+build.leave(build.main(["somewhere"]))
+"""
+    assert finish(start(sys.executable, "-c", script)) == (CODES[name], "stopped\n")
 
 
 BLOCKED = """
 import os, signal, sys, threading, time, numba
-from evaluation import stopping
+from spaces import stopping
 stopping.GRACE = 0.5
 
 @numba.njit(nogil=True)
@@ -117,7 +227,7 @@ def spin(n):  # native code that no Python signal handler interrupts
 
 spin(10)
 try:
-    with stopping.on_sigterm(lambda: "farewell"):
+    with stopping.on_stop(lambda: "farewell"):
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
         print(spin(10**13))
 except BaseException as error:
@@ -126,7 +236,7 @@ except BaseException as error:
 
 SWALLOWED = """
 import os, signal, sys, time
-from evaluation import stopping
+from spaces import stopping
 stopping.GRACE = 0.5
 
 class Careless:
@@ -134,7 +244,7 @@ class Careless:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
 
-with stopping.on_sigterm(lambda: "farewell"):
+with stopping.on_stop(lambda: "farewell"):
     sys.unraisablehook = lambda _: None
     Careless()
     time.sleep(60)
@@ -148,19 +258,19 @@ def test_sigterm_ends_what_no_exception_can(script):
 
 TWICE = """
 import os, signal, sys, time
-from evaluation import stopping
+from spaces import stopping
 try:
-    with stopping.on_sigterm(lambda: "farewell"):
+    with stopping.on_stop(lambda: "farewell"):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
         finally:  # tidying up
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.1)
-except stopping.Terminated:
+except stopping.Stopped:
     os.kill(os.getpid(), signal.SIGTERM)
     print("tidied up", file=sys.stderr)
-    sys.exit(stopping.EXIT_CODE)
+    sys.exit(143)
 """
 
 
@@ -169,14 +279,15 @@ def test_a_second_sigterm_changes_nothing():
 
 
 def test_handlers_are_as_before_afterwards():
+    every = [signal.getsignal(number) for number in stopping.STOPS]
     before = signal.getsignal(signal.SIGTERM)
-    with stopping.on_sigterm(str):
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
+    with stopping.on_stop(str):
+        assert not set(every) & {signal.getsignal(number) for number in stopping.STOPS}
+    assert every == [signal.getsignal(number) for number in stopping.STOPS]
     assert signal.set_wakeup_fd(-1) == -1
 
     def elsewhere() -> None:
-        with stopping.on_sigterm(str):
+        with stopping.on_stop(str):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list = []
@@ -268,7 +379,7 @@ def test_a_run_that_asks_for_cuda_goes_on_on_a_cpu_when_told_to(tmp_path, capsys
     (folder,) = tmp_path.iterdir()
     (folder / "record.json").unlink()
     settings = json.loads((folder / "config.json").read_text())
-    records.write_json(folder / "config.json", {**settings, "device": "cuda"})
+    saving.save_json(folder / "config.json", {**settings, "device": "cuda"})
     kept = checkpoints.load(folder / STATE, CPU)
     kept["config"]["device"] = "cuda"
     checkpoints.save(folder / STATE, kept)

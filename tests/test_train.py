@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from evaluation import checkpoints, comparison, records, train
 from evaluation.given import resolve
@@ -27,6 +26,7 @@ from spaces.multipliers import catalogue
 from spaces.multipliers.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
+from spaces.terminal import Terminal
 from tests import tiny
 from tests.test_methods import quiet
 from tests.test_run import Killed, finished_run, without_times
@@ -232,7 +232,7 @@ def test_reports_and_comparisons_cope_with_runs_without_a_search(tmp_path):
     assert row["test_accuracy_approximate"] == runs[0][1]["finalists"][0]["accuracy"]["test"]["approximate"]
     told = text.report(loaded, {section.name: list(tables.of_section(section)) for section in loaded.sections}, "")
     assert "| given-tiny_net | 2 | 0 1 |" in told and "| random | 1 | 0 |" in told
-    console = Console(record=True, width=120, file=io.StringIO())
+    console = Terminal(record=True, width=120, file=io.StringIO())
     comparison.show(console, [record for _, record in runs])
     assert console.export_text() == ""  # one search alone has nothing to be compared with
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import gzip
+import hashlib
 import lzma
 import os
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 from spaces.errors import InputError
+from spaces.files.reading import open_file, parsing, read_bytes
 
-_DECOMPRESSORS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open, ".txz": lzma.open}
+_DECOMPRESSORS = {".tar": None, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open, ".txz": lzma.open}
 ARCHIVE_SUFFIXES = (*_DECOMPRESSORS, ".zip")
 
 # Bounds on what an archive may unpack to, far above any image set's: small files that unpack to endless ones end here.
-LARGEST_FILE = 256 << 20  # bytes
-ALWAYS_ALLOWED = 4 << 30  # bytes in all, whatever the archive's own size
+LARGEST_FILE = 64 << 20  # bytes of one image file, packed or not
+ALWAYS_ALLOWED = 128 << 20  # bytes in all, whatever the archive's own size
 LARGEST_RATIO = 100  # of unpacked to packed size, beyond that
-MOST_FILES = 5_000_000
+MOST_FILES = 10_000  # whatever the archive's own size
+BYTES_PER_FILE = 16  # of a packed archive, at least, beyond that
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Folder:
         self.path = path
 
     @cached_property
-    def _entries(self) -> dict[str, tuple[int, int] | None]:
-        """Name → size and time of change of a file, None of a folder."""
-        found: dict[str, tuple[int, int] | None] = {}
+    def _entries(self) -> dict[str, tuple[int, ...] | None]:
+        """Name → ``_stamp`` of a file, None of a folder."""
+        found: dict[str, tuple[int, ...] | None] = {}
         with _reading(self.path):
             for part in ("train", "test"):
                 if (self.path / part).is_dir():
@@ -86,15 +88,17 @@ class Folder:
                     self._scan(part, 2, found)
         return found
 
-    def _scan(self, folder: str, levels: int, found: dict[str, tuple[int, int] | None]) -> None:
+    def _scan(self, folder: str, levels: int, found: dict[str, tuple[int, ...] | None]) -> None:
         with os.scandir(self.path / folder) as entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}"
                 if _hidden(entry.name):
                     continue
                 about = entry.stat()
-                if not stat.S_ISDIR(about.st_mode):
-                    found[name] = (about.st_size, about.st_mtime_ns)
+                if stat.S_ISREG(about.st_mode):
+                    found[name] = stamp_of(about)
+                elif not stat.S_ISDIR(about.st_mode):
+                    raise InputError(f"{self.path}/{name} is a pipe or a device, not a file")
                 elif levels:
                     found[name] = None
                     self._scan(name, levels - 1, found)
@@ -105,13 +109,16 @@ class Folder:
         return Listing(frozenset(self._entries) - folders, folders)
 
     def stamp(self, part: str) -> list:
-        return sorted([name, *about] for name, about in self._entries.items() if about and name.startswith(f"{part}/"))
+        lines = sorted(
+            f"{name} {about}" for name, about in self._entries.items() if about and name.startswith(f"{part}/")
+        )
+        return [
+            hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+        ]  # in JSON they would take long
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         for name in names:
-            with _reading(self.path):
-                content = (self.path / name).read_bytes()
-            yield name, content
+            yield name, read_bytes(self.path / name, LARGEST_FILE)
 
 
 class _Archive:
@@ -119,18 +126,20 @@ class _Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _reading(path):
-            about = path.stat()
-        self._stamp = [about.st_size, about.st_mtime_ns]
-        self._allowed = max(ALWAYS_ALLOWED, LARGEST_RATIO * about.st_size)
+        with open_file(path) as file:
+            about = os.fstat(file.fileno())
+        self._stamp = [*stamp_of(about)]
+        self._allowed = ALWAYS_ALLOWED + LARGEST_RATIO * about.st_size
+        self._most_files = MOST_FILES + about.st_size // BYTES_PER_FILE
 
     def stamp(self, part: str) -> list:  # noqa: ARG002 — an archive changes as a whole
         return self._stamp
 
     def _refuse_bomb(self) -> NoReturn:
         raise InputError(
-            f"{self.path} unpacks to far more than a set of images would (a file above {LARGEST_FILE >> 20} MiB, or more "
-            f"than {self._allowed >> 30} GiB in all); unpack it yourself and give the folder"
+            f"{self.path} unpacks to far more than a set of images would (a file above {LARGEST_FILE >> 20} MiB, more "
+            f"than {self._allowed >> 20:,} MiB in all, or more than {self._most_files:,} files); unpack it yourself and "
+            "give the folder"
         )
 
     def _listing(self, files: Iterable[str], folders: Iterable[str]) -> Listing:
@@ -150,7 +159,9 @@ class TarArchive(_Archive):
 
     def _open(self) -> "_Bounded":
         suffix = max((s for s in _DECOMPRESSORS if self.path.name.lower().endswith(s)), key=len)
-        return _Bounded(_DECOMPRESSORS[suffix](self.path, "rb"), self._allowed, self._refuse_bomb)
+        packed = open_file(self.path)
+        content = _DECOMPRESSORS[suffix](packed, "rb") if _DECOMPRESSORS[suffix] else packed
+        return _Bounded(content, packed, self._allowed, self._refuse_bomb)
 
     @cached_property
     def _members(self) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -159,24 +170,30 @@ class TarArchive(_Archive):
         folders: list[str] = []
         with _reading(self.path), contextlib.closing(self._open()) as content:
             with tarfile.open(fileobj=content, mode="r:") as archive:
-                for number, member in enumerate(archive):
-                    name = self._name(member.name)
-                    if number >= MOST_FILES or member.size > LARGEST_FILE:
+                number = 0
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # or tarfile keeps every one
+                    number += 1
+                    if number > self._most_files or not 0 <= member.size <= LARGEST_FILE:
                         self._refuse_bomb()
-                    if name is None:
-                        continue
-                    if member.isdir():
-                        folders.append(name)
-                    elif member.isreg() and not member.issparse():
-                        files[name] = (member.offset_data, member.size)
-                    else:
-                        raise InputError(f"{self.path}: {name!r} is a link or special file; pack the files themselves")
+                    self._note(member, files, folders)
             content.seek(archive.offset)
             if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes damage for the end
                 raise EOFError("its end is missing")
             while content.read(1 << 20):  # to the end of a compressed file, where its checksum is
                 pass
         return files, folders
+
+    def _note(self, member: tarfile.TarInfo, files: dict[str, tuple[int, int]], folders: list[str]) -> None:
+        name = self._name(member.name)
+        if name is None:
+            return
+        if member.isdir():
+            folders.append(name)
+        elif member.isreg() and not member.issparse():
+            files[name] = (member.offset_data, member.size)
+        else:
+            raise InputError(f"{self.path}: {name!r} is a link or special file; pack the files themselves")
 
     @cached_property
     def listing(self) -> Listing:
@@ -201,10 +218,10 @@ class ZipArchive(_Archive):
     def _members(self) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
         files: dict[str, zipfile.ZipInfo] = {}
         folders: list[str] = []
-        with _reading(self.path), zipfile.ZipFile(self.path) as archive:
+        with open_file(self.path) as file, _reading(self.path), zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             sizes = [member.file_size for member in members]
-            if len(sizes) > MOST_FILES or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > self._allowed:
+            if len(sizes) > self._most_files or max(sizes, default=0) > LARGEST_FILE or sum(sizes) > self._allowed:
                 self._refuse_bomb()
             for member in members:
                 name = self._name(member.filename.replace("\\", "/"))
@@ -226,7 +243,7 @@ class ZipArchive(_Archive):
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         files, _ = self._members
-        with _reading(self.path), zipfile.ZipFile(self.path) as archive:
+        with open_file(self.path) as file, _reading(self.path), zipfile.ZipFile(file) as archive:
             for name in sorted(names, key=lambda name: files[name].header_offset):
                 yield name, archive.read(files[name])  # no more than its stated size, and its checksum is looked at
 
@@ -234,12 +251,21 @@ class ZipArchive(_Archive):
 class _Bounded:
     """A file for reading that ends with ``refuse()`` where more than ``allowed`` bytes come out of it."""
 
-    def __init__(self, file: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
-        self._file, self._allowed, self._refuse = file, allowed, refuse
-        self.tell, self.seek, self.close = file.tell, file.seek, file.close
+    def __init__(self, file: BinaryIO, packed: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
+        self._file, self._packed, self._allowed, self._refuse = file, packed, allowed, refuse
+        self.tell = file.tell
+
+    def seek(self, place: int) -> int:
+        if not 0 <= place <= self._allowed:  # to go there means to unpack all that lies before
+            self._refuse()
+        return self._file.seek(place)
+
+    def close(self) -> None:
+        self._file.close()
+        self._packed.close()  # which decompressors leave open
 
     def read(self, size: int) -> bytes:
-        if size > LARGEST_FILE or self.tell() > self._allowed:  # an extended header may claim any size
+        if not 0 <= size <= LARGEST_FILE or self.tell() > self._allowed:  # an extended header may claim any size
             self._refuse()
         return self._file.read(size)
 
@@ -255,17 +281,13 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def stamp_of(about: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from any other that lay, or lies, in its place: no copy has its inode and time of change."""
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
+def _reading(path: Path) -> contextlib.AbstractContextManager[None]:
     """Raises InputError that names the file where something cannot be read."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError) as error:
-        reason = f"{path} cannot be read as an archive ({error}): truncated or damaged; get a whole copy"
-        raise InputError(reason) from None
-    except NotImplementedError as error:
-        raise InputError(f"{path} cannot be read ({error}); unpack it and give the folder") from None
-    except OSError as error:
-        raise InputError(f"cannot read '{error.filename or path}': {error.strerror or error}") from None
+    return parsing(
+        path, "cannot be read as an archive", ": truncated, damaged or packed in an unusual way; get a whole copy"
+    )

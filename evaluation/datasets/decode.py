@@ -12,10 +12,13 @@ from PIL import Image
 from evaluation.datasets.containers import Container
 from evaluation.datasets.watch import Watch
 from spaces.errors import InputError
+from spaces.files.untrusted_text import shortened
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-MOST_PIXELS = 1 << 26  # of one image: more is a bomb, or a mistake
+MOST_PIXELS = 25_000_000  # of one image: decoders need up to 16 bytes for each
+_WEIGHT = {"WEBP": 1.25}  # whose decoder needs 20 bytes
+STRIP = 1 << 20  # pixels that are converted at a time, since a conversion takes several copies
 
 
 def decode(
@@ -59,22 +62,29 @@ def _picture(content: bytes, where: str, image_size: int) -> tuple[Image.Image, 
     """The image, grey ("L") or "RGB", and its format; what is transparent becomes white. Raises InputError."""
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height * _WEIGHT.get(image.format, 1.0) > MOST_PIXELS:
             raise ValueError(f"{image.width}×{image.height} pixels are too many")
         if image.mode.startswith("I") or image.mode == "F":
             raise ValueError(f"its mode {image.mode} has more than 8 bits a channel; convert it to 8 bits")
         mode, kind = "L" if image.mode in ("1", "L", "LA") else "RGB", image.format or "unknown"
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        picture = image.convert(mode)
+        picture = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
     except Image.UnidentifiedImageError:
         raise InputError(f"cannot read the image {where}: its content is not an image of a known format") from None
     except Exception as error:  # damaged files fail in many ways inside the decoders
-        raise InputError(f"cannot read the image {where}: {error}") from None
+        raise InputError(f"cannot read the image {where}: {shortened(str(error), 300)}") from None
     if image_size:
         picture = picture.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return picture, kind
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """The image on a white ground, strip by strip."""
+    picture, height = Image.new(mode, image.size), max(1, STRIP // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height))).convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        picture.paste(strip.convert(mode), (0, top))
+    return picture
 
 
 def _room(count: int, shape: tuple[int, ...]) -> np.ndarray:

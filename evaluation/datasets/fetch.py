@@ -3,14 +3,15 @@
 import gzip
 import hashlib
 import tarfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from evaluation.datasets.watch import Watch
 from spaces import cache
 from spaces.errors import InputError
+from spaces.files.reading import open_file, parsing
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,25 @@ class Copy:
 
         Raises InputError that names the file where one cannot be read.
         """
-        try:
+        with parsing(self.paths[0], "cannot be read", "; get a whole copy"):
             if self.packed is None:
-                return {name: _first(self.extracted[name].open("rb"), size) for name, size in sizes.items()}
+                return {name: _first(open_file(self.extracted[name]), size) for name, size in sizes.items()}
             if self.packed.name.endswith(".tar.gz"):
                 return _from_tar(self.packed, sizes)
-            opener = gzip.open if self.packed.suffix == ".gz" else open
-            return {name: _first(opener(self.packed, "rb"), size) for name, size in sizes.items()}
-        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-            raise InputError(f"{self.paths[0]} cannot be read ({error}); get a whole copy") from None
-        except OSError as error:
-            raise InputError(f"cannot read '{error.filename or self.paths[0]}': {error.strerror or error}") from None
+            return {name: _first(_unpacked(self.packed), size) for name, size in sizes.items()}
 
 
-def _first(file, size: int) -> bytes:
+def _first(file: BinaryIO, size: int) -> bytes:
     with file:
         return file.read(size + 1)
 
 
+def _unpacked(path: Path) -> BinaryIO:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open_file(path)
+
+
 def _from_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """Of a file whose checksum is the published one, so that nothing in it is foreign."""
     found = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
@@ -66,7 +67,7 @@ def _from_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
                 found[member.name] = archive.extractfile(member).read(sizes[member.name] + 1)
                 if len(found) == len(sizes):  # not to the archive's end, which costs a second
                     return found
-    raise tarfile.ReadError(f"it lacks {', '.join(sorted(set(sizes) - set(found)))}")
+    raise ValueError(f"it lacks {', '.join(sorted(set(sizes) - set(found)))}")
 
 
 def find_copies(name: str, files: Sequence[OfficialFile], data_dir: Path | None) -> list[Copy]:
@@ -107,7 +108,7 @@ def _local(file: OfficialFile, folder: Path) -> Copy | None:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

@@ -32,17 +32,21 @@ def image_folder(path: Path, image_size: int) -> Dataset:
 
 
 def _part(container: Container, name: str, part: str, image_size: int, shape: tuple[int, ...] | None) -> Decoded:
+    stamp = container.stamp(part)
+
     def make() -> Decoded:
         found = find_images(container.listing, container.path)
         files = [file for group in found.files[part] for file in group]
         watch = Watch(f"decoding the {part} images of {name}", len(files))
         images, formats = decode(container, files, image_size, shape, watch)
+        if open_container(container.path).stamp(part) != stamp:  # or they would be kept as what they were
+            raise InputError(f"the {part} images of {container.path} changed while they were read; start again")
         labels = np.repeat(np.arange(len(found.classes)), [len(group) for group in found.files[part]])
         return Decoded(ImageSet(images, labels.astype(np.int64)), found.classes, formats)
 
     if container.path.is_dir():  # looked at every time: it costs little
         find_images(container.listing, container.path)
-    key = [str(container.path), part, container.stamp(part), image_size, list(shape or ())]
+    key = [str(container.path), part, stamp, image_size, list(shape or ())]
     return kept_or_made(f"{name}-{part}", key, make)
 
 
@@ -99,6 +103,8 @@ def _class_files(listing: Listing, files: Mapping[str, list[str]], where: Path, 
         raise InputError(f"{where}/{folder} holds {len(others)} files that are no images ({known}), as {others[0]}")
     if not found:
         raise InputError(f"{where}/{folder} holds no images ({known})")
+    if len(found) < 2 and PurePosixPath(part).name == "train":
+        raise InputError(f"{where}/{folder} holds one image; a part of every class is kept for validation: add another")
     return [f"{folder}/{file}" for file in found]
 
 

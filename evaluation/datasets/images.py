@@ -23,6 +23,14 @@ class ImageSet:
     def take(self, index: np.ndarray) -> "ImageSet":
         return ImageSet(self.images[index], self.labels[index])
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of images and labels."""
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -36,11 +44,8 @@ class Dataset:
 
     @functools.cached_property  # every checkpoint asks for it
     def fingerprint(self) -> str:
-        """SHA-256 of the training images and labels: a resumed run must see the same data."""
-        digest = hashlib.sha256(str(self.train.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.train.images).data)
-        digest.update(self.train.labels.astype("<i8").tobytes())
-        return digest.hexdigest()
+        """Of the training images: a resumed run must see the same data."""
+        return self.train.fingerprint
 
 
 def split(data: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.datasets import formats
+from evaluation.datasets.containers import stamp_of
 from evaluation.datasets.fetch import Copy, OfficialFile, find_copies
 from evaluation.datasets.images import Dataset, ImageSet
 from evaluation.datasets.kept import Decoded, kept_or_made
@@ -61,7 +62,7 @@ def _part(name: str, spec: Official, copies: Sequence[Copy], part: str) -> Decod
     sizes = spec.parts[part].members
     used = [copy for copy in copies if set(copy.official.members) & set(sizes)]
     try:
-        stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for c in used for path in c.paths]
+        stamps = [[str(path), *stamp_of(path.stat())] for c in used for path in c.paths]
     except OSError as error:
         raise InputError(f"cannot read '{error.filename}': {error.strerror}") from None
 

@@ -4,9 +4,10 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spaces.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between plain lines where no bar can be drawn
 
@@ -19,7 +20,7 @@ class Watch:
 
     def __init__(self, what: str, total: int = 0, in_bytes: bool = False) -> None:
         self.what, self.total, self.done = what, total, 0
-        console = Console(stderr=True)
+        console = Terminal(stderr=True)
         # Where another live display is up, stderr is its proxy: lines then appear above that display.
         drawn = console.is_terminal and not isinstance(sys.stderr, FileProxy)
         self._bar = Progress(

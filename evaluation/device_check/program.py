@@ -12,8 +12,8 @@ from rich.console import Console
 
 from evaluation.device_check import agreement, environment, exactness, report, speed, steps
 from evaluation.device_check.checks import Check, Row, run_checks
-from evaluation.records import write_json
 from spaces.errors import disk_errors_as_input_errors
+from spaces.files.saving import save_json
 
 EXACTNESS_SHARE = 0.6  # of the time: kernels that have yet to be compiled must not take it all
 QUIET_SECONDS = 10.0  # between lines of progress where no terminal can overwrite them
@@ -33,7 +33,7 @@ def run(device: torch.device, quick: bool = False, budget: float | None = None, 
             rows += run_checks(checks, None if budget is None else began + share * budget, watch)
             if json is not None:  # after exactness, too: it stays if the rest is ended from outside
                 with disk_errors_as_input_errors():
-                    write_json(json, report.as_json(rows, times, quick, time.perf_counter() - began))
+                    save_json(json, report.as_json(rows, times, quick, time.perf_counter() - began))
     seconds = time.perf_counter() - began
     report.show(console, rows, times, seconds)
     return 1 if any(row.failures for row in rows) else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from evaluation.flags import guarded
+from spaces.commands import leave
 from spaces.errors import InputError, suggest
 
 PROGRAM = "python -m evaluation.export"
@@ -49,4 +50,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

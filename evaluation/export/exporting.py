@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from evaluation import checkpoints, datasets
 from evaluation.export import files, make_staging, network, onnx_file, require_new
 from evaluation.export.graph import record
-from evaluation.records import RECORD, RunFolder, read_record
+from evaluation.records import RECORD, RunFolder, read_finished
 from evaluation.runner import Run
 from evaluation.training import DeviceImages
 from spaces.arithmetic import emulate
 from spaces.errors import InputError
+from spaces.files.reading import parsing
 
 CHECKED = 128  # test images on which what was written is compared with the network
 BATCH = 32
@@ -64,7 +65,7 @@ class TrainedFinalist:
         config = place.config()
         if not (run / RECORD).exists():
             raise InputError(f"{run} is not finished; go on with: python -m evaluation.run --resume {run}")
-        self.record = read_record(run / RECORD)
+        self.record = read_finished(run / RECORD)
         finalists = self.record["finalists"]
         if not 1 <= number <= len(finalists):
             raise InputError(f"{run} has no finalist {number}; it has {len(finalists)}")
@@ -87,10 +88,8 @@ class TrainedFinalist:
     def network(self, arithmetic: str) -> nn.Module:
         """The network with the weights that were trained in approximate arithmetic, ready to answer."""
         built = self.space.build(self.architecture, self.shape, arithmetic)
-        try:
+        with parsing(self.weights, "does not hold the weights of this finalist", "; train it again"):
             built.load_state_dict(checkpoints.load(self.weights, CPU))
-        except RuntimeError:
-            raise InputError(f"{self.weights} does not hold the weights of this finalist; train it again") from None
         return built.to(memory_format=torch.channels_last).eval()
 
     @torch.no_grad()

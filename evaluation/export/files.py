@@ -1,7 +1,6 @@
 """The files of an export: written from a graph, and read back with every doubt raised."""
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,13 @@ from typing import Any
 import numpy as np
 
 from evaluation.export.graph import IMAGE, Graph
-from evaluation.records import read_json, write_json
+from evaluation.export.layers import OPERATIONS, Exported
 from spaces.errors import InputError
+from spaces.files.arrays import read_arrays
+from spaces.files.json_files import read_json
+from spaces.files.reading import parsing
+from spaces.files.saving import save_bytes, save_json
+from spaces.files.schema import typed
 from spaces.multipliers.files import read_multipliers
 from spaces.multipliers.importing import keep_tables
 
@@ -56,7 +60,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
     }
     packed = io.BytesIO()
     np.savez_compressed(packed, **graph.arrays)
-    write_bytes(folder / NPZ, packed.getvalue())
+    save_bytes(folder / NPZ, packed.getbuffer())
     content = {
         "format": FORMAT,
         **about,
@@ -66,17 +70,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
         "formulas": FORMULAS,
         "layers": graph.layers,
     }
-    write_json(folder / JSON, content)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Under a temporary name first, so that the file is whole or not there."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    save_json(folder / JSON, content)
 
 
 def read(folder: Path) -> tuple[Graph, dict[str, Any]]:
@@ -85,38 +79,29 @@ def read(folder: Path) -> tuple[Graph, dict[str, Any]]:
     Raises InputError that names the file for what is missing, damaged, newer than this program or does not fit together.
     """
     path = folder / JSON
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    content = read_json(path, "; export the network again")
+    if not isinstance(content, dict) or type(content.get("format")) is not int:
         raise InputError(f"{path} is not an exported network")
     if content["format"] > FORMAT:
         raise InputError(f"{path}: format {content['format']} is newer than this program knows ({FORMAT}); update it")
-    arrays = _arrays(folder / NPZ)
-    try:
-        names, layers = {IMAGE}, content["layers"]
+    arrays = read_arrays(folder / NPZ, "; export the network again")
+    with parsing(path, "is damaged", "; export the network again"):
+        described = typed(content, Exported)
+        layers, names = described["layers"], {IMAGE}
         for layer in layers:
+            if layer["op"] in OPERATIONS:
+                typed(layer, OPERATIONS[layer["op"]], layer["name"])
             if missing := set(layer["inputs"]) - names:
-                raise InputError(
-                    f"{path} is damaged: {layer['name']} reads {min(missing)}, which is not there before it"
-                )
+                raise InputError(f"{layer['name']} reads {min(missing)}, which is not there before it")
             names.add(layer["name"])
-        keys = {name: described["key"] for name, described in content["multipliers"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from None
+        if not layers:
+            raise InputError("it has no layers")
+        keys = {name: circuit["key"] for name, circuit in described["multipliers"].items()}
     circuits = {circuit.name: circuit for circuit in read_multipliers(folder / TABLES)} if keys else {}
     for name, key in keys.items():
         if name not in circuits or circuits[name].key != key:
             raise InputError(f"{folder / TABLES} does not hold the {name} that {path.name} was written with")
     return Graph(layers, arrays, {name: circuits[name] for name in keys}), content
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            return {name: packed[name] for name in packed.files}
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except Exception as error:  # of zip files and of arrays, in many kinds
-        raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}); export the network again") from None
 
 
 def require_arrays(graph: Graph, layer: dict[str, Any], names: Iterable[str]) -> list[np.ndarray]:

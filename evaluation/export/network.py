@@ -18,6 +18,7 @@ from spaces.arithmetic.convolution import PackedWeight, convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.quantise import LARGEST_CODE, Scale, quantise_once
 from spaces.errors import InputError
+from spaces.files.reading import parsing
 from spaces.multipliers.products import WEIGHT_ZERO, layer_table
 
 Step = Callable[..., Tensor]
@@ -32,10 +33,8 @@ class ExportedNetwork:
         for layer in graph.layers:
             if layer.get("op") not in _KINDS:
                 raise InputError(f"{files.JSON}: the kind '{layer.get('op')}' of {layer['name']} is unknown")
-            try:
+            with parsing(f"{files.JSON}: {layer['name']}", "is damaged", "; export the network again"):
                 self._steps.append(_KINDS[layer["op"]](graph, layer))
-            except (KeyError, TypeError) as error:
-                raise InputError(f"{files.JSON}: {layer['name']} is damaged: {error}") from None
         last_use = {name: at for at, layer in enumerate(self.layers) for name in layer["inputs"]}
         self._done = [[name for name, last in last_use.items() if last == at] for at in range(len(self.layers))]
 
@@ -43,7 +42,8 @@ class ExportedNetwork:
     def __call__(self, images: Tensor) -> Tensor:
         values = {IMAGE: images}
         for layer, step, done in zip(self.layers, self._steps, self._done):
-            values[layer["name"]] = step(*(values[name] for name in layer["inputs"]))
+            with parsing(f"{files.JSON}: {layer['name']}", "does not fit its inputs", "; export the network again"):
+                values[layer["name"]] = step(*(values[name] for name in layer["inputs"]))
             for name in done:
                 del values[name]
         return values[self.layers[-1]["name"]]

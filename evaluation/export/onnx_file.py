@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.export.files import require_arrays, write_bytes
+from evaluation.export.files import require_arrays
 from evaluation.export.graph import IMAGE, Graph
 from spaces.arithmetic.quantise import LARGEST_CODE
+from spaces.files.saving import save_bytes
 
 OPSET, IR_VERSION = 17, 8  # of 2022: read by runtimes from then on
 CODE_OFFSET = 128  # signed codes are held as bytes, code + 128, for which runtimes have ConvInteger
@@ -74,7 +75,7 @@ def write(graph: Graph, path: Path) -> None:
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(content, opset_imports=opsets, ir_version=IR_VERSION, producer_name="approxnas-bench")
     onnx.checker.check_model(model, full_check=True)
-    write_bytes(path, model.SerializeToString())
+    save_bytes(path, model.SerializeToString())
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ escapes all of it, JSON cannot end its script element, and pictures are images, 
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
+from reports.page.limits import OTHERS, limits, points_shown, runs_in_full
 from reports.page.networks import details, networks, packed
-from reports.page.sources import Sources, run_block
+from reports.page.sources import Sources, run_block, run_line
 from reports.summary import summary
 from reports.tables import Cell, Table
 
@@ -46,8 +47,11 @@ def page(
     files, relative to ``out``, that hold it. ``command`` made the report.
     """
     sources = Sources(loaded)
-    by_finalist = networks(loaded, {point for section in loaded.sections for point in on_fronts(section)})
+    fronts = {point for section in loaded.sections for point in on_fronts(section)}
+    limit, by_finalist = limits(loaded), networks(loaded, fronts)
+    points, told = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
     distinct = {network.number: network for network in by_finalist.values()}
+    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in told}
     shown = _pictures(pictures, files or {}, loaded.sections)
     sections = [
         {
@@ -56,7 +60,9 @@ def page(
             "data": section.data,
             "counts": _counts(section),
             "summary": summary(section),
-            "tables": [_table(t, files or {}, sources, section.title) for t in tables.get(section.name, ())],
+            "tables": [
+                _table(t, files or {}, sources, limit.rows, section.title) for t in tables.get(section.name, ())
+            ],
             "pictures": shown.get(section.name, []),
         }
         for section in loaded.sections
@@ -64,15 +70,19 @@ def page(
     content = {
         "command": command,
         "sections": sections,
-        "tables": [_table(table, files or {}, sources) for table in tables.get(ALL, ())],
+        "tables": [_table(table, files or {}, sources, limit.rows) for table in tables.get(ALL, ())],
         "pictures": shown.get(ALL, []),
         "groups": _checklist(loaded),
         "left_out": loaded.left_out,
-        "runs": _runs(loaded, sources, out, by_finalist),
+        "runs": _runs(loaded, sources, out, by_finalist, told),
+        "unmarked": {
+            s.name: len(s.finalists) - sum(run.name == p[0] for p in points for run in s.runs) for s in loaded.sections
+        },
+        "listed": limit.listed,
         "total": (len(loaded.runs), len(loaded.finalists), len(loaded.sections)),
-        "charts": [chart(section, sources, by_finalist) for section in loaded.sections],
+        "charts": [chart(section, sources, by_finalist, points) for section in loaded.sections],
         "networks": {
-            "details": packed(json.dumps([details(distinct[number]) for number in sorted(distinct)])),
+            "details": packed(json.dumps([details(distinct[n]) if n in needed else None for n in sorted(distinct)])),
             "drawings": [distinct[number].svg for number in sorted(distinct)],
         },
         "anchor": sources.anchor,
@@ -119,15 +129,18 @@ def _counts(section: Section) -> str:
     return ", ".join(parts)
 
 
-def _table(table: Table, files: Mapping[str, Sequence[str]], sources: Sources, section: str = "") -> dict[str, Any]:
-    """What the template shows of a table, whose title need not repeat that of its section."""
+def _table(
+    table: Table, files: Mapping[str, Sequence[str]], sources: Sources, most: int | None, section: str = ""
+) -> dict[str, Any]:
+    """What the template shows of the first rows of a table, whose title need not repeat that of its section."""
     return {
         "name": table.name,
         "title": table.title.removesuffix(f": {section}"),
         "notes": table.notes,
         "files": files.get(table.name, ()),
         "columns": table.columns,
-        "rows": [_cells(row, sources) for row in table.rows],
+        "rows": [_cells(row, sources) for row in table.rows[:most]],
+        "more": len(table.rows[most:]) if most else 0,
     }
 
 
@@ -180,15 +193,30 @@ def _checklist(loaded: Loaded) -> list[tuple[str, list[Any]]]:
     return list(groups.items())
 
 
-def _runs(loaded: Loaded, sources: Sources, out: Path, by_finalist: dict) -> list[dict[str, Any]]:
-    """By section: its runs as the template shows them, and apart what all of them have in common."""
+def _runs(
+    loaded: Loaded, sources: Sources, out: Path, by_finalist: dict, told: Collection[str]
+) -> list[dict[str, Any]]:
+    """By section: its runs as the template shows them, and apart what all of them have in common.
+
+    Those that are not ``told`` in full have their place and a link to their record.
+    """
     groups = []
     for section in loaded.sections:
-        blocks = [run_block(run, sources.anchor([run.name]), out, by_finalist) for run in section.runs]
-        shared = [fact for fact in blocks[0]["facts"] if all(fact in block["facts"] for block in blocks)]
-        if len(blocks) == 1:
+        in_full = [run for run in section.runs if run.name in told]
+        blocks = [run_block(run, sources.anchor([run.name]), out, by_finalist) for run in in_full]
+        others = [run_line(run, sources.anchor([run.name]), out) for run in section.runs if run.name not in told]
+        shared = [fact for fact in blocks[0]["facts"] if all(fact in b["facts"] for b in blocks)] if blocks else []
+        if len(section.runs) == 1:
             shared = []
         for block in blocks:
             block["facts"] = [fact for fact in block["facts"] if fact not in shared]
-        groups.append({"name": section.name, "title": section.title, "blocks": blocks, "shared": shared})
+        group = {
+            "name": section.name,
+            "title": section.title,
+            "blocks": blocks,
+            "others": others[:OTHERS],
+            "more": len(others[OTHERS:]),
+            "shared": shared,
+        }
+        groups.append(group)
     return groups

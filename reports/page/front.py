@@ -1,7 +1,7 @@
 """The data of the interactive front: a point per finalist, and how its variant is drawn."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from reports.figures import style
@@ -33,8 +33,13 @@ def on_fronts(section: Section) -> set[tuple[str, int]]:
     return found
 
 
-def chart(section: Section, sources: Sources, networks: Mapping[tuple[str, int], Network]) -> dict[str, Any]:
-    """What the page's script draws; accuracies in %, energies in ``unit``, None where nobody measured."""
+def chart(
+    section: Section, sources: Sources, networks: Mapping[tuple[str, int], Network], shown: Collection[tuple[str, int]]
+) -> dict[str, Any]:
+    """What the page's script draws of the finalists that are ``shown``; accuracies in %, energies in ``unit``.
+
+    None where nobody measured.
+    """
     looks = style.looks(section.variants)
     labels = style.labels(section.variants)
     energies = section.finalists[f"{section.energy_model}_approximate_pj"]
@@ -48,7 +53,7 @@ def chart(section: Section, sources: Sources, networks: Mapping[tuple[str, int],
                 "colour": looks[variant].colour,
                 "symbol": SYMBOLS.get(looks[variant].marker, "circle"),
                 "dash": DASHES[at % len(DASHES)],
-                "points": _points(section, variant, size, sources, networks),
+                "points": _points(section, variant, size, sources, {at: networks[at] for at in shown}),
             }
             for at, variant in enumerate(section.variants)
         ],
@@ -63,6 +68,8 @@ def _points(
     for run in section.variants[variant]:
         for row in run.finalists.to_dict("records"):
             number = int(row["finalist"])
+            if (run.name, number) not in networks:
+                continue
             finalist = finalist_of(run, number)
             tested = [row[f"test_accuracy_{name}"] for name in ARITHMETICS]
             points.append(

@@ -67,6 +67,11 @@ def run_block(run: Run, anchor: str, out: Path, networks: dict[tuple[str, int], 
     }
 
 
+def run_line(run: Run, anchor: str, out: Path) -> dict[str, Any]:
+    """What the template shows of a run that is not told in full."""
+    return {"anchor": anchor, "name": _short(run.name), "record": relative_link(run.record_file, out)}
+
+
 def _facts(run: Run) -> list[tuple[str, str]]:
     record = run.record
     protocol = record["protocol"]

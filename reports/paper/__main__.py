@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.command import Parser, guarded, path
+from reports.command import Parser, path
 from reports.files import publishing, write_text
 from reports.load import Loaded, load
 from reports.paper import contents, measures
@@ -23,9 +23,10 @@ from reports.paper.measures import EMPTY
 from reports.paper.published import published
 from reports.paper.qualifying import Counted, sort_out
 from reports.tables import Cell, Column, Table, csv, latex, markdown
-from reports.tables.render import plain
 from reports.tables.table import words
+from spaces.commands import guarded, leave
 from spaces.errors import InputError, suggest
+from spaces.files.untrusted_text import plain
 
 PROGRAM = "python -m reports.paper"
 RECORDS = Path(__file__).parents[1] / "records"
@@ -73,17 +74,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Parse, build or run, and return the exit code."""
 
-    def work() -> None:
+    def work() -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         if options.rerun == "run":
             run(options.rows)
-            return
+            return 0
         loaded = _load(options.paths)
         counted = sort_out(loaded.runs)
         if options.rerun:
             print(commands(counted, options.rows or tuple(published().reruns)), end="")
         else:
             build(loaded, counted, options.out)
+        return 0
 
     return guarded(work)
 
@@ -158,4 +160,4 @@ def run(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -3,34 +3,16 @@
 import csv as csv_files
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from reports.tables.table import Cell, Table
+from spaces.files.untrusted_text import csv_cell, escape_latex, escape_markdown
 
 # Of LaTeX's article in \scriptsize: characters of a line, lines of a page that tabulars may fill, those that a tabular
 # needs beside its rows, and the space between two columns.
 LINE, PAGE, FRAME, GAP = 96, 58, 4, 2
 BROKEN = (("p{0.22\\linewidth}", 20), ("p{0.4\\linewidth}", 38))  # columns of broken lines: labels, others; characters
 LONG, HEADER = 32, 18  # characters beyond which a column of text, and a header, breaks its lines
-# What LaTeX reads as commands, and what its fonts lack without further packages.
-LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "{''}", "`": "{`}", "-": "{-}", "*": "{*}", "[": "{[}", "]": "{]}",
-    "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$", "−": r"$-$", "–": r"\textendash{}", "—": r"\textemdash{}",
-    "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "µ": r"$\mu$", "²": r"$^2$", "·": r"$\cdot$", "…": r"\ldots{}",
-    "₊": r"$_+$", "₋": r"$_-$",
-}  # fmt: skip
-FORMULA = ("=", "+", "-", "@", "\t")  # a cell of text that begins so is a formula to a spreadsheet
-
-
-def plain(text: str) -> str:
-    """One line without control characters."""
-    line = " ".join(text.split())
-    return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cs", "Co", "Cn") else "\N{REPLACEMENT CHARACTER}" for c in line
-    )
 
 
 # -- Markdown ----------------------------------------------------------------------------------------------------------
@@ -44,13 +26,6 @@ def markdown(table: Table) -> str:
     lines = "\n".join(f"| {' | '.join(line)} |" for line in (header, aligned, *rows))
     notes = (escape_markdown(note) for note in table.notes)
     return "\n\n".join([f"### {escape_markdown(table.title)}", lines, *notes]) + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """One line of Markdown in which nothing acts as markup, nor becomes a link."""
-    escaped = re.sub(r"([\\`*|<>\[\]&~$])", r"\\\1", plain(text))
-    escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word, as in mul8s_1KV8, it is harmless
-    return re.sub(r"(?i)(?<=www)(?=\.)|(?=://)", r"\\", escaped)  # or GitHub makes links of them
 
 
 # -- LaTeX -------------------------------------------------------------------------------------------------------------
@@ -159,16 +134,6 @@ def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def escape_latex(text: str) -> str:
-    """One line of LaTeX text; a character that plain pdfLaTeX cannot set appears by its number, as in [U+4E2D]."""
-    return "".join(LATEX.get(character) or _set(character) for character in plain(text))
-
-
-def _set(character: str) -> str:
-    accented = unicodedata.normalize("NFD", character)[0].isascii() and ord(character) < 0x100
-    return character if character.isascii() or accented else f"{{[}}U+{ord(character):04X}{{]}}"
-
-
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
@@ -182,16 +147,9 @@ def csv(table: Table) -> str:
     headers = [
         [column.header, *(f"{column.header} [{name}]" for name in names)] for column, names in zip(table.columns, parts)
     ]
-    writer.writerow([_csv_cell(header) for group in headers for header in group])
+    writer.writerow([csv_cell(header) for group in headers for header in group])
     for row in table.rows:
         writer.writerow(
-            [_csv_cell(found) for cell, names in zip(row, parts) for found in (cell.value, *map(cell.parts.get, names))]
+            [csv_cell(found) for cell, names in zip(row, parts) for found in (cell.value, *map(cell.parts.get, names))]
         )
     return text.getvalue()
-
-
-def _csv_cell(value: float | str | None) -> float | str | None:
-    if not isinstance(value, str):
-        return value
-    line = plain(value)
-    return f"'{line}" if line.startswith(FORMULA) else line

@@ -11,7 +11,28 @@ from spaces.cells.network import CellNetwork, reduction_positions
 from spaces.cells.operations import State, build_operation
 from spaces.cells.space import CellSpace, check_shape
 from spaces.errors import InputError
+from spaces.multipliers.factors import shared_rank
+from spaces.multipliers.products import layer_table
 from spaces.shape import NetworkShape
+
+# Multipliers × shared factors × places with a choice of their own: each takes 1 KiB and a part of every step. Measured
+# on one CPU core under the protocol quick: 3,200 (13 multipliers that share 8 factors) took 9 s an epoch and 0.7 GB in all.
+LARGEST_MIXTURE = 500_000
+
+
+def check_mixture(space: CellSpace) -> None:
+    """Raises InputError where mixing the whole library would take more time and memory than any machine should give."""
+    circuits, sites = len(space.library), space.sites.count
+    if circuits * sites * 256 <= LARGEST_MIXTURE:
+        return
+    rank = shared_rank([layer_table(circuit) for circuit in space.library])
+    if circuits * sites * rank > LARGEST_MIXTURE:
+        most = max(1, LARGEST_MIXTURE // (sites * rank))
+        raise InputError(
+            f"a mixture of {circuits} multipliers whose errors share {rank} factors, in {sites} places, needs "
+            f"{circuits * sites * rank / 2**20:.1f} GiB and minutes for every step; choose up to {most} of them, take "
+            "--multiplier-choice network, or another method"
+        )
 
 
 class MixedEdge(nn.Module):
@@ -79,6 +100,7 @@ class CellSupernet(CellNetwork):
         check_shape(shape)
         if partial < 1 or shape.channels % (2 * partial):
             raise InputError(f"partial channels 1/{partial} do not divide {shape.channels} channels into even parts")
+        check_mixture(space)
         self.space = space
         everything = space.scope == "all"
         plain = FixedLayers("fp32", None)

@@ -22,14 +22,16 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from spaces.errors import InputError, disk_errors_as_input_errors, suggest
+from spaces.commands import guarded, leave
+from spaces.errors import InputError, suggest
+from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
 from spaces.multipliers.figures import Figures, deviations
 from spaces.multipliers.files import Datasheet, read_datasheets, verify
 from spaces.multipliers.importing import import_tables, read_sources
 from spaces.multipliers.index_order import Order
 
-BAD_INPUT, INTERRUPTED, DEVIATES = 2, 130, 1
+DEVIATES = 1  # exit code
 PROGRAM = "python -m spaces.multipliers"
 DESCRIPTION = """Approximate multipliers: what there is, what it costs, where it errs; and others' truth tables."""
 
@@ -94,15 +96,7 @@ COMMANDS = {"list": List, "show": Show, "import": Import, "errors": Errors}
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        with disk_errors_as_input_errors():
-            return run(parse(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
+    return guarded(lambda: run(parse(arguments)))
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -196,11 +190,13 @@ def _show(command: Show) -> int:
         raise InputError(f"--png {picture}: the picture is a PNG; end its name in .png")
     from spaces.multipliers.error_map import draw_error_map  # matplotlib takes a second to import
 
-    draw_error_map(circuit).savefig(picture, dpi=150)
+    drawn = io.BytesIO()
+    draw_error_map(circuit).savefig(drawn, dpi=150)
+    save_bytes(picture, drawn.getbuffer())
     console = presentation.console()
     console.print("", presentation.properties(circuit))
     console.print(presentation.comparison(sheets))
-    console.print(f"error over both operands: {picture}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"error over both operands: {picture}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -239,4 +235,4 @@ def _errors(command: Errors) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,7 +5,7 @@ convolution with r × the input channels, bit for bit.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,6 +152,19 @@ def _is_exact(factors: Factors, table: ProductTable) -> bool:
 def factorise(table: ProductTable) -> Factors | None:
     """The exact integer factors of the lowest rank, and among these of the smallest entries; None when there are none."""
     return next(iter(candidates(table)), None)
+
+
+def shared_rank(library: Sequence[ProductTable]) -> int:
+    """How many factors ``shared_basis`` needs, but for rounding: found in a moment, whatever the size of the library."""
+    ranks = []
+    for matrices in ([table.table for table in library], [table.table - table.exact for table in library]):
+        square = np.zeros((SIZE, SIZE))
+        for matrix in matrices:
+            wide = matrix.astype(np.float64)
+            square += wide.T @ wide  # of the same rank as all of them stacked
+        sizes = np.linalg.eigvalsh(square)
+        ranks.append(int((sizes > 1e-13 * sizes[-1]).sum()) if sizes[-1] > 0 else 0)
+    return max(1, min(ranks[0], ranks[1] + 1))
 
 
 @functools.lru_cache(maxsize=64)

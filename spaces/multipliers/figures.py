@@ -2,10 +2,14 @@
 
 import csv
 import math
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from spaces.errors import InputError
+from spaces.files.csv_files import read_rows
+from spaces.files.reading import open_file
 from spaces.multipliers.multiplier import SIZE, ErrorMetrics, Multiplier, error_metrics
 
 # Field of Multiplier: the columns that may hold it. EvoApproxLib names its technology in the column.
@@ -15,6 +19,9 @@ METRICS = tuple(field.name for field in fields(ErrorMetrics))
 RECORDED = ("signed", "technology", "source", "key")
 _NUMBERS = {*METRICS, *(column for columns in HARDWARE.values() for column in columns)}
 _KNOWN = _NUMBERS | set(RECORDED)
+
+_NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+LARGEST_FILE = 4 << 20  # bytes of a CSV of figures
 
 # Published figures carry at most eight significant digits; some were rounded twice (36.535 → 36.5 → 36).
 SIGNIFICANT_DIGITS = 8
@@ -112,49 +119,35 @@ def is_figures_file(path: Path) -> bool:
     """Whether ``path`` is a CSV file with a column ``name`` and at least one known column of figures."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        first = next(csv.reader([file.readline(1 << 16)]), [])
-    columns = {column.strip() for column in first}
-    return "name" in columns and not columns.isdisjoint(_KNOWN)
+    with open_file(path) as file:
+        text = file.readline(1 << 16).decode("utf-8-sig", errors="replace")
+    with suppress(csv.Error):
+        columns = {column.strip() for column in next(csv.reader([text]), [])}
+        return "name" in columns and not columns.isdisjoint(_KNOWN)
+    return False
 
 
 def read_figures(path: Path) -> dict[str, Figures]:
     """The rows of a figures CSV by circuit. Raises InputError for everything that is not one."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            columns = [column.strip() for column in reader.fieldnames or ()]
-            if "name" not in columns or _KNOWN.isdisjoint(columns):
-                raise InputError(f"{path}: not a figures CSV; it needs a column 'name' and figures such as 'power_mw'")
-            if len(set(columns)) < len(columns):
-                raise InputError(f"{path}: a column is there twice")
-            reader.fieldnames = columns
-            found: dict[str, Figures] = {}
-            for row in reader:
-                figures = _figures(row, path, reader.line_num)
-                if figures.row["name"] in found:
-                    raise InputError(f"{path}: circuit {figures.row['name']} is there twice")
-                found[figures.row["name"]] = figures
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+    columns, rows = read_rows(path, LARGEST_FILE)
+    if "name" not in columns or _KNOWN.isdisjoint(columns):
+        raise InputError(f"{path}: not a figures CSV; it needs a column 'name' and figures such as 'power_mw'")
+    found: dict[str, Figures] = {}
+    for line, cells in rows:
+        figures = _figures(cells, path, line)
+        if figures.row["name"] in found:
+            raise InputError(f"{path}: circuit {figures.row['name']} is there twice")
+        found[figures.row["name"]] = figures
     return found
 
 
-def _figures(row: dict[str, str], path: Path, line: int) -> Figures:
+def _figures(cells: dict[str, str], path: Path, line: int) -> Figures:
     """One row, its cells checked."""
-    if None in row:
-        raise InputError(f"{path}, line {line}: more cells than columns")
-    cells = {column: text.strip() for column, text in row.items() if text and text.strip()}
     if "name" not in cells:
         raise InputError(f"{path}, line {line}: the circuit has no name")
     for column in cells.keys() & _NUMBERS:
-        try:
-            number = float(cells[column])
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or (number < 0 and column != "bias"):
+        negative = cells[column].startswith("-")
+        if not _NUMBER.fullmatch(cells[column]) or (negative and float(cells[column]) and column != "bias"):
             raise InputError(f"{path}, circuit {cells['name']}: {column} must be a number, not '{cells[column]}'")
     if cells.get("signed", "true") not in ("true", "false"):
         raise InputError(f"{path}, circuit {cells['name']}: signed must be true or false, not '{cells['signed']}'")

@@ -12,7 +12,6 @@ Signedness is what the caller declares, else the column ``signed`` of the figure
 ``…8u_…``), else the format (the element type of a C header), else what correlates best with the exact product.
 """
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import InputError
+from spaces.files.reading import open_file
+from spaces.files.saving import save_bytes
 from spaces.multipliers.figures import Figures, find_figures, is_figures_file, require_published
 from spaces.multipliers.formats import FORMATS
 from spaces.multipliers.index_order import AXES, UNSIGNED, Order, RawTable, settle
@@ -28,7 +29,6 @@ from spaces.multipliers.multiplier import SIZE, Multiplier
 
 SUFFIXES = tuple(FORMATS)
 UNFINISHED = ".import"  # in a folder: what an import that was cut short has still to move there
-LARGEST_FILE = 4 << 20  # bytes; the longest table of 65,536 numbers in text is below 1 MiB
 _SIGN_IN_NAME = re.compile(r"^mul8([su])|8([su])(?:_|$)")
 
 Lookup = Callable[[str], Multiplier | None]  # a circuit of the catalogue by its name
@@ -123,13 +123,8 @@ def write_table(multiplier: Multiplier, path: Path) -> None:
     """
     path = Path(path)
     content = FORMATS[_suffix(path)].write(multiplier)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        save_bytes(path, content)
     except OSError as error:
         raise InputError(f"cannot write '{path}': {error.strerror}") from None
 
@@ -140,7 +135,7 @@ def _is_table(path: Path) -> bool:
         return False
     if path.suffix.lower() != ".csv" or is_figures_file(path):
         return path.suffix.lower() != ".csv"
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return re.match(rb"(\xef\xbb\xbf)?\s*[-+]?\d+\s*([,;\s]|$)", file.read(64)) is not None
 
 
@@ -152,15 +147,9 @@ def _suffix(path: Path) -> str:
 
 
 def _read(path: Path) -> RawTable:
-    try:
-        if not path.is_file():
-            raise InputError(f"'{path}' does not exist" if not path.exists() else f"'{path}' is not a file")
-        read = FORMATS[_suffix(path)].read
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: too large for a table of 65,536 products")
-        return read(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+    if not path.exists() or path.is_dir():
+        raise InputError(f"'{path}' is a folder, not a file" if path.is_dir() else f"'{path}' does not exist")
+    return FORMATS[_suffix(path)].read(path)
 
 
 def _datasheet(file: Path, raw: RawTable, figures: Figures, signed: bool | None, order: Order | None) -> Datasheet:

@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import InputError
+from spaces.files.arrays import read_array
+from spaces.files.reading import read_bytes, read_text
+from spaces.files.untrusted_text import shortened
 from spaces.multipliers.index_order import TWOS_COMPLEMENT, RawTable
 from spaces.multipliers.multiplier import SIZE, Multiplier
 
 COUNT = SIZE * SIZE
+LARGEST_FILE = 2 << 20  # bytes; the longest table of 65,536 numbers in text is below 1 MiB
 _LARGEST = np.iinfo(np.int32).max
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+# A comment without an end takes all that follows: looking for the end from every beginning would take minutes.
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 # "const int16_t lut [256][256] = {", whatever the name and the sizes are; bounded, so that no text takes long to search.
 _ARRAY = re.compile(r"((?:\b\w{1,64}\s{1,64}){1,5})\w{1,64}\s{0,64}(?:\[[^\]]{0,64}\]\s{0,64}){1,3}=\s{0,64}\{")
 _WORDS_UNSIGNED = re.compile(r"\buint16_t\b|\bunsigned\s+short\b")
@@ -33,7 +38,7 @@ class Format:
 
 
 def _read_words(path: Path) -> RawTable:
-    content = path.read_bytes()
+    content = read_bytes(path, LARGEST_FILE)
     if len(content) != 2 * COUNT:
         raise InputError(
             f"{path}: {len(content):,} bytes are {len(content) / 2:,.10g} 16-bit words; a table is {COUNT:,}"
@@ -59,15 +64,7 @@ def _write_words(multiplier: Multiplier) -> bytes:
 
 
 def _read_npy(path: Path) -> RawTable:
-    try:
-        # Mapped, so that a header that promises more than the file holds is refused before any memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a NumPy array of integers ({reason})") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InputError(f"{path}: an archive of arrays; save the one table with numpy.save")
+    array = read_array(path, LARGEST_FILE)
     if array.dtype.kind not in "iu":
         raise InputError(f"{path}: holds {array.dtype}, but the products of a truth table are integers")
     if array.shape not in ((SIZE, SIZE), (COUNT,)):
@@ -87,7 +84,7 @@ def _write_npy(multiplier: Multiplier) -> bytes:
 
 
 def _read_text(path: Path) -> RawTable:
-    lines = (line.partition("#")[0] for line in _text(path).splitlines())
+    lines = (line.partition("#")[0] for line in read_text(path, LARGEST_FILE).splitlines())
     rows = [row for line in lines if (row := re.split(r"[,;\s]+", line.strip(" \t,;"))) != [""]]
     return RawTable(str(path), _numbers(path, rows))
 
@@ -101,7 +98,7 @@ def _write_text(separator: str) -> Callable[[Multiplier], bytes]:
 
 
 def _read_header(path: Path) -> RawTable:
-    text = _COMMENT.sub(" ", _text(path))
+    text = _COMMENT.sub(" ", read_text(path, LARGEST_FILE))
     arrays = list(_ARRAY.finditer(text))
     if len(arrays) != 1:
         raise InputError(f"{path}: holds {len(arrays)} arrays, not the one 'int16_t lut[256][256] = {{{{…}}, …}};'")
@@ -119,13 +116,6 @@ def _write_header(multiplier: Multiplier) -> bytes:
     return f"#include <stdint.h>\n\nconst {kind} lut [{SIZE}][{SIZE}] = {{{rows}}};\n".encode()
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
-
-
 def _numbers(path: Path, rows: list[list[str]]) -> np.ndarray:
     """The entries of 256 rows of 256 numbers, or of 65,536 numbers in one row or one column."""
     sizes = {len(row) for row in rows}
@@ -139,7 +129,7 @@ def _numbers(path: Path, rows: list[list[str]]) -> np.ndarray:
         numbers = [int(cell) for row in rows for cell in row]
     except ValueError as error:
         cell = re.search(r"'.*'", str(error))
-        raise InputError(f"{path}: {cell[0] if cell else 'an entry'} is not an integer") from None
+        raise InputError(f"{path}: {shortened(cell[0], 60) if cell else 'an entry'} is not an integer") from None
     return _entries(path, np.array(numbers, dtype=object).reshape(SIZE, SIZE))
 
 

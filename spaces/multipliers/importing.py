@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spaces.errors import InputError
+from spaces.files.reading import open_file
+from spaces.files.saving import save_bytes
 from spaces.multipliers.figures import HARDWARE, METRICS, Figures
 from spaces.multipliers.files import SUFFIXES, UNFINISHED, Datasheet, Lookup, read_datasheets, verify
 from spaces.multipliers.formats import FORMATS
@@ -107,7 +109,7 @@ def _contents(folder: Path) -> dict[str, Datasheet]:
     if not tables:
         return {}
     foreign = f"'{folder}' holds files that were not imported ({tables[0]}); import into a folder of its own"
-    if FIGURES_FILE not in tables or not (folder / FIGURES_FILE).read_bytes().startswith(",".join(COLUMNS).encode()):
+    if FIGURES_FILE not in tables or not _is_ours(folder / FIGURES_FILE):
         raise InputError(foreign)
     if tables == [FIGURES_FILE]:
         return {}
@@ -115,6 +117,11 @@ def _contents(folder: Path) -> dict[str, Datasheet]:
     if any(sheet.path.suffix != ".npy" for sheet in sheets):
         raise InputError(foreign)
     return {sheet.multiplier.name: sheet for sheet in sheets}
+
+
+def _is_ours(figures: Path) -> bool:
+    with open_file(figures) as file:
+        return file.readline(1 << 12).startswith(",".join(COLUMNS).encode())
 
 
 def _row(sheet: Datasheet) -> dict[str, str]:
@@ -167,10 +174,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     try:
         staging.mkdir(parents=True)
         for name, content in files.items():
-            with (staging / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            save_bytes(staging / name, content)
         staging.rename(folder if new else folder / UNFINISHED)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)

@@ -6,24 +6,23 @@ from dataclasses import asdict
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
-from rich.markup import escape
+from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from spaces.multipliers.factors import factorise
 from spaces.multipliers.figures import HARDWARE, deviations
 from spaces.multipliers.files import Datasheet
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.multipliers.products import operand_table
+from spaces.terminal import Terminal
 
 WIDTH_OF_FILES = 160  # columns of a table that goes to a file or a pipe
 _UNITS = {"power_mw": "mW", "area_um2": "µm²", "delay_ns": "ns"}
 
 
-def console() -> Console:
+def console() -> Terminal:
     """As wide as the terminal; wide enough for every table where there is none."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_FILES)
+    return Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_FILES)
 
 
 def rank(multiplier: Multiplier) -> int | None:
@@ -52,7 +51,7 @@ def overview(rows: list[dict[str, Any]]) -> Group:
     sources = list(dict.fromkeys(circuit["source"] for circuit in rows))
     for circuit in rows:
         table.add_row(
-            escape(circuit["name"]),
+            circuit["name"],
             "yes" if circuit["signed"] else "no",
             *(_number(circuit[name], ".4g") for name in HARDWARE),
             *(_number(circuit[name], ".3g") for name in errors),
@@ -61,18 +60,18 @@ def overview(rows: list[dict[str, Any]]) -> Group:
         )
     notes = [f"source {number}: {source or 'unknown'}" for number, source in enumerate(sources, 1)]
     notes.append("MAE and WCE in % of 2^16, bias in units of the product; –: unknown")
-    return Group(table, *(Text(note) for note in notes))
+    return Group(table, *notes)
 
 
 def properties(multiplier: Multiplier) -> Table:
     """What is known about a circuit, its errors aside."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("circuit", f"{escape(multiplier.name)}, {'signed' if multiplier.signed else 'unsigned'}")
+    grid.add_row("circuit", f"{multiplier.name}, {'signed' if multiplier.signed else 'unsigned'}")
     for figure, unit in _UNITS.items():
         value = getattr(multiplier, figure)
         grid.add_row(figure.partition("_")[0], "–" if value is None else f"{value:g} {unit}")
-    grid.add_row("technology", escape(multiplier.technology) or "–")
-    grid.add_row("source", escape(multiplier.source) or "–")
+    grid.add_row("technology", multiplier.technology or "–")
+    grid.add_row("source", multiplier.source or "–")
     factors = rank(multiplier)
     grid.add_row("rank", "– (no exact integer factors)" if factors is None else str(factors))
     grid.add_row("key", multiplier.key)
@@ -88,7 +87,7 @@ def comparison(sheets: list[Datasheet]) -> Table:
         found = deviations(sheet.multiplier, sheet.figures.row)
         for number, deviation in enumerate(found):
             table.add_row(
-                escape(sheet.multiplier.name) if number == 0 else "",
+                sheet.multiplier.name if number == 0 else "",
                 deviation.figure,
                 f"{deviation.recomputed:.8g}",
                 deviation.published or "–",

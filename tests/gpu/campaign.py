@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config import Budget
-from evaluation.records import write_json
 from methods import METHODS
+from spaces.files.saving import save_json
 
 ROOT = Path(__file__).parents[2]
 SUMMARY, LOGS = "summary.json", "logs"
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for part in parts(options, out, Path(scratch)):
             summary["parts"][part.name] = result = _part(part, out, ends, summary["parts"])
-            write_json(out / SUMMARY, summary)
+            save_json(out / SUMMARY, summary)
             print(f"{part.name:14} {result['seconds']:6.1f} s  {result['reason'] or 'done'}", flush=True)
     return int(any(result["ran"] and result["exit_code"] != 0 for result in summary["parts"].values()))
 
@@ -131,7 +131,7 @@ def _part(part: Part, out: Path, ends: float, before: dict[str, Any]) -> dict[st
         code, reason = 124, f"stopped after {limit:.0f} s"
     elif part.finish is not None:
         try:
-            write_json(out / f"{part.name}.json", part.finish(text))
+            save_json(out / f"{part.name}.json", part.finish(text))
         except Exception as error:  # the process failed in such a way that it left nothing to read
             code, reason = code or 1, f"{reason or 'no result'} ({type(error).__name__}: {error})"
     return {"ran": True, "seconds": round(time.monotonic() - began, 1), "exit_code": code, "reason": reason}
