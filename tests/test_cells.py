@@ -18,10 +18,11 @@ from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, 
 from spaces.cells.network import CellNetwork, DropPath, FixedCell
 from spaces.cells.operations import FactorizedReduce, State
 from spaces.cells.space import CellSpace, expand_cells
-from spaces.cells.supernet import CellSupernet, MixedEdge
+from spaces.cells.supernet import CellSupernet, MixedEdge, check_mixture
 from spaces.energy import energy_model, total_params, trace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
 NAMES = ("mul8s_1KV8", "mul8s_1KVL", "mul8s_1L2D")
@@ -802,3 +803,20 @@ def test_identities_are_never_dropped():
     space = space_of(nodes=2)
     network = space.build(space.sample(np.random.default_rng(0)), SHAPE, "fp32")
     assert [module for module in network.modules() if isinstance(module, DropPath)] == [network.drop_path]
+
+
+def test_a_library_whose_mixture_would_need_gigabytes_is_refused():
+    """64 tables of full rank in 31 places; the line says what is small enough, and that is."""
+    rng = np.random.default_rng(0)
+    library = [
+        Multiplier(name=f"m{number}", signed=True, table=rng.integers(-99, 99, (256, 256)), power_mw=0.3)
+        for number in range(64)
+    ]
+    with pytest.raises(
+        InputError, match="a mixture of 64 multipliers .* 256 factors, in 31 places, .*; choose up to 63"
+    ):
+        check_mixture(CellSpace(library, 4))
+    check_mixture(CellSpace(library[:63], 4))
+    check_mixture(CellSpace(library, 4, choice="network"))
+    alike = [replace(catalogue.get(EXACT), name=f"m{number}") for number in range(300)]
+    check_mixture(CellSpace(alike, 4))  # one factor, however many there are

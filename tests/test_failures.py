@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation import failures
+from evaluation import checkpoints, failures
 from evaluation.runner import Run
 from evaluation.training import Training
 from spaces.errors import InputError
@@ -100,3 +100,36 @@ def test_a_supernet_on_a_broken_machine_says_what_to_look_at(tmp_path, monkeypat
     run, folder = start(tmp_path, tiny.run_config("approxdarts"))
     with pytest.raises(InputError, match=r"the search cannot go on \(RuntimeError: .*check_device"):
         run.execute(folder, quiet())
+
+
+def test_a_damaged_training_in_a_checkpoint_is_bad_input_and_no_failed_training(tmp_path):
+    run, _ = start(tmp_path, tiny.run_config("random"))
+    run.state.finalists = [run.problem.space.reference()]
+    run.state.training = {"epoch": 1, "network": {"stem": torch.zeros(1)}, "optimiser": {}, "generator": torch.zeros(3)}
+    with pytest.raises(InputError, match="the checkpoint does not fit this training.*start a new run"):
+        run._final_training(0, "approximate")
+    assert run.state.failures == []
+
+
+def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("unexpected pos 64 vs 0")  # as torch's own writer says
+
+    run, folder = start(tmp_path, tiny.run_config("random", baselines="none"))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full)
+        with pytest.raises(RuntimeError, match="unexpected pos"):
+            run.execute(folder, quiet())
+    assert run_again(folder)["failures"] == []
+
+
+def test_a_supernet_that_diverges_names_both_rates(monkeypatch):
+    from methods import approxdarts
+
+    monkeypatch.setattr(approxdarts._Tally, "loss", float("nan"))
+    problem = tiny.problem("approxdarts")
+    method = approxdarts.ApproxDarts(problem, approxdarts.ApproxDartsConfig(**problem.config.method_config))
+    with pytest.raises(
+        InputError, match=r"lower --approxdarts.weight-lr or --approxdarts.choice-lr.*now 0\.\d+ and 0\.1"
+    ):
+        method.step()
