@@ -424,7 +424,7 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(problem, erro
 
 def test_when_everything_fails_nothing_is_proposed(problem):
     def broken(*_):
-        raise RuntimeError("no")
+        raise FloatingPointError("no")
 
     problem._trained_network = broken
     method = EvoApproxNas(problem, EvoApproxNasConfig(**tiny.SMALL["evoapproxnas"]))

@@ -251,7 +251,7 @@ def test_layers_are_grouped_until_they_can_be_read(names, expected):
     "found",
     [
         None, {}, [], "text", [3], [{"name": 3}],
-        [layer("a", None, 1.0, 1.0, NAN)], [layer("a", None, 1.0, True, 1.0)], [layer("a", None, 1.0, 1.0, -1.0)],
+        [layer("a", None, 1.0, 1.0, "much")], [layer("a", None, 1.0, True, 1.0)], [layer("a", None, 1.0, 1.0, -1.0)],
         [layer("a", ["x"], 1.0, 1.0, 1.0)], [layer("good", None, 1.0, 1.0, 1.0), layer("a", "", 1.0, 1.0, 1.0)],
     ],
 )  # fmt: skip
@@ -306,7 +306,7 @@ def test_every_panel_shows_its_own_diagnostics(tmp_path):
 
 def test_what_is_no_number_is_not_recorded(tmp_path):
     odd = history(3)
-    odd[1]["diagnostics"] |= {"alpha/normal/skip_connect": NAN, "alpha_entropy": "high", "skips_normal": None}
+    odd[1]["diagnostics"] |= {"alpha/normal/skip_connect": "nan", "alpha_entropy": "high", "skips_normal": None}
     odd[2]["diagnostics"] = ["no", "dict"]
     odd += [{"stage": "search", "diagnostics": {"beta/x": 1}}, {"step": "4", "stage": "search", "diagnostics": {}}]
     (picture,) = evolution.evolution(section(tmp_path, record(), lines=odd), 4)

@@ -482,7 +482,7 @@ def too_few(root: Path) -> None:
         (broken_image, "0.png"),
         (deep_image, "8 bits"),
         (other_size, "--image-size"),
-        (too_few, "cannot be split"),
+        (too_few, "cat holds one image"),
     ],
 )
 def test_a_bad_image_folder_is_refused(tmp_path, harm, expected):
