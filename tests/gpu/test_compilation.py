@@ -72,9 +72,26 @@ def fault(variant: dict, result: dict) -> str:
     return ""
 
 
+with_every_triton = pytest.mark.parametrize(
+    "folder", [None, *FOLDERS], ids=["installed", *(folder.name for folder in FOLDERS)]
+)
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("folder", [None, *FOLDERS], ids=["installed", *(folder.name for folder in FOLDERS)])
+@with_every_triton
 def test_kernels_compile(folder, capability, variants, tmp_path):
+    require_compiled(folder, capability, variants, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@with_every_triton
+def test_all_variants_compile_and_not_a_choice_alone(folder, capability, tmp_path):
+    """Thousands: half an hour on two cores each."""
+    require_compiled(folder, capability, recorded.variants(), tmp_path)
+
+
+def require_compiled(folder: Path | None, capability: int, variants: list[dict], tmp_path: Path) -> None:
     results = compile_all(variants, capability, folder, tmp_path)
     assert len(results) == len(variants)
     faults = [
