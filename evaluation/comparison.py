@@ -18,8 +18,8 @@ from evaluation.records import limit_note
 from spaces.terminal import Terminal
 
 SHARED = (
-    "dataset", "dataset_fingerprint", "space", "space_config", "scope", "energy_model", "multiplier_choice", "multipliers",
-    "tables", "budget", "snapshots",
+    "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "space", "space_config", "scope", "energy_model",
+    "multiplier_choice", "multipliers", "tables", "budget", "snapshots",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def show(console: Terminal, records: list[dict]) -> None:
     for record in (record for record in records if record["anytime"]):  # without a search there is nothing to compare
         device = record["device"]
         shared = [record["protocol"]["hash"], device["type"], device["name"]]
-        shared += [record.get("train_limit", 0), record.get("test_fingerprint", ""), *(record[name] for name in SHARED)]
+        shared += [record.get(name) or None for name in SHARED]  # older records lack some
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
         if len(group) > 1:

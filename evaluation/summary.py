@@ -73,7 +73,7 @@ def _times(record: dict) -> Table:
     table.add_column("")
     seconds = {stage: record["ledger"][stage]["device_seconds"] for stage in STAGES}
     seconds["total"] = sum(seconds.values())
-    if watched := record["ledger"][MEASURING]["device_seconds"]:
+    if watched := record["ledger"].get(MEASURING, {}).get("device_seconds"):  # records need not have it
         seconds["(snapshots)"] = watched
     for stage in seconds:
         table.add_column(stage, justify="right")

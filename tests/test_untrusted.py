@@ -6,19 +6,20 @@ import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from evaluation import checkpoints, datasets, summary
+from evaluation import checkpoints, comparison, datasets, summary
 from evaluation.config import RunConfig
 from evaluation.datasets import decode
 from evaluation.datasets.containers import open_container
 from evaluation.records import read_finished
 from evaluation.run import main
+from evaluation.shapes import Record
 from reports import build
 from spaces.errors import InputError
 from spaces.files.arrays import read_array, read_arrays
@@ -178,6 +179,34 @@ def test_a_part_of_a_finalist_of_another_type_is_refused(tmp_path):
 def test_every_record_of_the_project_can_be_shown():
     for path in RECORDS.glob("*/record.json"):
         assert read_finished(path) == read_json(path)
+
+
+def optional_keys(shape: type, at: tuple = ()) -> list[tuple]:
+    """Where a record need not have a part: the path of its name, an index standing for a list's first entry."""
+    found = []
+    for name, kind in get_type_hints(shape, include_extras=True).items():
+        if get_origin(kind) is NotRequired:
+            found.append((*at, name))
+            (kind,) = get_args(kind)
+        if get_origin(kind) is list:
+            (kind,), name = get_args(kind), (name, 0)
+        if is_typeddict(kind):
+            found += optional_keys(kind, (*at, *name) if isinstance(name, tuple) else (*at, name))
+    return found
+
+
+@pytest.mark.parametrize("path", optional_keys(Record), ids=lambda path: ".".join(map(str, path)))
+def test_what_a_record_need_not_have_is_not_asked_for(path, tmp_path):
+    content = read_json(SOMEBODYS)
+    *parents, last = path
+    part = content
+    for name in parents:
+        part = part[name]
+    part.pop(last, None)
+    save_json(tmp_path / "record.json", content)
+    found = read_finished(tmp_path / "record.json")
+    summary.show(Terminal(file=io.StringIO(), width=100), found, "here")
+    comparison.show(Terminal(file=io.StringIO(), width=100), [found, read_finished(SOMEBODYS)])
 
 
 def test_a_finished_run_is_shown_where_nothing_can_be_written(tmp_path, capsys, monkeypatch):
