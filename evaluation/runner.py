@@ -255,10 +255,8 @@ class Run:
             with memory.full_means_bad_input(self.config, "final"), self.ledger.measure("final", self.team.size):
                 return work()
         except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
-            alone = self.team.size == 1 or isinstance(
-                failure, FloatingPointError
-            )  # else one process alone may have failed
-            if isinstance(failure, InputError) or not alone:
+            everywhere = self.team.size == 1 or isinstance(failure, FloatingPointError)
+            if isinstance(failure, InputError) or not everywhere:  # what failed in one process alone breaks all off
                 raise
             self.problem.machine.note(failure)
             reason = failures.one_line(failure)

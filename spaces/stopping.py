@@ -102,9 +102,8 @@ def on_stop(farewell: Callable[[], str]) -> Iterator[Stop]:
         _closing = True  # a stop is noted from here on, but raised no more
         for number, handler in before.items():
             if signal.getsignal(number) is _handle:
-                signal.signal(
-                    number, signal.SIG_IGN if stop.number else handler
-                )  # it ends: an impatient one says nothing
+                # After a stop the process ends: an impatient second one says nothing.
+                signal.signal(number, signal.SIG_IGN if stop.number else handler)
         _now, _closing = outer, False
         sys.unraisablehook = told_before
         signal.set_wakeup_fd(woken_before)

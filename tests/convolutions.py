@@ -5,6 +5,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from spaces.arithmetic.engines import self_test
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 
@@ -72,3 +73,9 @@ def convolutions(draw, largest_group: int = 3, circuits: tuple[Multiplier, ...] 
     w = codes(outputs, inner, *kernel, seed=seed)
     circuit = draw(st.sampled_from(circuits))
     return x, w, circuit, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+def forget_self_tests() -> None:
+    """Engines are tested, and warned of, again: a fault that a test planted is not remembered."""
+    self_test._tested.cache_clear()
+    self_test._warned.clear()

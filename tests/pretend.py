@@ -8,8 +8,9 @@ are in TF32 wherever that is allowed.
 """
 
 import contextlib
+import functools
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from spaces.arithmetic import precision
 DEVICE = torch.device("meta")
 ROOT = Path(__file__).parents[1]
 aten = torch.ops.aten
+with torch.device("cpu"):
+    torch.tensor(0)  # torch lists its constructors once: the real ones, not what is put in their place here
 
 
 class OnDevice(Tensor):
@@ -166,14 +169,20 @@ class _Generator(torch.Generator):
         return super().__new__(cls, device="cpu")
 
 
+def _tensor(made: Callable[..., Tensor], data: object, device: object = None, **more: object) -> Tensor:
+    """``torch.tensor``: a number needs no dispatcher to become a tensor of "meta", which would have no value."""
+    if device is None or torch.device(device).type != DEVICE.type:
+        return made(data, device=device, **more)
+    return made(data, device="cpu", **more).to(device)
+
+
 @contextlib.contextmanager
 def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Inside, ``DEVICE`` works. Yields the list of places where it had to be waited for."""
     autocast, tensor = torch.autocast, torch.tensor
     with monkeypatch.context() as patch:
         patch.setattr(torch, "Generator", _Generator)
-        # A number needs no dispatcher to become a tensor of "meta", which has no value then.
-        patch.setattr(torch, "tensor", lambda data, device=None, **more: tensor(data, **more).to(device or "cpu"))
+        patch.setattr(torch, "tensor", functools.partial(_tensor, tensor))
         patch.setattr(
             torch,
             "autocast",

@@ -22,6 +22,7 @@ from spaces.arithmetic.layers import ApproxConv2d
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import pretend
+from tests.convolutions import forget_self_tests
 
 CPU = torch.device("cpu")
 RATIOS = {
@@ -36,9 +37,9 @@ RATIOS = {
 @pytest.fixture(autouse=True)
 def forgetful():
     """A planted fault is not remembered."""
-    self_test.forget()
+    forget_self_tests()
     yield
-    self_test.forget()
+    forget_self_tests()
     emulate.use_engine("auto")
 
 

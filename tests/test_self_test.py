@@ -17,10 +17,10 @@ from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import examples, reference, self_test
 from spaces.arithmetic.engines.examples import Layer
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.self_test import failure, forget, mismatch
+from spaces.arithmetic.engines.self_test import failure, mismatch
 from spaces.errors import InputError
 from spaces.multipliers.products import operand_table
-from tests.convolutions import ROUGH, loop_conv
+from tests.convolutions import ROUGH, forget_self_tests, loop_conv
 
 CPU = torch.device("cpu")
 LAYER = Layer("odd", (2, 6, 5, 4), 4, (3, 2), Geometry((2, 1), (1, 2), (1, 2), 2))
@@ -93,9 +93,9 @@ BROKEN = {
 @pytest.fixture(autouse=True)
 def forgetful():
     """No test knows of the failures of another."""
-    forget()
+    forget_self_tests()
     yield
-    forget()
+    forget_self_tests()
 
 
 @pytest.mark.parametrize("name", ["int8", "float32", "gather", "reference"])

@@ -25,7 +25,7 @@ from spaces.errors import InputError
 from spaces.files.arrays import read_array, read_arrays
 from spaces.files.csv_files import read_rows
 from spaces.files.json_files import parse_json, read_json
-from spaces.files.reading import read_bytes
+from spaces.files.reading import parsing, read_bytes
 from spaces.files.saving import save_bytes, save_json
 from spaces.files.schema import typed
 from spaces.files.untrusted_text import csv_cell, terminal_line
@@ -404,3 +404,10 @@ def test_finalists_csv_holds_no_formulas(tmp_path):
     text = (tmp_path / "out" / "finalists.csv").read_text(encoding="utf-8")
     assert "'=1+1" in text and "'@x" in text and ",=1" not in text
     assert csv_cell(-1.5) == -1.5 and csv_cell("-1") == "'-1"
+
+
+def test_a_gpu_whose_memory_is_full_is_no_fault_of_a_checkpoint():
+    with pytest.raises(torch.OutOfMemoryError), parsing("the checkpoint", "does not fit"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(InputError, match="the checkpoint does not fit"), parsing("the checkpoint", "does not fit"):
+        raise MemoryError  # as a forged size asks for

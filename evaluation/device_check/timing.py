@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from spaces.arithmetic.engines.graphs import recorded
+from spaces.arithmetic.engines import graphs
 
 ROUNDS = 7
 
@@ -18,18 +18,8 @@ def seconds(call: Callable[[], object], device: torch.device, quick: bool, eager
         call()
     if device.type != "cuda":
         return _on_cpu(call, 3 if quick else ROUNDS), "cpu"
-    torch.cuda.synchronize(device)
-    launches = 10 if quick else 40
-    replay, how = _captured(call, launches, eager)
-    times = []
-    for _ in range(ROUNDS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        replay()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3 / launches)
-    return statistics.median(times), how
+    times, graph = graphs.seconds(call, 10 if quick else 40, ROUNDS, record=not eager)
+    return statistics.median(times), "graph" if graph else "eager"
 
 
 def _on_cpu(call: Callable[[], object], rounds: int) -> float:
@@ -45,30 +35,12 @@ def _on_cpu(call: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def _captured(call: Callable[[], object], launches: int, eager: bool) -> tuple[Callable[[], None], str]:
-    """A graph of so many calls; where one cannot be captured, a loop."""
-
-    def loop() -> None:
-        for _ in range(launches):
-            call()
-
-    if eager:
-        return loop, "eager"
-    replay = recorded(loop)
-    if replay is None:
-        loop()
-        return loop, "eager"
-    replay()
-    return replay, "graph"
-
-
 @contextmanager
 def tf32(wanted: bool) -> Iterator[None]:
     """Let fp32 convolutions be in TF32, or not; cuDNN picks the fastest algorithm."""
     cudnn = torch.backends.cudnn
-    if hasattr(
-        cudnn, "conv"
-    ):  # since torch 2.9; where one operator's setting was changed, the common one cannot be read
+    # Since torch 2.9: where one operator's setting was changed, the common one cannot be read.
+    if hasattr(cudnn, "conv"):
         holder, name, value = cudnn.conv, "fp32_precision", "tf32" if wanted else "ieee"
     else:
         holder, name, value = cudnn, "allow_tf32", wanted

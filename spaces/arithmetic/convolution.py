@@ -90,7 +90,7 @@ class _Convolution(torch.autograd.Function):
         scale = codes.scale.step * packed.scale
         y = emulate.ENGINES[packed.engine].conv2d(codes.index, packed.packed, codes.scale.zero, scale)
         zero_point = codes.scale.zero + table.a_lo
-        if not isinstance(zero_point, int) or zero_point:
+        if counts(zero_point):
             taken = zero_point_share(packed.index, scale, zero_point)
             constant = -taken if constant is None else constant - taken
         if constant is not None:
@@ -109,6 +109,11 @@ class _Convolution(torch.autograd.Function):
         if grad_x is not None:
             grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
+
+
+def counts(zero_point: int | Tensor) -> bool:
+    """Whether a zero point adds anything; one on a GPU may."""
+    return not isinstance(zero_point, int) or zero_point != 0
 
 
 def zero_point_share(w_index: Tensor, scale: Tensor, zero_point: int | Tensor) -> Tensor:
@@ -150,7 +155,7 @@ def product_gradients(
 
 def _with_zero_point(terms: tuple[Term, ...], zero_point: int | Tensor) -> tuple[Term, ...]:
     """The terms of ∂(T[x̂, ŵ] − z ŵ)/∂ŵ: a zero point z takes itself off, as one more term or off the only one."""
-    if isinstance(zero_point, int) and zero_point == 0:
+    if not counts(zero_point):
         return terms
     first = terms[0]
     if len(terms) == 1 and first.right_is_one:

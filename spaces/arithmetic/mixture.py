@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.arithmetic.convolution import cleared, product_gradients, zero_point_share
+from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
 from spaces.arithmetic.engines import blends
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
@@ -94,7 +94,7 @@ class _Mixture(torch.autograd.Function):
         # Scaled at the end, so that a single circuit's sums are as exact as in a layer of its own.
         y = blends.convolve(index, blended.detach().float(), by_weight, ctx.geometry).mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
-        if not isinstance(ctx.zero_point, int) or ctx.zero_point:
+        if counts(ctx.zero_point):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
         ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
         ctx.choice, ctx.dtypes = choice, (x.dtype, weight.dtype)

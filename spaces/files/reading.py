@@ -23,6 +23,10 @@ def parsing(where: object, what: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if (
+            type(error).__name__ == "OutOfMemoryError"
+        ):  # torch's, of a GPU that a state is loaded to: no fault of the file
+            raise
         if isinstance(error, OSError) and error.strerror:  # of the disk; those of decompressors have none
             raise InputError(f"cannot read '{error.filename or where}': {error.strerror}") from None
         if isinstance(error, InputError) and str(where) in str(error):

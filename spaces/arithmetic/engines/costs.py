@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from spaces import cache
+from spaces.arithmetic.engines import graphs
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.graphs import recorded
 from spaces.multipliers.families import broken_array
 from spaces.multipliers.products import ProductTable, operand_table
 from spaces.preparation import preparing
@@ -76,41 +76,18 @@ def _measure(
     packed = engine.pack(torch.full(w_shape, 99, dtype=torch.uint8, device=device), table, geometry)
     run: Callable[[], object] = lambda: engine.conv2d(x, packed, 0)  # noqa: E731
     run()
-    shortest = _shortest_on_gpu(run, device) if device.type == "cuda" else _shortest(run)
-    return shortest / float(np.prod(_MAPS) * np.prod(w_shape))
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            times, _ = graphs.seconds(run, _LAUNCHES, _REPEATS)
+    else:
+        times = [_once(run) for _ in range(_REPEATS)]
+    return min(times) / float(np.prod(_MAPS) * np.prod(w_shape))
 
 
-def _shortest(run: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        begin = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def _shortest_on_gpu(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds that the device takes for one of many launches, recorded as a graph.
-
-    A kernel of microseconds lies behind many more of Python, which would be timed otherwise.
-    """
-
-    def many() -> None:
-        for _ in range(_LAUNCHES):
-            run()
-
-    with torch.cuda.device(device):
-        replay = recorded(many) or many
-        replay()  # the first time
-        times = []
-        for _ in range(_REPEATS):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            replay()
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end))
-    return min(times) / 1e3 / _LAUNCHES
+def _once(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
 
 
 @functools.cache

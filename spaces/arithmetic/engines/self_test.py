@@ -160,12 +160,6 @@ def failure(name: str, engine: ModuleType, device: torch.device) -> str:
     return reason
 
 
-def forget() -> None:
-    """Test again what was tested before in this process."""
-    _tested.cache_clear()
-    _warned.clear()
-
-
 @functools.cache
 def _tested(name: str, engine: ModuleType, device: torch.device) -> str:
     try:
