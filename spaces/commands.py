@@ -1,6 +1,7 @@
 """What all command lines share: one line and an exit code of its own for bad input, and for a stop."""
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -59,4 +60,6 @@ def leave(code: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         sys.stdout.flush()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # under torchrun, threads of the process group may abort a tidy end
+        os._exit(code)
     sys.exit(code)

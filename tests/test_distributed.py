@@ -109,7 +109,9 @@ def trained(tmp_path_factory) -> list[dict]:
     """The results of both processes."""
     folder = tmp_path_factory.mktemp("trained")
     script = folder / "script.py"
-    script.write_text("import sys\nfrom tests.test_distributed import in_a_process\nin_a_process(sys.argv[1])\n")
+    script.write_text(
+        "import sys\nfrom tests.test_distributed import in_a_process\nfrom spaces.commands import leave\nin_a_process(sys.argv[1])\nleave(0)\n"
+    )
     code, _, error = finish(torchrun(str(script), str(folder / "out"), cwd=Path(__file__).parents[1]))
     assert code == 0, error
     assert "Warning" not in error.replace("OMP_NUM_THREADS", ""), error
