@@ -109,9 +109,14 @@ def trained(tmp_path_factory) -> list[dict]:
     """The results of both processes."""
     folder = tmp_path_factory.mktemp("trained")
     script = folder / "script.py"
-    script.write_text(
-        "import sys\nfrom tests.test_distributed import in_a_process\nfrom spaces.commands import leave\nin_a_process(sys.argv[1])\nleave(0)\n"
+    lines = (
+        "import sys",
+        "from spaces.commands import leave",
+        "from tests.test_distributed import in_a_process",
+        "in_a_process(sys.argv[1])",
+        "leave(0)",
     )
+    script.write_text("\n".join(lines))
     code, _, error = finish(torchrun(str(script), str(folder / "out"), cwd=Path(__file__).parents[1]))
     assert code == 0, error
     assert "Warning" not in error.replace("OMP_NUM_THREADS", ""), error
