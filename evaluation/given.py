@@ -71,7 +71,7 @@ def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
         if published.is_genotype(data):
             return _from_genotype(_as_name(path.stem), published.from_json(data), multiplier, scope)
         architecture = _from_json(data)
-        library = _library(architecture.circuits, {}, {}) if not multiplier else _one(multiplier)
+        library = _library(architecture.multipliers, {}, {}) if not multiplier else _one(multiplier)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return Given(_as_name(path.stem), _changed(architecture, library, multiplier, scope), library)
@@ -100,8 +100,8 @@ def _from_record(path: Path, finalist: int, multiplier: str, scope: str) -> Give
         library = _one(multiplier)
     else:
         kept = path.parent / TABLES
-        foreign = {circuit.name: circuit for circuit in read_multipliers(kept)} if kept.is_dir() else {}
-        library = _library(architecture.circuits, foreign, tables)
+        foreign = {each.name: each for each in read_multipliers(kept)} if kept.is_dir() else {}
+        library = _library(architecture.multipliers, foreign, tables)
     return Given(name, _changed(architecture, library, multiplier, scope), library)
 
 
@@ -123,18 +123,18 @@ def _one(multiplier: str) -> tuple[Multiplier, ...]:
 
 def _library(names: Sequence[str], foreign: dict[str, Multiplier], keys: dict[str, str]) -> tuple[Multiplier, ...]:
     """The circuits of an architecture; ``keys`` say which truth tables are meant where names alone would not."""
-    circuits = []
+    multipliers = []
     for name in names:
         try:
-            circuit = foreign[name] if name in foreign else catalogue.get(name)
+            multiplier = foreign[name] if name in foreign else catalogue.get(name)
         except InputError as error:
             raise InputError(f"{error}; give a circuit with --multiplier") from None
-        if keys.get(name, circuit.key) != circuit.key:
+        if keys.get(name, multiplier.key) != multiplier.key:
             raise InputError(
                 f"{name} is another circuit here than in the record; keep the record in its run folder, or give --multiplier"
             )
-        circuits.append(circuit)
-    return catalogue.check_library(circuits)
+        multipliers.append(multiplier)
+    return catalogue.check_library(multipliers)
 
 
 def _changed(architecture: Architecture, library: tuple[Multiplier, ...], multiplier: str, scope: str) -> Architecture:

@@ -78,7 +78,7 @@ class RunFolder:
                 except FileExistsError:
                     number += 1
             folder = cls(path)
-            if foreign := [circuit for circuit in library if catalogue.find(circuit.name) != circuit]:
+            if foreign := [multiplier for multiplier in library if catalogue.find(multiplier.name) != multiplier]:
                 keep_tables(foreign, folder.path / TABLES)
             save_json(folder.path / CONFIG, config.to_json())
         except OSError as error:
@@ -93,12 +93,12 @@ class RunFolder:
     def library(self, config: RunConfig) -> tuple[Multiplier, ...]:
         """The circuits that the run began with. Raises InputError where a truth table is no longer the same."""
         kept = self.path / TABLES
-        foreign = {circuit.name: circuit for circuit in read_multipliers(kept)} if kept.is_dir() else {}
-        circuits = [foreign[name] if name in foreign else catalogue.get(name) for name in config.multipliers]
-        for circuit in circuits:
-            if config.tables.get(circuit.name, circuit.key) != circuit.key:
-                raise InputError(f"{self.path}: {circuit.name} has another truth table than when this run began")
-        return catalogue.check_library(circuits)
+        foreign = {multiplier.name: multiplier for multiplier in read_multipliers(kept)} if kept.is_dir() else {}
+        multipliers = [foreign[name] if name in foreign else catalogue.get(name) for name in config.multipliers]
+        for multiplier in multipliers:
+            if config.tables.get(multiplier.name, multiplier.key) != multiplier.key:
+                raise InputError(f"{self.path}: {multiplier.name} has another truth table than when this run began")
+        return catalogue.check_library(multipliers)
 
     def weights(self, number: int, arithmetic: str) -> Path:
         """Where the trained network of finalist ``number``, from 1, is kept."""

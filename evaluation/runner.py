@@ -46,7 +46,7 @@ class Run:
             raise InputError(
                 f"a batch of {config.protocol.batch} is too small for {self.team.size} processes; use fewer of them"
             )
-        emulate.require_engine(config.engine, [layer_table(circuit) for circuit in library], device)
+        emulate.require_engine(config.engine, [layer_table(multiplier) for multiplier in library], device)
         self.problem = SearchProblem(config, dataset, device, library)
         self.final_shape = replace(
             self.problem.shape,

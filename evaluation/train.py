@@ -131,8 +131,8 @@ def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunCo
         # Two files of one name are two architectures.
         method_config={"architecture": given.name, "key": given.architecture.key[:8]},
         protocol=protocol,
-        multipliers=tuple(circuit.name for circuit in given.library),
-        tables={circuit.name: circuit.key for circuit in given.library},
+        multipliers=tuple(multiplier.name for multiplier in given.library),
+        tables={multiplier.name: multiplier.key for multiplier in given.library},
         multiplier_choice="edge",
         budget="",
         command=command,

@@ -43,7 +43,7 @@ class ApproxDartsConfig:
     """λ: the loss of α and β is cross-entropy + λ · E[energy] / E[exact int8 energy]."""
     partial: int = 1
     """1/K of the channels goes through the operations (PC-DARTS); 1 is all of them."""
-    circuit_prior: float = 2.0
+    multiplier_prior: float = 2.0
     """β starts at −prior · (mean relative error of the circuit), so that useless ones are not tried at length."""
     proposals: int = 6
     """Architectures to derive from one search, spread along the energy axis."""
@@ -71,7 +71,7 @@ class ApproxDartsConfig:
             raise InputError("approxdarts needs weight_momentum and choice_betas in [0, 1)")
         if min(self.weight_decay, self.choice_decay) < 0 or self.clip <= 0 or self.partial < 1:
             raise InputError("approxdarts needs weight decays ≥ 0, a positive clip and partial ≥ 1")
-        if min(self.energy_weight, self.circuit_prior) < 0:
+        if min(self.energy_weight, self.multiplier_prior) < 0:
             raise InputError("approxdarts needs an energy weight and a circuit prior that are not negative")
 
 
@@ -116,7 +116,7 @@ class ApproxDarts:
             self.net = CellSupernet(space, problem.shape, config.partial)
             # The noise of DARTS breaks ties.
             alpha = 1e-3 * torch.randn(2, len(space.edges), len(OPERATION_NAMES))
-            prior = torch.tensor([-config.circuit_prior * error_metrics(m).mre_pct / 100 for m in space.library])
+            prior = torch.tensor([-config.multiplier_prior * error_metrics(m).mre_pct / 100 for m in space.library])
             beta = prior + 1e-3 * torch.randn(space.sites.count, len(space.library))
         self.net.to(device=device, memory_format=torch.channels_last)
         self.alpha = nn.Parameter(alpha.to(device))
@@ -210,14 +210,14 @@ class ApproxDarts:
         The gumbel relaxation samples operations only: the mixture of circuits costs one convolution, and its gradient
         for every β is exact.
         """
-        circuits = self.beta.softmax(dim=-1)
+        multipliers = self.beta.softmax(dim=-1)
         if self.config.relaxation == "softmax":
-            return self.alpha.softmax(dim=-1), circuits, None
+            return self.alpha.softmax(dim=-1), multipliers, None
         sample = self._held_sample or self._next_sample()
         soft = self._soft(sample.noise)
         hard = torch.zeros_like(soft).scatter_(-1, sample.picked, 1.0)
         weights = F.pad(hard + soft - soft.detach(), (1, 0))
-        return weights, circuits, 1 + sample.on_host().squeeze(-1).numpy()
+        return weights, multipliers, 1 + sample.on_host().squeeze(-1).numpy()
 
     def _soft(self, noise: Tensor) -> Tensor:
         """Operations but "none", which is never sampled, as it would cut the network: (2, E, chosen operations)."""
@@ -292,10 +292,10 @@ class ApproxDarts:
 
     def _derive(self, price: float) -> Architecture:
         operations = self.alpha.detach().log_softmax(dim=-1).double()
-        circuits = self.beta.detach().log_softmax(dim=-1).double()
+        multipliers = self.beta.detach().log_softmax(dim=-1).double()
         return self.problem.space.derive(
             (operations - price * F.pad(self.energy.relative_costs(), (1, 0))).cpu().numpy(),
-            (circuits - max(price, 0.0) * self.energy.ratios).cpu().numpy(),
+            (multipliers - max(price, 0.0) * self.energy.ratios).cpu().numpy(),
         )
 
     def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
@@ -336,12 +336,12 @@ class ApproxDarts:
     def _mean_choices(self) -> dict[str, float]:
         """The mean probability of every operation over the edges of a cell, and of every circuit over its sites."""
         normal, reduction = self.alpha.detach().softmax(dim=-1).mean(dim=1)
-        circuits = self.beta.detach().softmax(dim=-1).mean(dim=0)
-        names = [circuit.name for circuit in self.problem.space.library]
+        multipliers = self.beta.detach().softmax(dim=-1).mean(dim=0)
+        names = [multiplier.name for multiplier in self.problem.space.library]
         groups = (("alpha/normal", OPERATION_NAMES, normal), ("alpha/reduction", OPERATION_NAMES, reduction))
         return {
             f"{group}/{name}": share
-            for group, labels, shares in (*groups, ("beta", names, circuits))
+            for group, labels, shares in (*groups, ("beta", names, multipliers))
             for name, share in zip(labels, shares.tolist())
         }
 

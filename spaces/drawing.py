@@ -18,7 +18,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 FILL, OUTLINE, LINE = "#F2F2F2", "#333333", "#707070"
 
-OPERATION_SIZE, CIRCUIT_SIZE, TITLE_SIZE = 8.0, 6.5, 9.0  # points
+OPERATION_SIZE, MULTIPLIER_SIZE, TITLE_SIZE = 8.0, 6.5, 9.0  # points
 # Inches, the unit of all axes: type and geometry keep their proportion whatever the size of the drawing.
 MARGIN, HEADER = 0.12, 0.3
 ARROW = 0.09
@@ -41,7 +41,7 @@ def write(figure: Figure, path: str | Path, key: str) -> None:
     save_bytes(Path(path), drawn.getbuffer())
 
 
-def circuit_label(multiplier: str) -> str:
+def multiplier_label(multiplier: str) -> str:
     """A multiplier's name without the prefix that all of EvoApproxLib's signed 8-bit ones share."""
     return multiplier.removeprefix("mul8s_")
 

@@ -33,9 +33,9 @@ def codes(*shape: int, low: int = -128, high: int = 127, seed: int = 0) -> Tenso
     return torch.from_numpy(np.random.default_rng([seed, *shape]).integers(low, high + 1, shape)).to(torch.int16)
 
 
-def loop_conv(x: np.ndarray, w: np.ndarray, circuit: Multiplier, stride, padding, dilation, groups) -> np.ndarray:
+def loop_conv(x: np.ndarray, w: np.ndarray, multiplier: Multiplier, stride, padding, dilation, groups) -> np.ndarray:
     """The sums as the definition has them: a loop over every image, output, pixel, input channel and kernel tap."""
-    table, low = circuit.table.tolist(), -128 if circuit.signed else 0
+    table, low = multiplier.table.tolist(), -128 if multiplier.signed else 0
     images, channels, height, width = x.shape
     outputs, inner, rows, columns = w.shape
     assert inner * groups == channels
@@ -56,7 +56,7 @@ def loop_conv(x: np.ndarray, w: np.ndarray, circuit: Multiplier, stride, padding
 
 
 @st.composite
-def convolutions(draw, largest_group: int = 3, circuits: tuple[Multiplier, ...] = LIBRARY):
+def convolutions(draw, largest_group: int = 3, multipliers: tuple[Multiplier, ...] = LIBRARY):
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     inner = draw(st.integers(1, largest_group))
     outputs = groups * draw(st.integers(1, 3))
@@ -71,8 +71,8 @@ def convolutions(draw, largest_group: int = 3, circuits: tuple[Multiplier, ...] 
     seed = draw(st.integers(0, 2**20))
     x = codes(draw(st.integers(1, 2)), groups * inner, *size, seed=seed)
     w = codes(outputs, inner, *kernel, seed=seed)
-    circuit = draw(st.sampled_from(circuits))
-    return x, w, circuit, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    multiplier = draw(st.sampled_from(multipliers))
+    return x, w, multiplier, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
 
 def forget_self_tests() -> None:

@@ -29,12 +29,12 @@ def energies(fp32: float, int8: float, approximate: float) -> dict:
     }
 
 
-def architecture(operation: str = "skip_connect", circuit: str | None = None) -> CellArchitecture:
+def architecture(operation: str = "skip_connect", multiplier: str | None = None) -> CellArchitecture:
     """Two cells of one node, which adds ``operation`` of the one input and a pooling of the other."""
-    node = [[0, operation, circuit], [1, "max_pool_3x3", None]]
-    cells = [{"reduction": reduction, "multiplier": circuit, "nodes": [node]} for reduction in (False, True)]
-    scope = "all" if circuit else "separable"
-    return CellArchitecture.from_json({"space": "cells", "scope": scope, "multiplier": circuit, "cells": cells})
+    node = [[0, operation, multiplier], [1, "max_pool_3x3", None]]
+    cells = [{"reduction": reduction, "multiplier": multiplier, "nodes": [node]} for reduction in (False, True)]
+    scope = "all" if multiplier else "separable"
+    return CellArchitecture.from_json({"space": "cells", "scope": scope, "multiplier": multiplier, "cells": cells})
 
 
 def layer(name: str, multiplier: str | None, fp32: float, int8: float, approximate: float, macs: int = 10) -> dict:

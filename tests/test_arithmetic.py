@@ -91,19 +91,19 @@ def images(kind: str, count: int = 2) -> Tensor:
     return torch.randn(count, 4, 8 if "dilated" in kind and "odd size" not in kind else 7, 6)
 
 
-def a_layer(kind: str, circuit: Multiplier = ROUGH, **more) -> ApproxConv2d:
+def a_layer(kind: str, multiplier: Multiplier = ROUGH, **more) -> ApproxConv2d:
     arguments, keywords = LAYERS[kind]
-    return ApproxConv2d(*arguments, **keywords, **more, multiplier=circuit)
+    return ApproxConv2d(*arguments, **keywords, **more, multiplier=multiplier)
 
 
-@pytest.mark.parametrize("circuit", [EXACT, ROUGH, ZERO_ROW, FULL_RANK], ids=lambda circuit: circuit.name)
+@pytest.mark.parametrize("multiplier", [EXACT, ROUGH, ZERO_ROW, FULL_RANK], ids=lambda multiplier: multiplier.name)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_layer_scales_the_reference_sums(kind, circuit):
-    layer, x = a_layer(kind, circuit), images(kind)
+def test_a_layer_scales_the_reference_sums(kind, multiplier):
+    layer, x = a_layer(kind, multiplier), images(kind)
     s_x, s_w = hand_scales(x, layer.weight)
     moved = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
     w_codes = hand_codes(layer.weight, s_w.view(-1, 1, 1, 1))
-    sums = approx_conv2d(hand_codes(x, s_x), w_codes, circuit, **moved, engine="reference")
+    sums = approx_conv2d(hand_codes(x, s_x), w_codes, multiplier, **moved, engine="reference")
     expected = sums.double() * s_x.double() * s_w.double().view(1, -1, 1, 1)
     if layer.bias is not None:
         expected = expected + layer.bias.view(1, -1, 1, 1)
@@ -121,9 +121,9 @@ def test_a_layer_has_the_parameters_of_a_convolution():
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("circuit", [EXACT, LIBRARY[-1], ZERO_ROW], ids=lambda circuit: circuit.name)
-def test_gradients_are_those_of_the_exact_convolution(kind, circuit):
-    layer, x = a_layer(kind, circuit), images(kind, 3)
+@pytest.mark.parametrize("multiplier", [EXACT, LIBRARY[-1], ZERO_ROW], ids=lambda multiplier: multiplier.name)
+def test_gradients_are_those_of_the_exact_convolution(kind, multiplier):
+    layer, x = a_layer(kind, multiplier), images(kind, 3)
     layer(x * 0.4)  # a smaller running maximum, so that the next batch is clamped
     layer.eval()
     s_x = layer.activation_scale.maximum / 127
@@ -145,7 +145,7 @@ def test_gradients_are_those_of_the_exact_convolution(kind, circuit):
     assert torch.allclose(layer.weight.grad, weight.grad, rtol=1e-4, atol=1e-5 * weight.grad.abs().max().item())
     if layer.bias is not None:
         assert torch.allclose(layer.bias.grad, seed.sum(dim=(0, 2, 3)), rtol=1e-4)
-    if circuit is EXACT:
+    if multiplier is EXACT:
         bias = 0 if layer.bias is None else layer.bias.view(1, -1, 1, 1)
         assert torch.allclose(out, exact + bias, rtol=1e-4, atol=1e-4)
 
@@ -164,9 +164,9 @@ def test_gradients_are_those_of_the_exact_convolution(kind, circuit):
     ids=str,
 )
 @pytest.mark.parametrize("kernel", [3, (2, 4)])
-@pytest.mark.parametrize("circuit", [EXACT, ZERO_ROW], ids=lambda circuit: circuit.name)
-def test_every_padding_of_an_ordinary_convolution_works(more, kernel, circuit):
-    layer = ApproxConv2d(3, 4, kernel, multiplier=circuit, **more)
+@pytest.mark.parametrize("multiplier", [EXACT, ZERO_ROW], ids=lambda multiplier: multiplier.name)
+def test_every_padding_of_an_ordinary_convolution_works(more, kernel, multiplier):
+    layer = ApproxConv2d(3, 4, kernel, multiplier=multiplier, **more)
     ordinary = nn.Conv2d(3, 4, kernel, **more)
     ordinary.load_state_dict(layer.state_dict(), strict=False)
     x = torch.randint(-127, 128, (2, 3, 8, 9)).float()
@@ -178,10 +178,10 @@ def test_every_padding_of_an_ordinary_convolution_works(more, kernel, circuit):
         expected = ordinary(x)
         got = layer(x)
         assert got.shape == expected.shape
-        if circuit is not EXACT:  # through the table: unfold the padded input, which ordinary padding code makes
+        if multiplier is not EXACT:  # through the table: unfold the padded input, which ordinary padding code makes
             mode = "constant" if ordinary.padding_mode == "zeros" else ordinary.padding_mode
             padded = F.pad(x, ordinary._reversed_padding_repeated_twice, mode=mode)
-            args = padded.long().numpy(), layer.weight.long().numpy(), circuit
+            args = padded.long().numpy(), layer.weight.long().numpy(), multiplier
             sums = loop_conv(*args, layer.stride, (0, 0), layer.dilation, 1)
             expected = torch.from_numpy(sums).float() + layer.bias.view(1, -1, 1, 1)
         assert torch.allclose(got, expected, rtol=1e-6, atol=0.02)
@@ -262,7 +262,7 @@ def test_gradients_of_a_linear_layer_are_those_of_the_exact_one():
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_the_exact_circuit_is_an_ordinary_convolution_up_to_quantisation(kind):
+def test_the_exact_multiplier_is_an_ordinary_convolution_up_to_quantisation(kind):
     layer, x = a_layer(kind, EXACT), images(kind)
     ordinary = nn.Conv2d(*LAYERS[kind][0], **LAYERS[kind][1])
     ordinary.load_state_dict(layer.state_dict(), strict=False)
@@ -285,7 +285,7 @@ def mixture_and_parts(kind: str, library=LIBRARY) -> tuple[MultiplierMixture, li
     """A mixture, and one separate layer of the same weights for every circuit; none has a bias, which no β scales."""
     arguments, keywords = LAYERS[kind][0], {**LAYERS[kind][1], "bias": False}
     mixture = MultiplierMixture(*arguments, **keywords, choice=MultiplierChoice(library))
-    parts = [ApproxConv2d(*arguments, **keywords, multiplier=circuit) for circuit in library]
+    parts = [ApproxConv2d(*arguments, **keywords, multiplier=multiplier) for multiplier in library]
     for part in parts:
         part.load_state_dict(mixture.state_dict(), strict=False)
     return mixture, parts, torch.softmax(torch.randn(len(library)), dim=0)
@@ -349,7 +349,7 @@ def test_the_gradient_for_the_choice_is_a_difference_quotient(kind):
 
 
 @pytest.mark.parametrize("index", range(len(NAMES)))
-def test_a_certain_mixture_is_the_layer_of_its_circuit(index):
+def test_a_certain_mixture_is_the_layer_of_its_multiplier(index):
     for kind in LAYERS:
         mixture, parts, _ = mixture_and_parts(kind)
         mixture.choice.set(F.one_hot(torch.tensor(index), len(NAMES)).float())

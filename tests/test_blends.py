@@ -170,7 +170,7 @@ def test_gradients_of_features_in_one_call_are_the_same():
         assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in zip(each, at_once)) and len(each) == RANK
 
 
-def test_a_projected_gradient_is_the_same_for_every_circuit():
+def test_a_projected_gradient_is_the_same_for_every_multiplier():
     choice = MultiplierChoice(LIBRARY)
     index, parts = torch.randint(0, 256, (2, 3, 9, 8), dtype=torch.uint8), list(torch.randn(5, 2, 3, 9, 8))
     sums, projected = blends._sums_by_code(index, parts), blends._projected(index, parts, choice.span)
@@ -209,9 +209,9 @@ LIBRARIES = {
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_mixture_is_the_sum_of_layers_and_so_are_its_gradients(library, kind):
     kernel, keywords = KINDS[kind]
-    circuits, x = LIBRARIES[library], torch.randn(6, 16, 16, 16).contiguous(memory_format=torch.channels_last)
-    mixture = MultiplierMixture(16, 16, kernel, bias=False, choice=MultiplierChoice(circuits), **keywords)
-    parts = [ApproxConv2d(16, 16, kernel, bias=False, multiplier=circuit, **keywords) for circuit in circuits]
+    multipliers, x = LIBRARIES[library], torch.randn(6, 16, 16, 16).contiguous(memory_format=torch.channels_last)
+    mixture = MultiplierMixture(16, 16, kernel, bias=False, choice=MultiplierChoice(multipliers), **keywords)
+    parts = [ApproxConv2d(16, 16, kernel, bias=False, multiplier=multiplier, **keywords) for multiplier in multipliers]
     for part in parts:
         part.load_state_dict(mixture.state_dict(), strict=False)
     results, seed = [], torch.randn_like(parts[0](x))
@@ -219,7 +219,7 @@ def test_a_mixture_is_the_sum_of_layers_and_so_are_its_gradients(library, kind):
         lambda b, x: (mixture.choice.set(b), mixture(x))[1],
         lambda b, x: sum(share * part(x) for share, part in zip(b, parts)),
     ):
-        b, leaf = F.softmax(torch.arange(float(len(circuits))), dim=0).requires_grad_(), x.clone().requires_grad_()
+        b, leaf = F.softmax(torch.arange(float(len(multipliers))), dim=0).requires_grad_(), x.clone().requires_grad_()
         out = forward(b, leaf)
         results.append((out, *torch.autograd.grad(out, (b, leaf), seed)))
     (mine, mine_b, mine_x), (theirs, their_b, their_x) = results
@@ -233,7 +233,7 @@ def test_a_mixture_is_the_sum_of_layers_and_so_are_its_gradients(library, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_certain_mixture_is_its_circuits_layer_bit_for_bit(kind):
+def test_a_certain_mixture_is_its_multipliers_layer_bit_for_bit(kind):
     kernel, keywords = KINDS[kind]
     x = torch.randn(6, 16, 16, 16).contiguous(memory_format=torch.channels_last)
     mixture = MultiplierMixture(16, 16, kernel, bias=False, choice=MultiplierChoice(LIBRARY), **keywords)

@@ -44,16 +44,16 @@ def edges_of(cell: Cell) -> list[Edge]:
     return [edge for node in cell.nodes for edge in node]
 
 
-def circuits_of(cell: Cell) -> set[str]:
+def multipliers_of(cell: Cell) -> set[str]:
     """The circuits that govern something in a cell."""
     return {name for name in [cell.multiplier, *(edge.multiplier for edge in edges_of(cell))] if name is not None}
 
 
 def assert_ties(architecture: CellArchitecture, choice: str) -> None:
     if choice == "cell":
-        assert all(len(circuits_of(cell)) <= 1 for cell in architecture.cells)
+        assert all(len(multipliers_of(cell)) <= 1 for cell in architecture.cells)
     if choice == "network":
-        everywhere = set().union(*map(circuits_of, architecture.cells), {architecture.multiplier} - {None})
+        everywhere = set().union(*map(multipliers_of, architecture.cells), {architecture.multiplier} - {None})
         assert len(everywhere) <= 1
 
 
@@ -270,7 +270,7 @@ def test_samples_are_uniform():
     """Counts of sources, operations and circuits in 1,500 draws, each within 4.5 standard deviations of its mean."""
     draws, space = 1500, space_of(nodes=2)
     rng = np.random.default_rng(0)
-    operations, pairs, circuits = {}, {}, {}
+    operations, pairs, multipliers = {}, {}, {}
     for _ in range(draws):
         architecture = space.sample(rng)
         for kind, cell in enumerate(architecture.cells):
@@ -278,12 +278,12 @@ def test_samples_are_uniform():
                 operations[edge.operation] = operations.get(edge.operation, 0) + 1
             pair = tuple(edge.source for edge in cell.nodes[1])
             pairs[kind, pair] = pairs.get((kind, pair), 0) + 1
-            circuits[kind, cell.multiplier] = circuits.get((kind, cell.multiplier), 0) + 1
-        circuits["stem", architecture.multiplier] = circuits.get(("stem", architecture.multiplier), 0) + 1
+            multipliers[kind, cell.multiplier] = multipliers.get((kind, cell.multiplier), 0) + 1
+        multipliers["stem", architecture.multiplier] = multipliers.get(("stem", architecture.multiplier), 0) + 1
     for counts, trials, outcomes, total in (
         (operations, 8 * draws, 7, 7),
         (pairs, draws, 3, 6),
-        (circuits, draws, 3, 9),
+        (multipliers, draws, 3, 9),
     ):
         assert len(counts) == total
         mean, deviation = trials / outcomes, np.sqrt(trials * (1 / outcomes) * (1 - 1 / outcomes))
@@ -309,7 +309,7 @@ def test_mutants_are_valid_neighbours(choice, scope, depth):
             architecture = child
 
 
-def test_a_tied_edge_wakes_up_with_the_circuit_of_its_own_cell():
+def test_a_tied_edge_wakes_up_with_the_multiplier_of_its_own_cell():
     """Both cells have the same pooling edge; in whichever it becomes a convolution, that cell's circuit governs it."""
     space, rng = space_of("cell", nodes=1), np.random.default_rng(0)
     pools = ((Edge(0, "max_pool_3x3", None), Edge(1, "avg_pool_3x3", None)),)
@@ -318,7 +318,7 @@ def test_a_tied_edge_wakes_up_with_the_circuit_of_its_own_cell():
     for _ in range(300):
         child = space.mutate(architecture, rng)
         for cell in child.cells:
-            assert len(circuits_of(cell)) == 1
+            assert len(multipliers_of(cell)) == 1
             woken += any(edge.multiplier for edge in edges_of(cell))
     assert woken > 20
 
@@ -389,11 +389,11 @@ def test_derivation_equals_brute_force(seed, choice, scope, nodes):
     edges = [(node, source) for node in range(nodes) for source in range(node + 2)]  # the order of DARTS
     operation_scores = rng.normal(size=(2, len(edges), 8))
     operation_scores[..., 0] += 10  # "none" is never chosen, however high
-    circuit_scores = rng.normal(size=(space.sites.count, 3))
-    got = space.derive(operation_scores, circuit_scores)
+    multiplier_scores = rng.normal(size=(space.sites.count, 3))
+    got = space.derive(operation_scores, multiplier_scores)
 
-    def best_circuit(row: int) -> str:
-        return max(zip(circuit_scores[row], NAMES))[1]
+    def best_multiplier(row: int) -> str:
+        return max(zip(multiplier_scores[row], NAMES))[1]
 
     cells = []
     for kind in range(2):
@@ -411,13 +411,13 @@ def test_derivation_equals_brute_force(seed, choice, scope, nodes):
             )
             chosen.append(
                 tuple(
-                    Edge(s, OPERATION_NAMES[o], best_circuit(space.sites.edges[kind, edges.index((node, s))]))
+                    Edge(s, OPERATION_NAMES[o], best_multiplier(space.sites.edges[kind, edges.index((node, s))]))
                     for s, o in best[1:]
                 )
             )
-        outer = best_circuit(space.sites.cells[kind]) if scope == "all" else None
+        outer = best_multiplier(space.sites.cells[kind]) if scope == "all" else None
         cells.append(Cell(tuple(chosen), bool(kind), outer))
-    stem = best_circuit(space.sites.network) if scope == "all" else None
+    stem = best_multiplier(space.sites.network) if scope == "all" else None
     assert got == CellArchitecture(tuple(cells), stem, scope)
     assert_valid(got, nodes)
     assert_ties(got, choice)
@@ -476,7 +476,7 @@ def test_costs_do_not_depend_on_the_arithmetic(scope):
         assert trace(network, shape.input_shape, integer=scope == "all") == rows
         assert total_params(rows) == sum(p.numel() for p in network.parameters())
     governed = {row.multiplier.name for row in rows if row.multiplier}
-    assert governed == set().union(*map(circuits_of, architecture.cells), {architecture.multiplier} - {None})
+    assert governed == set().union(*map(multipliers_of, architecture.cells), {architecture.multiplier} - {None})
     separable = [row for row in rows if row.kind == "separable"]
     assert all(row.multiplier for row in separable)
     assert scope == "all" or not any(row.multiplier for row in rows if row.kind != "separable")
@@ -514,7 +514,7 @@ def test_a_network_with_a_cell_per_position():
         assert stage.body.sources == sources
         for row in trace(network, shape.input_shape, integer=True):
             if row.kind == "separable" and row.name.startswith(f"cells.{repeated.cells.index(cell)}."):
-                assert row.multiplier.name in circuits_of(cell)
+                assert row.multiplier.name in multipliers_of(cell)
     assert torch.isfinite(network(torch.randn(2, 3, 8, 8))).all()
 
 
@@ -555,7 +555,7 @@ def test_an_impossible_space_is_refused(arguments, match):
 def certain(space: CellSpace, architecture: CellArchitecture) -> tuple[Tensor, Tensor, np.ndarray]:
     """One-hot α ("none" on edges that are not kept) and β for an architecture, and the indices of its operations."""
     operations = torch.zeros(2, len(space.edges), len(OPERATION_NAMES))
-    circuits = torch.zeros(space.sites.count, len(LIBRARY))
+    multipliers = torch.zeros(space.sites.count, len(LIBRARY))
     sampled = np.full((2, len(space.edges)), OPERATION_NAMES.index("avg_pool_3x3"))
     operations[..., 0], rows = 1.0, {}
     for kind, cell in enumerate(architecture.cells):
@@ -571,8 +571,8 @@ def certain(space: CellSpace, architecture: CellArchitecture) -> tuple[Tensor, T
         rows[space.sites.network] = architecture.multiplier
     for row in range(space.sites.count):
         name = rows.get(row)
-        circuits[row, 0 if name is None else NAMES.index(name)] = 1.0
-    return operations, circuits, sampled
+        multipliers[row, 0 if name is None else NAMES.index(name)] = 1.0
+    return operations, multipliers, sampled
 
 
 def copy_state(supernet: CellSupernet, network: CellNetwork, space: CellSpace, architecture: CellArchitecture) -> None:
@@ -606,10 +606,10 @@ def both_networks(choice: str, scope: str, seed: int) -> tuple:
 @every_space
 def test_a_certain_supernet_is_the_stand_alone_network(choice, scope):
     space, architecture, supernet, network = both_networks(choice, scope, seed=len(choice))
-    operations, circuits, sampled = certain(space, architecture)
+    operations, multipliers, sampled = certain(space, architecture)
     for step in range(3):  # scales and statistics move in the same way
         images = torch.randn(4, 3, 7, 8) * (1 + step)
-        supernet.choose(operations, circuits, sampled if step == 1 else None)
+        supernet.choose(operations, multipliers, sampled if step == 1 else None)
         expected = network(images)
         assert expected.std() > 0.01
         assert torch.allclose(supernet(images), expected, rtol=1e-5, atol=1e-5)
@@ -617,24 +617,24 @@ def test_a_certain_supernet_is_the_stand_alone_network(choice, scope):
     images = torch.randn(4, 3, 7, 8)
     expected = network(images)
     for chosen in (None, sampled):
-        supernet.choose(operations, circuits, chosen)
+        supernet.choose(operations, multipliers, chosen)
         assert torch.allclose(supernet(images), expected, rtol=1e-5, atol=1e-5)
     late = space.build(architecture, DEEP, "approximate", searching=True).eval()
     copy_state(supernet, late, space, architecture)
     assert torch.allclose(late(images), expected, rtol=1e-5, atol=1e-5)
     # The comparison can fail: other operations, or other circuits, give other logits.
-    supernet.choose(operations.roll(1, dims=-1), circuits)
+    supernet.choose(operations.roll(1, dims=-1), multipliers)
     assert not torch.allclose(supernet(images), expected, rtol=1e-4, atol=1e-4)
     if scope == "all":
-        supernet.choose(operations, circuits.roll(1, dims=1))
+        supernet.choose(operations, multipliers.roll(1, dims=1))
         assert not torch.allclose(supernet(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_gradients_of_a_certain_supernet_are_those_of_the_network():
     space, architecture, supernet, network = both_networks("edge", "all", 2)
-    operations, circuits, sampled = certain(space, architecture)
+    operations, multipliers, sampled = certain(space, architecture)
     images, labels = torch.randn(4, 3, 7, 8), torch.tensor([0, 1, 2, 3])
-    supernet.choose(operations, circuits, sampled)
+    supernet.choose(operations, multipliers, sampled)
     for net in (supernet, network):
         nn.functional.cross_entropy(net(images), labels).backward()
     pairs = [(supernet.stem[0], network.stem[0])]

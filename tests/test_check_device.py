@@ -176,8 +176,8 @@ def test_an_engine_that_raises_is_reported(monkeypatch, capsys):
 def test_a_whole_layer_that_differs_is_a_failure(monkeypatch):
     right = exactness._forward
 
-    def wrong(circuit, layer, images, device, engine):
-        found = right(circuit, layer, images, device, engine)
+    def wrong(multiplier, layer, images, device, engine):
+        found = right(multiplier, layer, images, device, engine)
         return found if engine == "reference" else [found[0], found[1] + 1e-3]
 
     monkeypatch.setattr(exactness, "_forward", wrong)
@@ -284,7 +284,7 @@ def test_whole_layers_are_timed_with_their_quantisation(monkeypatch, what):
     """Which a layer remembers with its input: a second pass over the same tensor would be without it."""
     quantised, quantise = [], quantise_module.quantise
     monkeypatch.setattr(quantise_module, "quantise", lambda *args: quantised.append(1) or quantise(*args))
-    layer = ApproxConv2d(4, 4, 3, multiplier=speed.circuits()["rank 1"])
+    layer = ApproxConv2d(4, 4, 3, multiplier=speed.multipliers()["rank 1"])
     call = speed._pass(layer, torch.randn(2, 4, 6, 6), what)
     before = len(quantised)
     for _ in range(3):
@@ -349,7 +349,7 @@ def test_engines_are_exact_on_a_pretended_device(monkeypatch, name):
 
 
 def test_whole_layers_are_exact_on_a_pretended_device(monkeypatch):
-    for circuit in ("mul8s_1KVL", exactness.UNSIGNED):
+    for multiplier in ("mul8s_1KVL", exactness.UNSIGNED):
         with pretend.pretending(monkeypatch):
-            found = exactness._whole_layer(catalogue.get(circuit), exactness.SMALL[2], pretend.DEVICE)
+            found = exactness._whole_layer(catalogue.get(multiplier), exactness.SMALL[2], pretend.DEVICE)
         assert found.failure == ""

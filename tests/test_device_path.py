@@ -35,7 +35,7 @@ LAYERS = {
     "depthwise dilated": ((8, 8, 5), {"padding": 4, "dilation": 2, "groups": 8}),
     "grouped": ((8, 12, 3), {"padding": 1, "groups": 2, "bias": False}),
 }
-CIRCUITS = {"exact": LIBRARY[0], "rough": ROUGH, "zero row": ZERO_ROW, "full rank": FULL_RANK, "unsigned": UNSIGNED}
+MULTIPLIERS = {"exact": LIBRARY[0], "rough": ROUGH, "zero row": ZERO_ROW, "full rank": FULL_RANK, "unsigned": UNSIGNED}
 
 
 @pytest.fixture
@@ -89,21 +89,21 @@ def near(found: Tensor, expected: Tensor, share: float) -> None:
 
 @pytest.mark.usefixtures("tf32")
 @pytest.mark.parametrize("shape", LAYERS)
-@pytest.mark.parametrize("circuit", CIRCUITS)
-def test_layers_compute_the_same_and_wait_for_nothing(circuit, shape, monkeypatch):
+@pytest.mark.parametrize("multiplier", MULTIPLIERS)
+def test_layers_compute_the_same_and_wait_for_nothing(multiplier, shape, monkeypatch):
     sizes, moves = LAYERS[shape]
-    layer = ApproxConv2d(*sizes, multiplier=CIRCUITS[circuit], **moves).to(memory_format=torch.channels_last)
+    layer = ApproxConv2d(*sizes, multiplier=MULTIPLIERS[multiplier], **moves).to(memory_format=torch.channels_last)
     assert precision.tf32_allowed()
     y = compare(layer, images(sizes[0]), monkeypatch)
-    if circuit != "full rank":  # which only the reference computes there
+    if multiplier != "full rank":  # which only the reference computes there
         assert y.is_contiguous(memory_format=torch.channels_last)
     assert precision.tf32_allowed()  # nobody else's setting was changed
 
 
 @pytest.mark.parametrize("gradient", ["slope", "difference"])
-@pytest.mark.parametrize("circuit", ["rough", "unsigned"])
-def test_other_gradients_and_compensated_biases_wait_for_nothing(circuit, gradient, monkeypatch):
-    multiplier = UNSIGNED_ROUGH if circuit == "unsigned" else ROUGH
+@pytest.mark.parametrize("table", ["rough", "unsigned"])
+def test_other_gradients_and_compensated_biases_wait_for_nothing(table, gradient, monkeypatch):
+    multiplier = UNSIGNED_ROUGH if table == "unsigned" else ROUGH
     layer = ApproxConv2d(3, 4, 3, padding=1, multiplier=multiplier, gradient=gradient, compensate_bias=True)
     compare(layer, images(3), monkeypatch, close=1e-4)
 

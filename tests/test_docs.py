@@ -146,7 +146,7 @@ def test_a_method_under_a_name_that_no_flag_can_have_is_refused(monkeypatch):
 
 def test_the_guide_to_a_new_multiplier(reader):
     reader.follow(DOCS / "new-multiplier.md")
-    found = {circuit.name: circuit for circuit in read_multipliers(reader.folder / "circuits")}
+    found = {multiplier.name: multiplier for multiplier in read_multipliers(reader.folder / "circuits")}
     cut, swapped = found["mul8s_cut2"], found["mul8s_swapped"]
     assert (cut.power_mw, cut.area_um2, cut.delay_ns) == (0.301, 520.1, 1.31)
     assert (swapped.power_mw, swapped.area_um2, swapped.delay_ns) == (0.298, None, None)

@@ -43,8 +43,8 @@ def edges(architecture: CellArchitecture) -> list:
 def assert_labelled(architecture: CellArchitecture, figure: Figure) -> None:
     drawn = {kind: Counter(text.get_text() for text in labels(figure, kind)) for kind in ("operation", "multiplier")}
     assert drawn["operation"] == Counter(edge.operation for edge in edges(architecture))
-    circuits = [edge.multiplier.replace("mul8s_", "") for edge in edges(architecture) if edge.multiplier]
-    assert drawn["multiplier"] == Counter(circuits)
+    multipliers = [edge.multiplier.replace("mul8s_", "") for edge in edges(architecture) if edge.multiplier]
+    assert drawn["multiplier"] == Counter(multipliers)
 
 
 def area(box: Bbox, other: Bbox) -> float:
@@ -132,18 +132,18 @@ def test_colour_tells_the_kind_of_operation():
         assert to_hex(patch.get_edgecolor()).upper() == COLOURS[family]
 
 
-def test_titles_name_the_circuits_outside_the_edges():
+def test_titles_name_the_multipliers_outside_the_edges():
     architecture = sample(2)
     texts = [text.get_text() for text in draw(architecture).findobj(Text)]
-    circuits = [
+    multipliers = [
         name.replace("mul8s_", "") for name in (architecture.multiplier, *(c.multiplier for c in architecture.cells))
     ]
-    assert f"{architecture.key[:8]} · scope all · stem and classifier: {circuits[0]}" in texts
-    assert f"normal cell · projections {circuits[1]}" in texts
-    assert f"reduction cell · projections {circuits[2]}" in texts
+    assert f"{architecture.key[:8]} · scope all · stem and classifier: {multipliers[0]}" in texts
+    assert f"normal cell · projections {multipliers[1]}" in texts
+    assert f"reduction cell · projections {multipliers[2]}" in texts
 
 
-def test_scope_separable_names_no_circuit_outside_the_edges():
+def test_scope_separable_names_no_multiplier_outside_the_edges():
     architecture = sample(5, scope="separable")
     figure = draw(architecture)
     assert_labelled(architecture, figure)

@@ -31,9 +31,9 @@ HALF = Multiplier(name="half", signed=True, table=catalogue.get("mul8s_1KX2").ta
 class Tiny(nn.Module):
     """Conv with bias, normalisation, two poolings, their sum, global pooling, linear."""
 
-    def __init__(self, circuit: Multiplier | None) -> None:
+    def __init__(self, multiplier: Multiplier | None) -> None:
         super().__init__()
-        layers = FixedLayers("fp32", circuit)
+        layers = FixedLayers("fp32", multiplier)
         self.conv = layers.conv(2, 4, 3, padding=1, stride=2)
         self.norm = nn.BatchNorm2d(4)
         self.depthwise = layers.conv(4, 4, (1, 3), padding=(0, 1), groups=4, bias=False, kind="separable")
@@ -63,21 +63,21 @@ BY_HAND = {
 MULTIPLYING = ("conv", "depthwise", "linear")
 
 
-def rows_of(circuit: Multiplier | None, integer: bool) -> dict[str, LayerCost]:
-    return {row.name: row for row in trace(Tiny(circuit), (2, 8, 6), integer)}
+def rows_of(multiplier: Multiplier | None, integer: bool) -> dict[str, LayerCost]:
+    return {row.name: row for row in trace(Tiny(multiplier), (2, 8, 6), integer)}
 
 
-@pytest.mark.parametrize("circuit", [None, EXACT, HALF])
+@pytest.mark.parametrize("multiplier", [None, EXACT, HALF])
 @pytest.mark.parametrize("integer", [True, False])
-def test_costs_are_those_counted_by_hand(circuit, integer):
-    rows = rows_of(circuit, integer)
+def test_costs_are_those_counted_by_hand(multiplier, integer):
+    rows = rows_of(multiplier, integer)
     assert set(rows) == set(BY_HAND)
     for name, row in rows.items():
         assert (row.kind, row.macs, row.adds, row.params, row.activations) == BY_HAND[name], name
-        assert row.multiplier is (circuit if name in MULTIPLYING else None)
-        assert row.integer == (circuit is not None if name in MULTIPLYING else integer)
+        assert row.multiplier is (multiplier if name in MULTIPLYING else None)
+        assert row.integer == (multiplier is not None if name in MULTIPLYING else integer)
     assert total_macs(rows.values()) == 864 + 144 + 40
-    assert total_params(rows.values()) == sum(p.numel() for p in Tiny(circuit).parameters())
+    assert total_params(rows.values()) == sum(p.numel() for p in Tiny(multiplier).parameters())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -160,7 +160,7 @@ def test_an_unknown_model_suggests_the_nearest():
         energy_model("horowitz")
 
 
-def test_a_circuit_without_power_has_no_energy():
+def test_a_multiplier_without_power_has_no_energy():
     unknown = Multiplier(name="unknown", signed=True, table=EXACT.table)
     row = LayerCost("layer", "conv", 10, unknown, 10, 0, 0, integer=True)
     assert HOROWITZ.layer(row, "int8").multiplications == pytest.approx(2.0)
@@ -173,14 +173,14 @@ def test_a_circuit_without_power_has_no_energy():
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
 
 
-def darts_v2(circuit: str, scope: str) -> CellArchitecture:
-    return PUBLISHED["DARTS_V2"].architecture(circuit, scope)
+def darts_v2(multiplier: str, scope: str) -> CellArchitecture:
+    return PUBLISHED["DARTS_V2"].architecture(multiplier, scope)
 
 
 @pytest.mark.parametrize("scope", ["separable", "all"])
 def test_darts_v2_costs_and_saves_what_was_published(scope):
-    circuit = Multiplier(name="mul8s_0515", signed=True, table=HALF.table, power_mw=0.515 * 0.425)
-    rows = CellSpace([circuit], scope=scope).costs(darts_v2(circuit.name, scope), CIFAR)
+    multiplier = Multiplier(name="mul8s_0515", signed=True, table=HALF.table, power_mw=0.515 * 0.425)
+    rows = CellSpace([multiplier], scope=scope).costs(darts_v2(multiplier.name, scope), CIFAR)
     assert total_params(rows) == 3_349_342
     assert total_macs(rows) / 1e6 == pytest.approx(528.4, abs=0.05)
     separable = sum(row.macs for row in rows if row.kind == "separable")
@@ -196,8 +196,10 @@ def test_darts_v2_costs_and_saves_what_was_published(scope):
 
 def test_the_scope_changes_the_default_accounting():
     """Under horowitz45 a network of scope "all" is wholly on integers, one of scope "separable" only in part."""
-    circuit = Multiplier(name="mul8s_half", signed=True, table=HALF.table, power_mw=0.2125)
-    rows = {s: CellSpace([circuit], scope=s).costs(darts_v2(circuit.name, s), CIFAR) for s in ("all", "separable")}
+    multiplier = Multiplier(name="mul8s_half", signed=True, table=HALF.table, power_mw=0.2125)
+    rows = {
+        s: CellSpace([multiplier], scope=s).costs(darts_v2(multiplier.name, s), CIFAR) for s in ("all", "separable")
+    }
     macs, separable = total_macs(rows["all"]), sum(row.macs for row in rows["all"] if row.kind == "separable")
     everything, part = (HOROWITZ.network(rows[s], "approximate").multiplications for s in ("all", "separable"))
     assert everything == pytest.approx(macs * 0.1)
@@ -219,9 +221,9 @@ def expectation(space: CellSpace, model=HOROWITZ, shape: NetworkShape = SMALL) -
     return ExpectedEnergy(space, shape, model, torch.device("cpu"))
 
 
-def network_of(space: CellSpace, kept: list[list[tuple[int, ...]]], operations, circuits) -> CellArchitecture:
+def network_of(space: CellSpace, kept: list[list[tuple[int, ...]]], operations, multipliers) -> CellArchitecture:
     """The architecture with the given sources of every node, operations (2, E) and circuits (sites)."""
-    names = [space.library[index].name for index in circuits]
+    names = [space.library[index].name for index in multipliers]
     sites, cells = space.sites, []
     for kind in range(2):
         nodes = []
@@ -250,9 +252,9 @@ def test_a_certain_choice_costs_what_its_network_costs(choice, scope, model):
     expected, rng = expectation(space, model), np.random.default_rng(5)
     for _ in range(4):
         operations = rng.integers(OPERATIONS, size=(2, 2))
-        circuits = rng.integers(len(LIBRARY), size=space.sites.count)
-        got = expected(one_hot(operations + 1, OPERATIONS + 1), one_hot(circuits, len(LIBRARY)))
-        architecture = network_of(space, [[(0, 1)], [(0, 1)]], operations, circuits)
+        multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
+        got = expected(one_hot(operations + 1, OPERATIONS + 1), one_hot(multipliers, len(LIBRARY)))
+        architecture = network_of(space, [[(0, 1)], [(0, 1)]], operations, multipliers)
         assert got.item() == pytest.approx(energy_of(space, architecture, model), rel=1e-12)
 
 
@@ -271,11 +273,11 @@ def test_uncertain_edges_cost_the_mean_over_all_pairs():
     space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(1)
     operations = rng.integers(OPERATIONS, size=(2, len(space.edges)))
     operations[:, space.edges.index((1, 2))] = CHOSEN_OPERATIONS.index("dil_conv_5x5")  # halved in the reduction cell
-    circuits = rng.integers(len(LIBRARY), size=space.sites.count)
-    got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), one_hot(circuits, len(LIBRARY)))
+    multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
+    got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), one_hot(multipliers, len(LIBRARY)))
     pairs = list(itertools.combinations(range(3), 2))
     energies = [
-        energy_of(space, network_of(space, [[(0, 1), first], [(0, 1), second]], operations, circuits), HOROWITZ)
+        energy_of(space, network_of(space, [[(0, 1), first], [(0, 1), second]], operations, multipliers), HOROWITZ)
         for first, second in itertools.product(pairs, pairs)
     ]
     assert len(set(energies)) > 3
@@ -287,30 +289,30 @@ def test_uncertain_operations_cost_their_mean(kind):
     """All 49 pairs of operations of one cell, weighted by the probabilities without "none"."""
     space, rng = CellSpace(LIBRARY, nodes=1), np.random.default_rng(2)
     fixed = rng.integers(OPERATIONS, size=(2, 2))
-    circuits = rng.integers(len(LIBRARY), size=space.sites.count)
+    multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
     probabilities = one_hot(fixed + 1, OPERATIONS + 1).numpy()
     probabilities[kind] = rng.dirichlet(np.ones(OPERATIONS + 1), size=2)
     assert (probabilities[kind, :, 0] > 0.01).all()  # "none" has its share, which counts for nothing
-    got = expectation(space)(torch.from_numpy(probabilities), one_hot(circuits, len(LIBRARY)))
+    got = expectation(space)(torch.from_numpy(probabilities), one_hot(multipliers, len(LIBRARY)))
     chosen = probabilities[kind, :, 1:] / probabilities[kind, :, 1:].sum(axis=1, keepdims=True)
     total = 0.0
     for pair in itertools.product(range(OPERATIONS), repeat=2):
         operations = fixed.copy()
         operations[kind] = pair
-        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, circuits), HOROWITZ)
+        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, multipliers), HOROWITZ)
         total += chosen[0, pair[0]] * chosen[1, pair[1]] * energy
     assert got.item() == pytest.approx(total, rel=1e-12)
 
 
-def test_uncertain_circuits_cost_their_mean():
+def test_uncertain_multipliers_cost_their_mean():
     space, rng = CellSpace(LIBRARY[:2], nodes=1, choice="cell"), np.random.default_rng(3)
     operations = np.full((2, 2), CHOSEN_OPERATIONS.index("sep_conv_5x5"))
     beta = rng.dirichlet(np.ones(2), size=space.sites.count)
     got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), torch.from_numpy(beta))
     total = 0.0
-    for circuits in itertools.product(range(2), repeat=space.sites.count):
-        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, circuits), HOROWITZ)
-        total += math.prod(row[index] for row, index in zip(beta, circuits)) * energy
+    for multipliers in itertools.product(range(2), repeat=space.sites.count):
+        energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, multipliers), HOROWITZ)
+        total += math.prod(row[index] for row, index in zip(beta, multipliers)) * energy
     assert got.item() == pytest.approx(total, rel=1e-12)
 
 
@@ -348,14 +350,14 @@ def test_the_expectation_is_differentiable():
     space = CellSpace(LIBRARY, nodes=2)
     expected, scale = expectation(space), 1e-3
     operations = torch.rand(2, len(space.edges), OPERATIONS + 1, dtype=torch.float64) + 0.1
-    circuits = torch.rand(space.sites.count, len(LIBRARY), dtype=torch.float64)
-    operations.requires_grad_(), circuits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda o, c: expected(o, c) * scale, (operations, circuits), eps=1e-5, rtol=1e-6)
+    multipliers = torch.rand(space.sites.count, len(LIBRARY), dtype=torch.float64)
+    operations.requires_grad_(), multipliers.requires_grad_()
+    assert torch.autograd.gradcheck(lambda o, c: expected(o, c) * scale, (operations, multipliers), eps=1e-5, rtol=1e-6)
     # Linear in the circuits: any step gives the derivative.
-    gradient = torch.autograd.grad(expected(operations, circuits), circuits)[0]
-    step = 10 * torch.randn_like(circuits)
+    gradient = torch.autograd.grad(expected(operations, multipliers), multipliers)[0]
+    step = 10 * torch.randn_like(multipliers)
     with torch.no_grad():
-        difference = expected(operations, circuits + step) - expected(operations, circuits)
+        difference = expected(operations, multipliers + step) - expected(operations, multipliers)
     assert difference.item() == pytest.approx((gradient * step).sum().item(), rel=1e-9)
     assert (gradient[:, 0] > gradient[:, 1]).all()  # the exact circuit costs more than a cheaper one
 

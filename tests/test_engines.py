@@ -42,12 +42,12 @@ SMALL = Multiplier(  # rank 2 with factors beyond a byte: they must be split int
     + np.multiply.outer(np.arange(256) % 7, np.arange(256) ** 2 % 500),
 )
 EDGES = Multiplier(name="edges", signed=False, table=np.random.default_rng(1).integers(0, 65536, (256, 256)))
-CIRCUITS = (*LIBRARY, ZERO_ROW, SMALL, FULL_RANK)
+MULTIPLIERS = (*LIBRARY, ZERO_ROW, SMALL, FULL_RANK)
 
 
-def engines_for(circuit: Multiplier) -> list[str]:
+def engines_for(multiplier: Multiplier) -> list[str]:
     """The engines that can compute with the circuit's table here, the oracle among them."""
-    return [name for name, engine in ENGINES.items() if not engine.refusal(operand_table(circuit), CPU)]
+    return [name for name, engine in ENGINES.items() if not engine.refusal(operand_table(multiplier), CPU)]
 
 
 @pytest.fixture(autouse=True)
@@ -61,59 +61,59 @@ def _choose_again():
 
 
 @settings(max_examples=250)
-@given(convolutions(circuits=CIRCUITS))
+@given(convolutions(multipliers=MULTIPLIERS))
 def test_every_engine_equals_the_reference_bit_for_bit(case):
-    x, w, circuit, moved = case
-    expected = approx_conv2d(x, w, circuit, **moved, engine="reference")
+    x, w, multiplier, moved = case
+    expected = approx_conv2d(x, w, multiplier, **moved, engine="reference")
     assert expected.dtype == torch.int32
-    for engine in (*engines_for(circuit), "auto"):
-        got = approx_conv2d(x, w, circuit, **moved, engine=engine)
+    for engine in (*engines_for(multiplier), "auto"):
+        got = approx_conv2d(x, w, multiplier, **moved, engine=engine)
         assert got.dtype == torch.int32 and torch.equal(got, expected), engine
 
 
 @settings(max_examples=60)
 @given(
-    convolutions(circuits=(EXACT, ROUGH, ZERO_ROW, SMALL, FULL_RANK)),
+    convolutions(multipliers=(EXACT, ROUGH, ZERO_ROW, SMALL, FULL_RANK)),
     st.integers(0, 255),
     st.integers(0, 2**20),
     st.booleans(),
 )
 def test_every_engine_scales_the_sums_with_the_same_rounding(case, fill, seed, contiguous):
     """Padded positions may hold any code, as an affine zero point does; memory may lie either way."""
-    x, w, circuit, moved = case
-    table, geometry = operand_table(circuit), Geometry(**moved)
-    x, w = ((part - circuit.lo).to(torch.uint8) for part in (x, w))
+    x, w, multiplier, moved = case
+    table, geometry = operand_table(multiplier), Geometry(**moved)
+    x, w = ((part - multiplier.lo).to(torch.uint8) for part in (x, w))
     x = x if contiguous else x.contiguous(memory_format=torch.channels_last)
     scale = torch.rand(len(w), generator=torch.Generator().manual_seed(seed)) * 1e-3
     expected = reference.conv2d(x, reference.pack(w, table, geometry), fill, scale)
     sums = reference.conv2d(x, reference.pack(w, table, geometry), fill)
     assert torch.equal(expected, sums.float() * scale.view(1, -1, 1, 1))
-    for name in engines_for(circuit):
+    for name in engines_for(multiplier):
         packed = ENGINES[name].pack(w, table, geometry)
         assert torch.equal(ENGINES[name].conv2d(x, packed, fill, scale), expected), name
         assert torch.equal(ENGINES[name].conv2d(x, packed, fill).to(torch.int64), sums), name  # packed weights last
 
 
 @settings(max_examples=40)
-@given(convolutions(largest_group=2, circuits=(EXACT, ROUGH, LIBRARY[-1], ZERO_ROW, FULL_RANK)))
+@given(convolutions(largest_group=2, multipliers=(EXACT, ROUGH, LIBRARY[-1], ZERO_ROW, FULL_RANK)))
 def test_the_reference_engine_equals_a_plain_loop(case):
-    x, w, circuit, moved = case
+    x, w, multiplier, moved = case
     x, w = x[:1, :, :6, :7], w[:2] if moved["groups"] == 1 else w
     spans = [d * (k - 1) + 1 - 2 * p for k, p, d in zip(w.shape[2:], moved["padding"], moved["dilation"])]
     if any(side < span for side, span in zip(x.shape[2:], spans)):
         x = case[0][:1]
-    expected = loop_conv(x.numpy(), w.numpy(), circuit, **moved)
-    assert np.array_equal(approx_conv2d(x, w, circuit, **moved, engine="reference").numpy(), expected)
+    expected = loop_conv(x.numpy(), w.numpy(), multiplier, **moved)
+    assert np.array_equal(approx_conv2d(x, w, multiplier, **moved, engine="reference").numpy(), expected)
 
 
-@pytest.mark.parametrize("circuit", [ROUGH, ZERO_ROW, FULL_RANK], ids=lambda circuit: circuit.name)
-def test_depthwise_convolutions_equal_a_plain_loop(circuit):
+@pytest.mark.parametrize("multiplier", [ROUGH, ZERO_ROW, FULL_RANK], ids=lambda multiplier: multiplier.name)
+def test_depthwise_convolutions_equal_a_plain_loop(multiplier):
     for stride, dilation in itertools.product((1, 2), (1, 2)):
         x, w = codes(2, 4, 6, 5), codes(4, 1, 3, 3)
         moved = {"stride": (stride, 1), "padding": (dilation, dilation), "dilation": (dilation, dilation), "groups": 4}
-        expected = loop_conv(x.numpy(), w.numpy(), circuit, **moved)
-        for engine in engines_for(circuit):
-            assert np.array_equal(approx_conv2d(x, w, circuit, **moved, engine=engine).numpy(), expected), engine
+        expected = loop_conv(x.numpy(), w.numpy(), multiplier, **moved)
+        for engine in engines_for(multiplier):
+            assert np.array_equal(approx_conv2d(x, w, multiplier, **moved, engine=engine).numpy(), expected), engine
 
 
 def test_padding_goes_through_the_table():
@@ -128,12 +128,12 @@ def test_padding_goes_through_the_table():
 def test_unsigned_codes_equal_a_plain_loop():
     table = UNSIGNED.table.astype(np.int64)
     table[:, 1::2] += np.arange(256)[:, None] // 2  # an error of rank 1 that only odd weights see
-    for circuit in (Multiplier(name="unsigned", signed=False, table=table), UNSIGNED, EDGES):
+    for multiplier in (Multiplier(name="unsigned", signed=False, table=table), UNSIGNED, EDGES):
         x, w = codes(1, 2, 4, 5, low=0, high=255), codes(3, 2, 3, 3, low=0, high=255)
         moved = {"stride": (1, 2), "padding": (1, 2), "dilation": (1, 1), "groups": 1}
-        expected = loop_conv(x.numpy(), w.numpy(), circuit, **moved)
-        for engine in engines_for(circuit):
-            assert np.array_equal(approx_conv2d(x, w, circuit, **moved, engine=engine).numpy(), expected), engine
+        expected = loop_conv(x.numpy(), w.numpy(), multiplier, **moved)
+        for engine in engines_for(multiplier):
+            assert np.array_equal(approx_conv2d(x, w, multiplier, **moved, engine=engine).numpy(), expected), engine
 
 
 def test_one_channel_and_one_output_column():
@@ -148,20 +148,20 @@ def test_one_channel_and_one_output_column():
 def test_many_pixels_equal_the_reference():
     """So many that loops are split into blocks and tasks, and rows of products pay."""
     x, w = codes(2, 16, 30, 29), codes(8, 16, 3, 3)
-    for circuit in (EXACT, ROUGH, FULL_RANK):
-        expected = approx_conv2d(x, w, circuit, padding=1, engine="reference")
-        for engine in engines_for(circuit):
-            assert torch.equal(approx_conv2d(x, w, circuit, padding=1, engine=engine), expected), engine
+    for multiplier in (EXACT, ROUGH, FULL_RANK):
+        expected = approx_conv2d(x, w, multiplier, padding=1, engine="reference")
+        for engine in engines_for(multiplier):
+            assert torch.equal(approx_conv2d(x, w, multiplier, padding=1, engine=engine), expected), engine
 
 
 def test_threads_do_not_change_the_sums():
     x, w = codes(3, 16, 40, 37), codes(8, 16, 3, 3)
-    for circuit in (ROUGH, FULL_RANK):
-        expected = approx_conv2d(x, w, circuit, padding=1)
+    for multiplier in (ROUGH, FULL_RANK):
+        expected = approx_conv2d(x, w, multiplier, padding=1)
         try:
             torch.set_num_threads(2)
-            for engine in engines_for(circuit)[:-1]:
-                assert torch.equal(approx_conv2d(x, w, circuit, padding=1, engine=engine), expected), engine
+            for engine in engines_for(multiplier)[:-1]:
+                assert torch.equal(approx_conv2d(x, w, multiplier, padding=1, engine=engine), expected), engine
         finally:
             torch.set_num_threads(1)
 
@@ -201,16 +201,16 @@ def test_a_sum_of_two_thousand_largest_products_is_exact():
         assert approx_conv2d(lowest, lowest, EXACT, engine=engine).item() == 2000 * 2**14
 
 
-@pytest.mark.parametrize("circuit", [EXACT, ROUGH, LIBRARY[3], ZERO_ROW, SMALL], ids=lambda circuit: circuit.name)
-def test_long_sums_are_exact_for_every_rank(circuit):
+@pytest.mark.parametrize("multiplier", [EXACT, ROUGH, LIBRARY[3], ZERO_ROW, SMALL], ids=lambda multiplier: multiplier.name)
+def test_long_sums_are_exact_for_every_rank(multiplier):
     x, w = codes(1, 1999, 3, 2, low=-128, high=-101), codes(2, 1999, 1, 1, low=-128, high=-101)
-    expected = approx_conv2d(x, w, circuit, engine="reference")
-    for engine in engines_for(circuit):
-        assert torch.equal(approx_conv2d(x, w, circuit, engine=engine), expected), engine
+    expected = approx_conv2d(x, w, multiplier, engine="reference")
+    for engine in engines_for(multiplier):
+        assert torch.equal(approx_conv2d(x, w, multiplier, engine=engine), expected), engine
     # Scaled, the exact sum is rounded once, however it was split.
-    table, geometry, scale = operand_table(circuit), Geometry(), torch.tensor([0.37, 1.21])
+    table, geometry, scale = operand_table(multiplier), Geometry(), torch.tensor([0.37, 1.21])
     x, w = ((part + 128).to(torch.uint8) for part in (x, w))
-    for engine in engines_for(circuit):
+    for engine in engines_for(multiplier):
         got = ENGINES[engine].conv2d(x, ENGINES[engine].pack(w, table, geometry), 128, scale)
         assert torch.equal(got, expected.float() * scale.view(1, -1, 1, 1)), engine
 
@@ -261,7 +261,7 @@ def test_features_are_looked_up_for_every_alignment(kind, count, channels):
     assert torch.equal(sums, torch.einsum("ngchwr,gcr->nghw", looked_up, weights[..., 0, 0]))
 
 
-def test_an_exact_circuit_needs_no_features():
+def test_an_exact_multiplier_needs_no_features():
     assert int8._features(operand_table(EXACT), 0, 1, 16).is_index
     assert not int8._features(operand_table(LIBRARY[7]), 0, 1, 16).is_index
 
@@ -386,15 +386,15 @@ def test_other_dtypes_are_refused(dtype):
         approx_conv2d(good, good.to(dtype), EXACT)
 
 
-@pytest.mark.parametrize(("circuit", "code"), [(EXACT, 128), (EXACT, -129), (UNSIGNED, -1), (UNSIGNED, 256)])
-def test_codes_beyond_the_operands_are_refused(circuit, code):
+@pytest.mark.parametrize(("multiplier", "code"), [(EXACT, 128), (EXACT, -129), (UNSIGNED, -1), (UNSIGNED, 256)])
+def test_codes_beyond_the_operands_are_refused(multiplier, code):
     good = codes(1, 1, 3, 3, low=0, high=1)
     bad = good.clone()
     bad[0, 0, 1, 2] = code
     with pytest.raises(InputError, match=rf"x_codes holds .*{code}.* beyond"):
-        approx_conv2d(bad, good, circuit)
+        approx_conv2d(bad, good, multiplier)
     with pytest.raises(InputError, match=rf"w_codes holds .*{code}.* beyond"):
-        approx_conv2d(good, bad, circuit)
+        approx_conv2d(good, bad, multiplier)
 
 
 def test_an_unknown_engine_suggests_the_nearest():

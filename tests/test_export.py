@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 HALF, CHEAP = catalogue.get("mul8s_1L2H"), catalogue.get(catalogue.names()[-1])
 
 
-def uneven_circuit() -> Multiplier:
+def uneven_multiplier() -> Multiplier:
     """Unsigned, and wrong for zero operands, too."""
     rng = np.random.default_rng(0)
     table = exact_products(signed=False) + rng.integers(-40, 300, (256, 256))
@@ -49,10 +49,10 @@ EVERYTHING = Genotype(normal=GENES, reduce=GENES, source="this test")
 IN_CELLS = NetworkShape(channels=4, cells=3, classes=5, input_channels=3, image_size=(7, 6))
 
 
-def cells(circuit: Multiplier, scope: str) -> tuple[CellSpace, object]:
-    architecture = EVERYTHING.architecture(circuit.name, scope)
-    library = [circuit]
-    if circuit == HALF:  # two circuits in one network
+def cells(multiplier: Multiplier, scope: str) -> tuple[CellSpace, object]:
+    architecture = EVERYTHING.architecture(multiplier.name, scope)
+    library = [multiplier]
+    if multiplier == HALF:  # two circuits in one network
         data = architecture.to_json()
         data["cells"][0]["nodes"][0][0][2] = CHEAP.name
         architecture, library = type(architecture).from_json(data), [HALF, CHEAP]
@@ -65,14 +65,14 @@ def grid() -> tuple[GridSpace, GridArchitecture]:
         ("conv_3x3_16", HALF, 0, 0), ("res_5x5_32", CHEAP, 1, 1), ("avg_pool", HALF, 2, 2), ("sum", HALF, 1, 3),
         ("max_pool", HALF, 4, 4), ("concat", HALF, 5, 2),
     )  # fmt: skip
-    nodes = tuple(GridNode(function, circuit.name, (a, b)) for function, circuit, a, b in genes)
+    nodes = tuple(GridNode(function, multiplier.name, (a, b)) for function, multiplier, a, b in genes)
     return GridSpace([HALF, CHEAP], 1, 6, 6), GridArchitecture(1, 6, 6, nodes, 6, HALF.name)
 
 
 NETWORKS = {
     "cells, all": lambda: (*cells(HALF, "all"), IN_CELLS),
     "cells, separable": lambda: (*cells(CHEAP, "separable"), IN_CELLS),
-    "cells, unsigned": lambda: (*cells(uneven_circuit(), "all"), IN_CELLS),
+    "cells, unsigned": lambda: (*cells(uneven_multiplier(), "all"), IN_CELLS),
     "grid": lambda: (*grid(), NetworkShape(4, 3, 5, 3, (7, 6))),
 }
 
@@ -125,8 +125,8 @@ class Interpreter:
         self.content = json.loads((folder / "network.json").read_text())
         self.arrays = np.load(folder / "network.npz", allow_pickle=False)
         self.tables = {
-            name: np.load(folder / circuit["table"], allow_pickle=False).astype(np.int64)
-            for name, circuit in self.content["multipliers"].items()
+            name: np.load(folder / multiplier["table"], allow_pickle=False).astype(np.int64)
+            for name, multiplier in self.content["multipliers"].items()
         }
 
     def has(self, layer: dict, what: str) -> bool:
@@ -171,14 +171,14 @@ class Interpreter:
             y = windows(x.astype(np.float64), weight, 0, stride, padding, dilation, groups, np.multiply)
             y = y.astype(np.float32)
         else:
-            circuit = self.content["multipliers"][layer["multiplier"]]
+            multiplier = self.content["multipliers"][layer["multiplier"]]
             table, z = self.tables[layer["multiplier"]], layer["activation_zero_point"]
             weight = self.get(layer, "weight_codes").astype(np.int64)
             weight = weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
             step = self.get(layer, "activation_scale")
             codes = np.rint(x / step)
             scale = (step * self.get(layer, "weight_scale"))[:, None, None]
-            if circuit["signed"]:
+            if multiplier["signed"]:
                 codes = np.clip(codes, -127, 127).astype(np.int64)
                 product = lambda a, b: table[a + 128, b + 128]  # noqa: E731
             else:
@@ -186,7 +186,7 @@ class Interpreter:
                 product = lambda a, b: table[a, b + 128] - 128 * a  # noqa: E731
             sums = windows(codes, weight, z, stride, padding, dilation, groups, product)
             y = sums.astype(np.float32) * scale
-            if not circuit["signed"]:
+            if not multiplier["signed"]:
                 y -= weight.sum(axis=(1, 2, 3)).astype(np.float32)[:, None, None] * scale * np.float32(z)
         return y + self.get(layer, "bias")[:, None, None] if self.has(layer, "bias") else y
 
@@ -244,7 +244,7 @@ def test_a_plain_interpreter_of_the_files_gives_what_the_network_gives(trained, 
     assert np.ptp(expected) > 0.1
 
 
-def test_every_layer_of_a_circuit_has_exactly_the_sums_of_its_table(trained, tmp_path):
+def test_every_layer_of_a_multiplier_has_exactly_the_sums_of_its_table(trained, tmp_path):
     """Each fed with what the network fed it, the interpreter's outputs are the network's, bit for bit."""
     interpreter = Interpreter(trained.write(tmp_path / "x"))
     seen = {}
@@ -270,7 +270,7 @@ def test_every_layer_of_a_circuit_has_exactly_the_sums_of_its_table(trained, tmp
 def test_the_graph_says_what_hardware_needs_to_know(tmp_path):
     network_ = Trained("cells, all")
     content = Interpreter(network_.write(tmp_path / "x")).content
-    keys = {name: circuit["key"] for name, circuit in content["multipliers"].items()}
+    keys = {name: multiplier["key"] for name, multiplier in content["multipliers"].items()}
     assert keys == {HALF.name: HALF.key, CHEAP.name: CHEAP.key}
     layers = {layer["name"]: layer for layer in content["layers"]}
     assert content["layers"][0]["op"] == "normalise" and content["output"] == "classifier"

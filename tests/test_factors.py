@@ -29,7 +29,7 @@ def factorise(multiplier: Multiplier) -> Factors | None:
 
 
 def shared_basis(library: tuple[Multiplier, ...]) -> tuple[np.ndarray, np.ndarray]:
-    return factors_module.shared_basis(tuple(operand_table(circuit) for circuit in library))
+    return factors_module.shared_basis(tuple(operand_table(multiplier) for multiplier in library))
 
 
 def table_of(multiplier: Multiplier) -> np.ndarray:
@@ -51,15 +51,15 @@ def numeric_rank(matrix: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_factors_of_a_published_circuit_multiply_out(name):
-    circuit = catalogue.get(name)
-    assert_multiplies_out(circuit)
-    error = numeric_rank(table_of(circuit) - np.multiply.outer(VALUES, VALUES))
+def test_factors_of_a_published_multiplier_multiply_out(name):
+    multiplier = catalogue.get(name)
+    assert_multiplies_out(multiplier)
+    error = numeric_rank(table_of(multiplier) - np.multiply.outer(VALUES, VALUES))
     assert error <= 4  # design, section 3
-    assert factorise(circuit).rank == min(1 + error, numeric_rank(table_of(circuit)))
+    assert factorise(multiplier).rank == min(1 + error, numeric_rank(table_of(multiplier)))
 
 
-def test_truncated_circuits_are_one_product():
+def test_truncated_multipliers_are_one_product():
     assert {name for name in NAMES if factorise(catalogue.get(name)).rank == 1} == set(TRUNCATED)
 
 
@@ -74,9 +74,9 @@ def test_the_largest_term_bounds_every_part_of_a_look_up(name):
 
 @given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 14))
 def test_factors_of_a_broken_array_multiply_out(h_a, h_b, v):
-    circuit = broken_array(h_a, h_b, v)
-    assert_multiplies_out(circuit)
-    assert factorise(circuit).rank <= numeric_rank(table_of(circuit))
+    multiplier = broken_array(h_a, h_b, v)
+    assert_multiplies_out(multiplier)
+    assert factorise(multiplier).rank <= numeric_rank(table_of(multiplier))
 
 
 def test_the_zero_table_has_rank_zero():
@@ -94,28 +94,28 @@ def test_a_table_made_of_products_is_taken_apart_again(rank, signed):
     # A unit row for every factor makes v itself a basis, at operands with a single set bit.
     u[[int(np.flatnonzero(codes == 1 << i)[0]) for i in range(rank)]] = np.eye(rank, dtype=int)
     u[codes == 0] = 0
-    circuit = Multiplier(name="made", signed=signed, table=u @ v)
-    assert_multiplies_out(circuit)
-    assert factorise(circuit).rank == rank
+    multiplier = Multiplier(name="made", signed=signed, table=u @ v)
+    assert_multiplies_out(multiplier)
+    assert factorise(multiplier).rank == rank
 
 
 def test_a_table_is_factored_as_its_error_where_that_is_simpler():
     table = np.multiply.outer(VALUES, VALUES)
     rng = np.random.default_rng(0)
     table = table + np.multiply.outer(rng.integers(0, 2, 256), rng.integers(-5, 6, 256))
-    circuit = Multiplier(name="nudged", signed=True, table=table)
-    assert_multiplies_out(circuit)
-    assert factorise(circuit).rank == 2
+    multiplier = Multiplier(name="nudged", signed=True, table=table)
+    assert_multiplies_out(multiplier)
+    assert factorise(multiplier).rank == 2
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_table_of_full_rank_is_never_factored_wrongly(seed):
     rng = np.random.default_rng(seed)
-    circuit = Multiplier(name="random", signed=bool(seed), table=rng.integers(-(2**15), 2**15, (256, 256)))
-    factors = factorise(circuit)
+    multiplier = Multiplier(name="random", signed=bool(seed), table=rng.integers(-(2**15), 2**15, (256, 256)))
+    factors = factorise(multiplier)
     if factors is not None:
         assert factors.rank == 256
-        assert_multiplies_out(circuit)
+        assert_multiplies_out(multiplier)
 
 
 def test_a_basis_with_fractions_only_is_refused():
@@ -132,9 +132,9 @@ def test_an_entry_that_vanishes_modulo_the_prime_is_not_lost(entry):
     """The elimination runs modulo 2^31 − 1, where this entry is zero: no factors is right, wrong ones are not."""
     table = np.zeros((256, 256), dtype=np.int64)
     table[5, 7] = entry
-    circuit = Multiplier(name="huge", signed=True, table=table)
-    if factorise(circuit) is not None:
-        assert_multiplies_out(circuit)
+    multiplier = Multiplier(name="huge", signed=True, table=table)
+    if factorise(multiplier) is not None:
+        assert_multiplies_out(multiplier)
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def assert_bytes_multiply_out(table: ProductTable) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_signed_circuit_has_as_many_bytes_as_its_rank(name):
+def test_a_signed_multiplier_has_as_many_bytes_as_its_rank(name):
     table = operand_table(catalogue.get(name))
     assert_bytes_multiply_out(table)
     factors = byte_factors(table)
@@ -255,14 +255,14 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 def assert_shared(library: tuple[Multiplier, ...], rank: int) -> None:
     u, v = shared_basis(library)
     assert u.shape == (len(library), 256, rank) and v.shape == (rank, 256)
-    for part, circuit in zip(u, library):
-        assert np.array_equal(part @ v, table_of(circuit))
+    for part, multiplier in zip(u, library):
+        assert np.array_equal(part @ v, table_of(multiplier))
     assert np.array_equal(v[0], np.arange(-128, 128))  # the exact product's row
 
 
 def test_the_whole_library_shares_five_features():
     library = tuple(catalogue.get(name) for name in NAMES)
-    assert_shared(library, rank=numeric_rank(np.vstack([table_of(circuit) for circuit in library])))
+    assert_shared(library, rank=numeric_rank(np.vstack([table_of(multiplier) for multiplier in library])))
     assert_shared(library, rank=5)
 
 
@@ -295,13 +295,13 @@ def test_a_random_library_shares_a_full_basis():
 
 @pytest.mark.skipif(not UNSIGNED, reason="shared/data/evoapprox/tables is not mounted here")
 @pytest.mark.parametrize("path", UNSIGNED, ids=lambda path: path.stem)
-def test_factors_of_an_unsigned_circuit_multiply_out(path):
+def test_factors_of_an_unsigned_multiplier_multiply_out(path):
     table = np.fromfile(path, dtype="<u2").reshape(256, 256).astype(np.int64)
-    circuit = Multiplier(name=path.stem, signed=False, table=table)
-    factors = factorise(circuit)
+    multiplier = Multiplier(name=path.stem, signed=False, table=table)
+    factors = factorise(multiplier)
     if factors is not None:
-        assert_multiplies_out(circuit)
+        assert_multiplies_out(multiplier)
         assert factors.rank >= numeric_rank(table)
-    for table in (operand_table(circuit), layer_table(circuit)):
+    for table in (operand_table(multiplier), layer_table(multiplier)):
         if byte_factors(table) is not None:
             assert_bytes_multiply_out(table)

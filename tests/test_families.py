@@ -39,10 +39,10 @@ def some_pairs(signed: bool, count: int) -> list[tuple[int, int]]:
 
 def assert_computes(name: str, product, pairs: list[tuple[int, int]] | None = None) -> None:
     """The circuit returns ``product(a, b)`` for the pairs, or for all 65,536."""
-    circuit = from_name(name)
-    assert circuit.name == name and circuit.signed == ("8s" in name)
-    low = -128 if circuit.signed else 0
-    table = circuit.table.tolist()
+    multiplier = from_name(name)
+    assert multiplier.name == name and multiplier.signed == ("8s" in name)
+    low = -128 if multiplier.signed else 0
+    table = multiplier.table.tolist()
     everything = pairs or itertools.product(range(low, low + 256), repeat=2)
     wrong = [(a, b) for a, b in everything if table[a - low][b - low] != product(a, b)]
     assert not wrong, (name, len(wrong), wrong[:3])
@@ -245,10 +245,10 @@ def metrics(name: str):
 
 
 def worst_relative(name: str) -> Fraction:
-    circuit = from_name(name)
-    exact = exact_products(circuit.signed)
-    worst = np.unravel_index(np.argmax(np.abs(circuit.table - exact) / np.maximum(np.abs(exact), 1)), exact.shape)
-    return Fraction(abs(int(circuit.table[worst]) - int(exact[worst])), abs(int(exact[worst])))
+    multiplier = from_name(name)
+    exact = exact_products(multiplier.signed)
+    worst = np.unravel_index(np.argmax(np.abs(multiplier.table - exact) / np.maximum(np.abs(exact), 1)), exact.shape)
+    return Fraction(abs(int(multiplier.table[worst]) - int(exact[worst])), abs(int(exact[worst])))
 
 
 def test_the_2_by_2_block_of_kulkarni_is_wrong_for_3_times_3_only():
@@ -401,11 +401,11 @@ def every_edge() -> list[str]:
 
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_at_its_neutral_end_a_family_is_exact(name):
-    circuit = from_name(name)
-    assert np.array_equal(circuit.table, exact_products(circuit.signed))
+    multiplier = from_name(name)
+    assert np.array_equal(multiplier.table, exact_products(multiplier.signed))
 
 
-def test_symmetric_circuits_commute_and_the_others_do_not():
+def test_symmetric_multipliers_commute_and_the_others_do_not():
     for name in COMMUTATIVE:
         table = from_name(name).table
         assert np.array_equal(table, table.T), name
@@ -434,9 +434,9 @@ def test_a_zero_operand_gives_zero_but_for_two_families():
 
 def test_sixteen_bits_hold_every_product():
     for name in [*every_edge(), *(f"loa8u_{k}" for k in range(16)), *(f"comp42_8u_{k}" for k in range(16))]:
-        circuit = from_name(name)
-        limits = (-(2**15), 2**15) if circuit.signed else (0, 2**16)
-        assert limits[0] <= circuit.table.min() and circuit.table.max() < limits[1], name
+        multiplier = from_name(name)
+        limits = (-(2**15), 2**15) if multiplier.signed else (0, 2**16)
+        assert limits[0] <= multiplier.table.min() and multiplier.table.max() < limits[1], name
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -467,16 +467,16 @@ def test_families_are_found_by_their_prefix():
 
 
 @pytest.mark.parametrize("name", every_edge())
-def test_a_circuit_carries_its_name_and_source_but_no_power_that_nobody_published(name):
-    circuit = catalogue.get(name)
+def test_a_multiplier_carries_its_name_and_source_but_no_power_that_nobody_published(name):
+    multiplier = catalogue.get(name)
     family = next(family for prefix, family in FAMILIES.items() if name.startswith(prefix))
-    assert circuit.name == name
-    assert circuit.signed == family.prefix.endswith("8s")
-    assert circuit.area_um2 is None and circuit.delay_ns is None
+    assert multiplier.name == name
+    assert multiplier.signed == family.prefix.endswith("8s")
+    assert multiplier.area_um2 is None and multiplier.delay_ns is None
     if family.prefix == "bam8s":
-        assert circuit.source == "estimated"
+        assert multiplier.source == "estimated"
     else:
-        assert circuit.power_mw is None and circuit.technology == "" and circuit.source == family.source
+        assert multiplier.power_mw is None and multiplier.technology == "" and multiplier.source == family.source
 
 
 def outside() -> list[tuple[str, str]]:

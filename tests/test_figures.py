@@ -66,16 +66,16 @@ def test_figures_are_found_in_the_parent(folder):
     (folder.parent / "others.csv").write_text("name,power_mw\nmul8s_x,7\n")
     (folder.parent / "people.csv").write_text("name,age\none,7\n")
     (folder.parent.parent / "above.csv").write_text("name,power_mw\none,7\n")
-    assert [circuit.power_mw for circuit in read_multipliers(folder)] == [0.2, 0.3]
+    assert [multiplier.power_mw for multiplier in read_multipliers(folder)] == [0.2, 0.3]
     assert read_multipliers(folder / "one.npy")[0].power_mw == 0.2
     (folder.parent / "ours.csv").unlink()
-    assert [circuit.power_mw for circuit in read_multipliers(folder)] == [None, None]
+    assert [multiplier.power_mw for multiplier in read_multipliers(folder)] == [None, None]
 
 
 def test_named_figures_come_before_found_ones(folder):
     (folder / "a.csv").write_text("name,power_mw\none,0.2\ntwo,0.3\n")
     other = saved(folder.parent / "other.csv", "name,power_mw\none,0.4\ntwo,0.5\n")
-    assert [circuit.power_mw for circuit in read_multipliers(folder, figures=other)] == [0.4, 0.5]
+    assert [multiplier.power_mw for multiplier in read_multipliers(folder, figures=other)] == [0.4, 0.5]
 
 
 def test_a_published_bias_may_be_negative(folder):
@@ -113,7 +113,7 @@ def test_bad_figures_are_refused(case, folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_circuit_in_two_csvs_is_refused(folder):
+def test_a_multiplier_in_two_csvs_is_refused(folder):
     for name in ("a.csv", "b.csv"):
         (folder / name).write_text("name,power_mw\none,1\ntwo,1\n")
     with pytest.raises(InputError, match="circuit one is in both .*a.csv and .*b.csv"):
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_read_is_refused(folder, tmp_path):
 
 def test_a_table_in_commas_is_told_from_figures(folder):
     write_table(multiplier(True), folder / "three.csv")
-    assert [circuit.name for circuit in read_multipliers(folder)] == ["one", "three", "two"]
+    assert [each.name for each in read_multipliers(folder)] == ["one", "three", "two"]
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ def test_rounding_is_that_of_the_printed_figure(recomputed, published, within, m
 
 def test_a_percentage_of_the_printed_mae_is_accepted():
     # 1.25 was printed as 1.2, and 100 · 1.2 / 2^16 = 0.00183 as 0.0018, where the MAE itself gives 0.0019.
-    circuit = catalogue.get("mul8s_1KVA")
-    by_figure = {d.figure: d.within for d in deviations(circuit, {"mae": "1.2", "mae_pct": "0.0018"})}
+    multiplier = catalogue.get("mul8s_1KVA")
+    by_figure = {d.figure: d.within for d in deviations(multiplier, {"mae": "1.2", "mae_pct": "0.0018"})}
     assert by_figure["mae"] and by_figure["mae_pct"]
-    by_figure = {d.figure: d.within for d in deviations(circuit, {"mae": "1.1", "mae_pct": "0.0017"})}
+    by_figure = {d.figure: d.within for d in deviations(multiplier, {"mae": "1.1", "mae_pct": "0.0017"})}
     assert not by_figure["mae"] and not by_figure["mae_pct"]
 
 
@@ -181,7 +181,7 @@ def test_a_percentage_of_the_printed_mae_is_accepted():
 
 
 @pytest.mark.parametrize("name", ["mul8s_1KTY", "bam8s_2_1_3"])
-def test_another_circuit_under_a_known_name_is_refused(name, tmp_path):
+def test_another_multiplier_under_a_known_name_is_refused(name, tmp_path):
     known = catalogue.get(name)
     path = tmp_path / f"{name}.npy"
     write_table(known, path)
@@ -199,7 +199,7 @@ def test_a_library_takes_names_files_and_folders(folder, monkeypatch):
     (folder / "figures.csv").write_text("name,power_mw\none,0.2\ntwo,0.3\n")
     (folder / "two.bin").unlink()
     chosen = catalogue.library(["mul8s_1KV8", str(folder)])
-    assert [(circuit.name, circuit.power_mw) for circuit in chosen] == [("mul8s_1KV8", 0.425), ("one", 0.2)]
+    assert [(multiplier.name, multiplier.power_mw) for multiplier in chosen] == [("mul8s_1KV8", 0.425), ("one", 0.2)]
     assert catalogue.library([str(folder / "one.npy")])[0].power_mw == 0.2
     monkeypatch.chdir(folder)
     assert catalogue.library(["one.npy"]) == chosen[1:]
@@ -243,17 +243,17 @@ def test_the_28_published_tables_are_what_their_figures_say():
     assert len(sheets) == 28
     compared = 0
     for sheet in sheets:
-        circuit, row = sheet.multiplier, sheet.figures.row
+        multiplier, row = sheet.multiplier, sheet.figures.row
         content = struct.unpack("<65536H", sheet.path.read_bytes())
-        assert not circuit.signed and circuit.table[3, 200] == content[3 * 256 + 200]
-        assert np.array_equal(circuit.table.ravel(), content)
-        assert circuit.power_mw == float(row["pdk45_power_mw"]) and circuit.technology == "FreePDK45"
-        found = deviations(circuit, row)
-        assert all(deviation.within for deviation in found), circuit.name
+        assert not multiplier.signed and multiplier.table[3, 200] == content[3 * 256 + 200]
+        assert np.array_equal(multiplier.table.ravel(), content)
+        assert multiplier.power_mw == float(row["pdk45_power_mw"]) and multiplier.technology == "FreePDK45"
+        found = deviations(multiplier, row)
+        assert all(deviation.within for deviation in found), multiplier.name
         compared += sum(deviation.published is not None for deviation in found)
     assert compared == 28 * 8
     assert len({sheet.multiplier.key for sheet in sheets}) == 28
-    assert [circuit.name for circuit in read_multipliers(SHARED / "tables")] == [s.multiplier.name for s in sheets]
+    assert [each.name for each in read_multipliers(SHARED / "tables")] == [s.multiplier.name for s in sheets]
     assert len(catalogue.library([str(SHARED / "tables")])) == 28
 
 

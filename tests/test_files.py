@@ -101,16 +101,16 @@ def test_a_file_made_by_hand_is_read(case, tmp_path):
     values = NUMERIC if signed else UNSIGNED
     assert table.tolist() == rows(values, values)
     assert read_table(path, signed=signed)[0].tolist() == table.tolist()
-    (circuit,) = read_multipliers(path)
-    assert circuit.name == path.stem and circuit.power_mw is None
-    assert circuit == multiplier(signed)
+    (read,) = read_multipliers(path)
+    assert read.name == path.stem and read.power_mw is None
+    assert read == multiplier(signed)
 
 
 # -- round trips -------------------------------------------------------------------------------------------------------
 
 
 @st.composite
-def circuits(draw) -> Multiplier:
+def multipliers(draw) -> Multiplier:
     """Broken arrays, and exact circuits with some wrong products."""
     if draw(st.booleans()):
         parameters = draw(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 13)))
@@ -126,21 +126,21 @@ def circuits(draw) -> Multiplier:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@given(circuits(), st.booleans())
-def test_what_is_written_is_read_back(tmp_path_factory, suffix, circuit, declared):
-    path = tmp_path_factory.mktemp("tables") / f"{circuit.name}{suffix}"
-    write_table(circuit, path)
-    table, signed = read_table(path, signed=circuit.signed if declared else None)
-    assert signed is circuit.signed
-    assert np.array_equal(table, circuit.table)
+@given(multipliers(), st.booleans())
+def test_what_is_written_is_read_back(tmp_path_factory, suffix, multiplier, declared):
+    path = tmp_path_factory.mktemp("tables") / f"{multiplier.name}{suffix}"
+    write_table(multiplier, path)
+    table, signed = read_table(path, signed=multiplier.signed if declared else None)
+    assert signed is multiplier.signed
+    assert np.array_equal(table, multiplier.table)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_files_are_written_in_the_order_that_their_tools_expect(tmp_path):
     for signed, values in ((True, BYTES), (False, UNSIGNED)):
-        circuit = multiplier(signed)
+        written = multiplier(signed)
         for suffix in SUFFIXES:
-            write_table(circuit, tmp_path / f"table{suffix}")
+            write_table(written, tmp_path / f"table{suffix}")
         numeric = NUMERIC if signed else UNSIGNED
         assert (tmp_path / "table.bin").read_bytes() == words(rows(values, values))
         kind = "int16_t" if signed else "uint16_t"
@@ -154,17 +154,17 @@ def test_a_product_beyond_16_bits_is_not_cut_off(tmp_path):
     for signed, wrong in ((True, 1 << 15), (False, 1 << 16), (False, -1)):
         table = exact_products(signed)
         table[3, 5] = wrong
-        circuit = Multiplier(name="wide", signed=signed, table=table)
+        multiplier = Multiplier(name="wide", signed=signed, table=table)
         for suffix in (".bin", ".h"):
             with pytest.raises(InputError, match="wide.*16 bits"):
-                write_table(circuit, tmp_path / f"wide{suffix}")
+                write_table(multiplier, tmp_path / f"wide{suffix}")
         for suffix in (".npy", ".txt", ".csv"):
-            write_table(circuit, tmp_path / f"wide{suffix}")
+            write_table(multiplier, tmp_path / f"wide{suffix}")
             assert np.array_equal(read_table(tmp_path / f"wide{suffix}")[0], table)
     with pytest.raises(InputError, match="unknown kind of table '.pkl'"):
-        write_table(circuit, tmp_path / "wide.pkl")
+        write_table(multiplier, tmp_path / "wide.pkl")
     with pytest.raises(InputError, match="cannot write"):
-        write_table(circuit, tmp_path / "nowhere" / "wide.npy")
+        write_table(multiplier, tmp_path / "nowhere" / "wide.npy")
 
 
 # -- index order and signedness ----------------------------------------------------------------------------------------

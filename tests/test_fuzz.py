@@ -113,8 +113,8 @@ def archives() -> list[tuple[str, bytes]]:
 
 def tables(*suffixes: str) -> Callable[[], list[tuple[str, bytes]]]:
     def made() -> list[tuple[str, bytes]]:
-        circuit = tiny.library(tiny.run_config())[1]
-        contents = [(suffix, FORMATS[suffix].write(circuit)) for suffix in suffixes]
+        multiplier = tiny.library(tiny.run_config())[1]
+        contents = [(suffix, FORMATS[suffix].write(multiplier)) for suffix in suffixes]
         # Whole texts of 65,536 numbers take 10 ms each: one in ten is whole.
         starts = [(suffix, content[:2000]) for suffix, content in contents if suffix in (".txt", ".csv", ".h")]
         return contents + 9 * starts

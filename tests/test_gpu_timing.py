@@ -117,7 +117,7 @@ def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch
     assert launched[0] == ((7,), 2, {"WIDTH": 1})
 
 
-def test_depthwise_layers_of_all_circuits_share_compilations(monkeypatch):
+def test_depthwise_layers_of_all_multipliers_share_compilations(monkeypatch):
     """What a kernel is compiled for does not tell circuits of as many features apart."""
     variants: dict[int, set] = {}
     monkeypatch.setattr(

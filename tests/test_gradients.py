@@ -53,9 +53,9 @@ def test_smoothed_differences_by_hand():
         assert np.allclose(smoothed_differences(line, reach), [2.0, -3.0])
 
 
-@pytest.mark.parametrize("circuit", [EXACT, ROUGH, ZERO_ROW, UNSIGNED, NOISY], ids=lambda circuit: circuit.name)
-def test_factors_of_gradients_leave_little_out(circuit):
-    table = layer_table(circuit)
+@pytest.mark.parametrize("multiplier", [EXACT, ROUGH, ZERO_ROW, UNSIGNED, NOISY], ids=lambda multiplier: multiplier.name)
+def test_factors_of_gradients_leave_little_out(multiplier):
+    table = layer_table(multiplier)
     factors = gradient_factors(table, "difference")
     for axis, left, right in ((0, factors.a_left, factors.a_right), (1, factors.b_left, factors.b_right)):
         entries = table.table.astype(np.float64)
@@ -63,7 +63,7 @@ def test_factors_of_gradients_leave_little_out(circuit):
         assert np.linalg.norm(left @ right - expected) <= 0.01 * np.linalg.norm(expected) * (1 + 1e-5)
 
 
-def test_all_gradients_of_the_exact_circuit_are_straight_through():
+def test_all_gradients_of_the_exact_multiplier_are_straight_through():
     torch.manual_seed(3)
     x, grads = torch.randn(2, 4, 7, 6), []
     weight = torch.randn(6, 4, 3, 3)
@@ -79,14 +79,14 @@ def test_all_gradients_of_the_exact_circuit_are_straight_through():
         assert torch.allclose(grad_w, grads[0][1], rtol=1e-3, atol=1e-3 * grads[0][1].abs().max().item())
 
 
-@pytest.mark.parametrize("circuit", [ROUGH, NOISY], ids=lambda circuit: circuit.name)
+@pytest.mark.parametrize("multiplier", [ROUGH, NOISY], ids=lambda multiplier: multiplier.name)
 @pytest.mark.parametrize("method", ["straight-through", "slope", "difference"])
-def test_gradients_of_a_linear_layer_equal_a_loop(method, circuit):
+def test_gradients_of_a_linear_layer_equal_a_loop(method, multiplier):
     """∂y/∂x = s_w ∂T/∂a and ∂y/∂w = s_x (∂T/∂b − z), product by product, with tables made here."""
-    layer, x = ApproxLinear(5, 3, bias=False, multiplier=circuit, gradient=method), torch.randn(2, 5)
+    layer, x = ApproxLinear(5, 3, bias=False, multiplier=multiplier, gradient=method), torch.randn(2, 5)
     leaf, seed = x.clone().requires_grad_(), torch.randn(2, 3)
     (layer(leaf) * seed).sum().backward()
-    table = layer_table(circuit)
+    table = layer_table(multiplier)
     entries = table.table.astype(np.float64)
     if method == "straight-through":
         by_a, by_b = np.tile(table.b_values, (256, 1)), np.tile(table.a_values[:, None], 256)
@@ -96,7 +96,7 @@ def test_gradients_of_a_linear_layer_equal_a_loop(method, circuit):
     else:
         factors = gradient_factors(table, method)  # how close these are is the test above
         by_a, by_b = factors.a_left @ factors.a_right, factors.b_left @ factors.b_right
-    a, s_x, zero_point = quantised(x, circuit.signed)
+    a, s_x, zero_point = quantised(x, multiplier.signed)
     s_w = layer.weight.detach().abs().amax(dim=1) / 127
     b = torch.round(layer.weight.detach() / s_w[:, None]).long()
     grad_x, grad_w = torch.zeros(2, 5), torch.zeros(3, 5)
@@ -144,25 +144,25 @@ def quantised(x: Tensor, signed: bool) -> tuple[Tensor, float, int]:
     return (torch.round(x / step) + zero_point).clamp(0, 255).long(), step, zero_point
 
 
-@pytest.mark.parametrize("circuit", [UNSIGNED, NOISY, "drum8u_6"], ids=str)
+@pytest.mark.parametrize("multiplier", [UNSIGNED, NOISY, "drum8u_6"], ids=str)
 @pytest.mark.parametrize("shift", [0.0, 3.0, -3.0], ids=["both signs", "positive", "negative"])
-def test_an_unsigned_layer_is_the_affine_sum(shift, circuit):
+def test_an_unsigned_layer_is_the_affine_sum(shift, multiplier):
     """y = s_x s_w (Σ T − z_w Σ x̂ − z_x Σ ŵ + K z_x z_w), with the padding's code z_x going through the table."""
-    circuit = catalogue.get(circuit) if isinstance(circuit, str) else circuit
-    layer = ApproxConv2d(3, 4, 3, padding=(1, 2), stride=(1, 2), multiplier=circuit)
+    multiplier = catalogue.get(multiplier) if isinstance(multiplier, str) else multiplier
+    layer = ApproxConv2d(3, 4, 3, padding=(1, 2), stride=(1, 2), multiplier=multiplier)
     x = torch.randn(2, 3, 5, 6) + shift
     a, s_x, z_x = quantised(x, signed=False)
     s_w = layer.weight.detach().abs().flatten(1).amax(dim=1).double() / 127
     b = torch.round(layer.weight.detach() / s_w.float().view(-1, 1, 1, 1)).long() + 128
     padded = F.pad(a, (2, 2, 1, 1), value=z_x)
-    sums = torch.from_numpy(loop_conv(padded.numpy(), b.numpy(), circuit, (1, 2), (0, 0), (1, 1), 1)).double()
+    sums = torch.from_numpy(loop_conv(padded.numpy(), b.numpy(), multiplier, (1, 2), (0, 0), (1, 1), 1)).double()
     ones = torch.ones_like(b, dtype=torch.float64)
     sums -= 128 * F.conv2d(padded.double(), ones, stride=(1, 2))
     sums -= z_x * b.double().sum(dim=(1, 2, 3)).view(1, -1, 1, 1)
     sums += ones[0].numel() * z_x * 128
     expected = s_x * s_w.view(1, -1, 1, 1) * sums + layer.bias.detach().view(1, -1, 1, 1)
     assert torch.allclose(layer(x).double(), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
-    if circuit is UNSIGNED:
+    if multiplier is UNSIGNED:
         exact = nn.Conv2d(3, 4, 3, padding=(1, 2), stride=(1, 2))
         exact.load_state_dict(layer.state_dict(), strict=False)
         assert (layer(x) - exact(x)).abs().mean() < 0.02 * exact(x).abs().mean()
@@ -201,10 +201,10 @@ def test_the_range_of_an_unsigned_layer_moves_in_training_alone():
     assert layer(torch.tensor([[float("nan"), 1.0]])).isnan().all()
 
 
-def test_unsigned_circuits_mix():
+def test_unsigned_multipliers_mix():
     library = (UNSIGNED, catalogue.get("trunc8u_2_3"))
     mixture = MultiplierMixture(3, 4, 3, padding=1, bias=False, choice=MultiplierChoice(library))
-    parts = [ApproxConv2d(3, 4, 3, padding=1, bias=False, multiplier=circuit) for circuit in library]
+    parts = [ApproxConv2d(3, 4, 3, padding=1, bias=False, multiplier=multiplier) for multiplier in library]
     for part in parts:
         part.load_state_dict(mixture.state_dict(), strict=False)
     beta, x = torch.tensor([0.3, 0.7]), torch.randn(2, 3, 6, 6)
@@ -218,16 +218,16 @@ def test_unsigned_circuits_mix():
 # -- bias compensation -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("circuit", [LIBRARY[-1], FULL_RANK, NOISY], ids=lambda circuit: circuit.name)
-def test_the_mean_error_of_a_layer_is_taken_away(circuit):
+@pytest.mark.parametrize("multiplier", [LIBRARY[-1], FULL_RANK, NOISY], ids=lambda multiplier: multiplier.name)
+def test_the_mean_error_of_a_layer_is_taken_away(multiplier):
     """Averaged over one batch, without padding, the compensated sums are the exact ones for independent operands."""
-    layer = ApproxConv2d(2, 5, 3, multiplier=circuit, compensate_bias=True, bias=False)
-    table, x = layer_table(circuit), torch.randn(4, 2, 9, 9)
+    layer = ApproxConv2d(2, 5, 3, multiplier=multiplier, compensate_bias=True, bias=False)
+    table, x = layer_table(multiplier), torch.randn(4, 2, 9, 9)
     y = layer(x)
-    a, s_x, _ = quantised(x, circuit.signed)
+    a, s_x, _ = quantised(x, multiplier.signed)
     s_w = layer.weight.detach().abs().flatten(1).amax(dim=1) / 127
     b = torch.round(layer.weight.detach() / s_w.view(-1, 1, 1, 1)).long()
-    plain = ApproxConv2d(2, 5, 3, multiplier=circuit, bias=False)
+    plain = ApproxConv2d(2, 5, 3, multiplier=multiplier, bias=False)
     plain.load_state_dict(layer.state_dict(), strict=False)
     error = table.table - table.exact
     for output in range(5):
@@ -252,7 +252,7 @@ def test_the_compensation_follows_training_and_rests_in_evaluation():
     assert torch.equal(layer.mean_error.histogram, seen) and "mean_error.histogram" in layer.state_dict()
 
 
-def test_an_exact_circuit_needs_no_compensation():
+def test_an_exact_multiplier_needs_no_compensation():
     layer = ApproxConv2d(2, 3, 3, multiplier=EXACT, compensate_bias=True)
     plain = ApproxConv2d(2, 3, 3, multiplier=EXACT)
     plain.load_state_dict(layer.state_dict(), strict=False)

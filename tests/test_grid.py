@@ -39,8 +39,8 @@ both_choices = pytest.mark.parametrize("choice", ["edge", "network"])
 Labelled = tuple[list[str], list[list[int]]]  # labels and sources of a graph's nodes
 
 
-def gene(function: str, *sources: int, circuit: str = ROUGH) -> GridNode:
-    return GridNode(function, circuit, (sources[0], sources[-1]))
+def gene(function: str, *sources: int, multiplier: str = ROUGH) -> GridNode:
+    return GridNode(function, multiplier, (sources[0], sources[-1]))
 
 
 def architecture_of(*nodes: GridNode, rows: int = 1, output: int = 0, multiplier: str = EXACT) -> GridArchitecture:
@@ -373,11 +373,11 @@ def test_the_key_is_the_digest_of_the_active_nodes_in_order():
     """Where labels tell all nodes apart, the order is theirs by the alphabet, sources first; typed by hand."""
     architecture = architecture_of(
         gene("sum", 0),
-        gene("res_3x3_16", 0, circuit=CHEAP),
+        gene("res_3x3_16", 0, multiplier=CHEAP),
         gene("concat", 1, 0),
-        gene("conv_3x3_16", 0, circuit=CHEAP),
-        gene("max_pool", 0, circuit=CHEAP),
-        gene("conv_3x3_16", 0, circuit=EXACT),
+        gene("conv_3x3_16", 0, multiplier=CHEAP),
+        gene("max_pool", 0, multiplier=CHEAP),
+        gene("conv_3x3_16", 0, multiplier=EXACT),
         gene("sum", 4, 6),
         gene("concat", 5, 2),
         gene("sum", 7, 8),
@@ -419,9 +419,9 @@ def test_every_active_gene_touches_the_key():
                 (0, gene("conv_5x5_16", 0)),
                 (0, gene("conv_3x3_32", 0)),
                 (0, gene("res_3x3_16", 0)),
-                (0, gene("conv_3x3_16", 0, circuit=CHEAP)),
+                (0, gene("conv_3x3_16", 0, multiplier=CHEAP)),
                 (2, gene("res_3x3_32", 1)),
-                (2, gene("res_3x3_32", 0, circuit=CHEAP)),
+                (2, gene("res_3x3_32", 0, multiplier=CHEAP)),
                 (3, gene("avg_pool", 3)),
                 (3, gene("max_pool", 1)),
                 (4, gene("concat", 1, 4)),
@@ -445,12 +445,12 @@ def test_two_equal_nodes_are_not_one_node_twice():
     assert two.key == architecture_of(a, b, gene("sum", 2, 1)).key
 
 
-def test_a_line_for_people_counts_functions_and_circuits():
+def test_a_line_for_people_counts_functions_and_multipliers():
     architecture = architecture_of(
-        gene("conv_3x3_16", 0, circuit=CHEAP),
+        gene("conv_3x3_16", 0, multiplier=CHEAP),
         gene("res_5x5_64", 1),
-        gene("conv_3x3_16", 2, circuit=CHEAP),
-        gene("avg_pool", 3, circuit=EXACT),
+        gene("conv_3x3_16", 2, multiplier=CHEAP),
+        gene("avg_pool", 3, multiplier=EXACT),
         gene("max_pool", 3),
     )
     line = architecture.short()
@@ -650,7 +650,7 @@ def test_nodes_read_the_columns_before_theirs_as_far_back_as_they_may(rows, colu
 # -- drawing and mutating ----------------------------------------------------------------------------------------------
 
 
-def circuits_of(architecture: GridArchitecture) -> set[str]:
+def multipliers_of(architecture: GridArchitecture) -> set[str]:
     return {architecture.multiplier, *(node.multiplier for node in architecture.nodes)}
 
 
@@ -675,19 +675,19 @@ def test_the_same_seed_draws_the_same(grid, choice):
     drawn = draw()
     assert drawn == draw() and len({architecture.key for architecture in drawn}) > 5
     for architecture in drawn:
-        assert circuits_of(architecture) <= set(NAMES)
+        assert multipliers_of(architecture) <= set(NAMES)
         assert (architecture.rows, architecture.columns, architecture.levels_back) == grid
         if choice == "network":
-            assert len(circuits_of(architecture)) == 1
+            assert len(multipliers_of(architecture)) == 1
 
 
-def test_one_circuit_for_the_network_can_be_any():
+def test_one_multiplier_for_the_network_can_be_any():
     space, rng = GridSpace(LIBRARY, 1, 3, 3, choice="network"), np.random.default_rng(0)
     walk = random_walk(space, rng, 20, 0)
-    assert set().union(*map(circuits_of, walk)) == set(NAMES)
+    assert set().union(*map(multipliers_of, walk)) == set(NAMES)
     mutants = [space.mutate(walk[0], rng) for _ in range(200)]
-    assert set().union(*map(circuits_of, mutants)) == set(NAMES)
-    assert all(len(circuits_of(mutant)) == 1 for mutant in mutants)
+    assert set().union(*map(multipliers_of, mutants)) == set(NAMES)
+    assert all(len(multipliers_of(mutant)) == 1 for mutant in mutants)
 
 
 def assert_uniform(counts: dict, outcomes: int, message: str) -> None:
@@ -765,8 +765,8 @@ def test_mutants_are_other_networks(grid, choice):
             child = space.mutate(architecture, rng)
             assert child.key != architecture.key
             assert set(changed_genes(architecture, child)) - idle_genes(architecture)
-            assert circuits_of(child) <= set(NAMES)
-            assert choice == "edge" or len(circuits_of(child)) == 1
+            assert multipliers_of(child) <= set(NAMES)
+            assert choice == "edge" or len(multipliers_of(child)) == 1
             architecture = child
 
 
@@ -823,7 +823,7 @@ def test_drift_changes_idle_genes_only(grid, choice):
             drifted = space.drift(architecture, rng)
             assert drifted.key == architecture.key
             assert set(changed_genes(architecture, drifted)) <= idle_genes(architecture)
-            assert choice == "edge" or len(circuits_of(drifted)) == 1
+            assert choice == "edge" or len(multipliers_of(drifted)) == 1
             architecture = drifted
 
 
@@ -846,7 +846,7 @@ def test_idle_genes_drift_at_their_rate():
     assert at_active == {"circuit", "second"}
 
 
-def test_idle_circuits_of_a_tied_network_do_not_drift():
+def test_idle_multipliers_of_a_tied_network_do_not_drift():
     space, rng = GridSpace(LIBRARY, 3, 8, 4, choice="network"), np.random.default_rng(4)
     architecture = space.sample(rng)
     names = {name for _ in range(50) for _, name in changed_genes(architecture, space.drift(architecture, rng))}
@@ -891,7 +891,7 @@ def test_the_reference_is_valid_and_fixed(grid, choice):
     assert [node.function for node in reference.active] == functions
     assert [node.sources for node in reference.active] == [(column,) for column in range(columns)]
     assert [node.position for node in reference.active] == [column * grid[0] for column in range(columns)]
-    assert circuits_of(reference) == {max(LIBRARY, key=lambda m: m.power_mw).name}
+    assert multipliers_of(reference) == {max(LIBRARY, key=lambda m: m.power_mw).name}
     rows = space.costs(reference, replace(SHAPE, image_size=(32, 32)))
     assert energy_model("horowitz45").network(rows, "int8").total > 0
 
@@ -1061,10 +1061,10 @@ def test_a_merge_pools_as_often_as_the_smaller_map_was():
     assert rows == [*pools, *pools, ("sum", 0, 3 * 2, 0), *head(3, 2)]
 
 
-def test_costs_carry_the_circuits_of_the_genes():
+def test_costs_carry_the_multipliers_of_the_genes():
     architecture = architecture_of(
-        gene("conv_3x3_16", 0, circuit=CHEAP),
-        gene("max_pool", 1, circuit=CHEAP),
+        gene("conv_3x3_16", 0, multiplier=CHEAP),
+        gene("max_pool", 1, multiplier=CHEAP),
         gene("res_3x3_16", 2),
         multiplier=EXACT,
     )
@@ -1075,10 +1075,10 @@ def test_costs_carry_the_circuits_of_the_genes():
     assert all(row.integer for row in rows)
 
 
-def test_layers_compute_with_the_circuits_of_the_genes():
-    architecture = architecture_of(gene("conv_3x3_16", 0, circuit=CHEAP), gene("res_3x3_16", 1), multiplier=CHEAP)
+def test_layers_compute_with_the_multipliers_of_the_genes():
+    architecture = architecture_of(gene("conv_3x3_16", 0, multiplier=CHEAP), gene("res_3x3_16", 1), multiplier=CHEAP)
     exact = catalogue.exact(signed=True)
-    for arithmetic, circuits in (
+    for arithmetic, multipliers in (
         ("fp32", [None] * 4),
         ("int8", [exact.name] * 4),
         ("approximate", [CHEAP, ROUGH, ROUGH, CHEAP]),
@@ -1086,7 +1086,7 @@ def test_layers_compute_with_the_circuits_of_the_genes():
         network = GridSpace(LIBRARY, 1, 2, 2).build(architecture, SHAPE, arithmetic)
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         used = [getattr(layer, "multiplier", None) for layer in layers]
-        assert [circuit and circuit.name for circuit in used] == circuits
+        assert [multiplier and multiplier.name for multiplier in used] == multipliers
 
 
 @settings(max_examples=12)
@@ -1190,7 +1190,7 @@ def test_what_cannot_be_built_is_refused():
             space.build(architecture, replace(SHAPE, channels=channels))
     with pytest.raises(InputError, match=r"unknown multiplier.*mul8s_1KVX.*did you mean"):
         space.build(replace(architecture, multiplier="mul8s_1KVX"), SHAPE)
-    foreign = gene("conv_3x3_16", 0, circuit="mul8s_1KR3")  # known to the catalogue, but not in this library
+    foreign = gene("conv_3x3_16", 0, multiplier="mul8s_1KR3")  # known to the catalogue, but not in this library
     with pytest.raises(InputError, match="mul8s_1KR3"):
         space.costs(replace(architecture, nodes=(foreign, *architecture.nodes[1:])), SHAPE)
     idle = replace(architecture.nodes[1], multiplier="mul8s_1KR3")
@@ -1234,7 +1234,7 @@ def test_an_equal_network_inherits_everything():
         assert space.inherited(space.drift(architecture, rng), architecture, SHAPE) == everything
 
 
-def test_circuits_and_sources_do_not_stand_in_the_way_of_inheritance():
+def test_multipliers_and_sources_do_not_stand_in_the_way_of_inheritance():
     space, parent = GridSpace(LIBRARY, 1, 5, 5), a_residual_merge()
     recoded = tuple(replace(node, multiplier=CHEAP) for node in parent.nodes)
     child = replace(parent, nodes=recoded, multiplier=CHEAP)

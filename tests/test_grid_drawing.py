@@ -131,8 +131,8 @@ def assert_labelled(architecture: GridArchitecture, figure: Figure) -> None:
     nodes = [("image", None), *((node.function, node.multiplier) for node in architecture.active)]
     expected = dict(enumerate([*nodes, ("classifier", architecture.multiplier)]))
     assert texts(figure, "function") == {box: function for box, (function, _) in expected.items()}
-    circuits = {box: name.removeprefix("mul8s_") for box, (_, name) in expected.items() if name}
-    assert texts(figure, "multiplier") == circuits
+    multipliers = {box: name.removeprefix("mul8s_") for box, (_, name) in expected.items() if name}
+    assert texts(figure, "multiplier") == multipliers
 
 
 def assert_apart(figure: Figure) -> None:
@@ -151,7 +151,7 @@ def assert_apart(figure: Figure) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_function_and_circuit_is_named_in_a_box_of_its_own(name):
+def test_every_function_and_multiplier_is_named_in_a_box_of_its_own(name):
     assert len(boxes(drawing(name))) == len(examples()[name].active) + 2
     assert_labelled(examples()[name], drawing(name))
 

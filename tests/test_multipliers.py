@@ -65,7 +65,7 @@ def two_significant(value: float, coarsest: float) -> float:
 # -- published figures -------------------------------------------------------------------------------------------------
 
 
-def test_there_are_thirteen_circuits_and_the_exact_one_comes_first():
+def test_there_are_thirteen_multipliers_and_the_exact_one_comes_first():
     name, power, *parameters = HUNGRIEST_LINE
     assert len(NAMES) == len(set(NAMES)) == 13
     assert NAMES[0] == name == catalogue.EXACT_SIGNED
@@ -103,11 +103,11 @@ def test_published_error_figures_are_reproduced(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hardware_figures_are_the_published_ones(name):
-    circuit, row = catalogue.get(name), ROWS[name]
-    assert circuit.power_mw == float(row["pdk45_power_mw"])
-    assert circuit.area_um2 == float(row["pdk45_area_um2"])
-    assert circuit.delay_ns == float(row["pdk45_delay_ns"])
-    assert circuit.signed and "EvoApproxLib" in circuit.source and circuit.technology == "FreePDK45"
+    multiplier, row = catalogue.get(name), ROWS[name]
+    assert multiplier.power_mw == float(row["pdk45_power_mw"])
+    assert multiplier.area_um2 == float(row["pdk45_area_um2"])
+    assert multiplier.delay_ns == float(row["pdk45_delay_ns"])
+    assert multiplier.signed and "EvoApproxLib" in multiplier.source and multiplier.technology == "FreePDK45"
     assert catalogue.published_figures(name) == {key: float(value) for key, value in row.items() if key != "name"}
 
 
@@ -115,7 +115,7 @@ def test_hardware_figures_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_circuit_computes_its_formula_bit_by_bit(name):
+def test_a_multiplier_computes_its_formula_bit_by_bit(name):
     parameters = [int(ROWS[name][f"keep_{what}"]) for what in ("a_from_bit", "b_from_bit", "from_column")]
     table, draw = catalogue.get(name).table, random.Random(name)
     pairs = [(draw.randrange(-128, 128), draw.randrange(-128, 128)) for _ in range(150)]
@@ -186,7 +186,7 @@ def test_error_metrics_equal_a_plain_loop(signed):
     assert got.zero_operand == zero_operand >= 41
 
 
-def test_error_metrics_of_the_exact_circuits_are_zero():
+def test_error_metrics_of_the_exact_multipliers_are_zero():
     for signed in (True, False):
         got = dataclasses.asdict(error_metrics(Multiplier(name="exact", signed=signed, table=exact_table(signed))))
         assert set(got.values()) == {0}
@@ -197,15 +197,15 @@ def test_error_metrics_of_the_exact_circuits_are_zero():
 
 def test_a_multiplier_is_frozen_and_keeps_its_own_read_only_table():
     table = exact_table().astype("<i4")  # already as the circuit stores it
-    circuit = Multiplier(name="mine", signed=True, table=table, power_mw=0.1)
+    multiplier = Multiplier(name="mine", signed=True, table=table, power_mw=0.1)
     table[3, 4] = 99  # the caller's array is not the circuit's
-    assert circuit.table[3, 4] == (3 - 128) * (4 - 128)
-    assert circuit.table.dtype == np.int32 and not circuit.table.flags.writeable
+    assert multiplier.table[3, 4] == (3 - 128) * (4 - 128)
+    assert multiplier.table.dtype == np.int32 and not multiplier.table.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
-        circuit.table[0, 0] = 1
+        multiplier.table[0, 0] = 1
     for field in ("name", "table", "power_mw", "key"):
         with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(circuit, field, None)
+            setattr(multiplier, field, None)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_multiplier_is_its_table_not_its_name():
     assert one != "one" and len({one, same, unsigned, changed}) == 3
 
 
-def test_thirteen_circuits_are_thirteen_tables():
+def test_thirteen_multipliers_are_thirteen_tables():
     assert len({catalogue.get(name).key for name in NAMES}) == 13
 
 
@@ -286,16 +286,16 @@ def test_estimated_power_is_positive_and_grows_with_the_cells():
 
 
 def test_a_broken_array_is_found_by_its_name():
-    circuit = catalogue.get("bam8s_2_1_3")
-    assert circuit.name == "bam8s_2_1_3" and circuit.signed and circuit.source == "estimated"
-    assert np.array_equal(circuit.table, broken_array(2, 1, 3).table)
-    assert circuit.table[-77 + 128, 101 + 128] == broken_product(-77, 101, 2, 1, 3)
-    assert circuit.power_mw == pytest.approx(0.00925 * cells_by_hand(2, 1, 3) - 0.0188)
+    multiplier = catalogue.get("bam8s_2_1_3")
+    assert multiplier.name == "bam8s_2_1_3" and multiplier.signed and multiplier.source == "estimated"
+    assert np.array_equal(multiplier.table, broken_array(2, 1, 3).table)
+    assert multiplier.table[-77 + 128, 101 + 128] == broken_product(-77, 101, 2, 1, 3)
+    assert multiplier.power_mw == pytest.approx(0.00925 * cells_by_hand(2, 1, 3) - 0.0188)
     assert catalogue.get("bam8s_0_0_0") == catalogue.get(catalogue.EXACT_SIGNED)
     assert catalogue.get("bam8s_7_7_14").power_mw is None  # a single partial product needs no adder
 
 
-def test_an_unknown_circuit_suggests_the_nearest():
+def test_an_unknown_multiplier_suggests_the_nearest():
     with pytest.raises(InputError, match="mul8s_1KV9.*did you mean.*mul8s_1KV"):
         catalogue.get("mul8s_1KV9")
     with pytest.raises(InputError, match="known: .*mul8s_1L1G"):
@@ -305,7 +305,7 @@ def test_an_unknown_circuit_suggests_the_nearest():
 
 
 def test_a_library_keeps_its_order():
-    assert [circuit.name for circuit in catalogue.library(reversed(NAMES))] == list(reversed(NAMES))
+    assert [multiplier.name for multiplier in catalogue.library(reversed(NAMES))] == list(reversed(NAMES))
 
 
 def test_a_library_that_cannot_be_searched_is_refused():
@@ -319,7 +319,7 @@ def test_a_library_that_cannot_be_searched_is_refused():
         catalogue.library(["mul8s_1KV8", "bam8s_7_7_14"])
 
 
-def test_power_ratio_is_relative_to_the_exact_circuit_of_the_same_signedness():
+def test_power_ratio_is_relative_to_the_exact_multiplier_of_the_same_signedness():
     table = exact_table()
     assert catalogue.power_ratio(catalogue.get(catalogue.EXACT_SIGNED)) == 1
     assert catalogue.power_ratio(catalogue.get("mul8s_1L2D")) == pytest.approx(0.2 / 0.425)

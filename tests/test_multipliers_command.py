@@ -35,8 +35,8 @@ ONE_WCE, ONE_EP = 128, 100 * 128 * 255 / 65536  # b = −128; every odd a with e
 def tables(tmp_path_factory) -> Path:
     """The three tables, in two formats, and their figures."""
     folder = tmp_path_factory.mktemp("tables")
-    for circuit, suffix in ((ONE, ".bin"), (TWO, ".npy"), (THREE, ".bin")):
-        write_table(circuit, folder / f"{circuit.name}{suffix}")
+    for multiplier, suffix in ((ONE, ".bin"), (TWO, ".npy"), (THREE, ".bin")):
+        write_table(multiplier, folder / f"{multiplier.name}{suffix}")
     (folder / "figures.csv").write_text("name,pdk45_power_mw,wce\none,0.3,128.0\ntwo,0.25,\nthree,0.1,\n")
     return folder
 
@@ -81,7 +81,7 @@ def refused(capsys, *arguments: str) -> str:
 # -- list, show, errors ------------------------------------------------------------------------------------------------
 
 
-def test_the_built_in_circuits_are_listed(capsys):
+def test_the_built_in_multipliers_are_listed(capsys):
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines() if "mul8s" in line] == list(catalogue.names())
@@ -106,7 +106,7 @@ def test_a_list_is_also_comma_separated(place, capsys):
     assert float(nil["bias"]) == -(127.5**2)
 
 
-def test_a_circuit_without_integer_factors_has_no_rank(place, capsys, monkeypatch):
+def test_a_multiplier_without_integer_factors_has_no_rank(place, capsys, monkeypatch):
     monkeypatch.setattr("spaces.multipliers.presentation.factorise", lambda _: None)
     write_table(ONE, place / "one.npy")
     assert main(["list", "--multipliers", "one.npy"]) == 0
@@ -114,7 +114,7 @@ def test_a_circuit_without_integer_factors_has_no_rank(place, capsys, monkeypatc
     assert line.split()[1:5] == ["yes", "–", "–", "–"] and line.split()[-2] == "–"
 
 
-def test_a_circuit_is_shown_with_a_picture(place, capsys):
+def test_a_multiplier_is_shown_with_a_picture(place, capsys):
     assert main(["show", "mul8s_1KTY"]) == 0
     shown = capsys.readouterr().out
     for expected in ("0.237 mW", "482.4 µm²", "1.19 ns", "FreePDK45", catalogue.get("mul8s_1KTY").key):
@@ -180,7 +180,7 @@ def test_tables_are_imported_and_used(place, capsys):
     ]
     library = catalogue.library(["deep/mine"])
     assert library == (ONE, THREE, TWO)
-    assert [(circuit.power_mw, circuit.technology, circuit.source) for circuit in library] == [
+    assert [(multiplier.power_mw, multiplier.technology, multiplier.source) for multiplier in library] == [
         (power, "FreePDK45", "figures.csv") for power in (0.3, 0.1, 0.25)
     ]
     row = next(csv.DictReader((place / "deep" / "mine" / "figures.csv").read_text().splitlines()))
@@ -212,7 +212,7 @@ def test_another_table_under_a_name_needs_overwrite(place, capsys):
     assert content(place / "mine") == before  # not even a.npy
     assert main(["import", "other", "--to", "mine", "--overwrite"]) == 0
     assert [line.split(" (")[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["new: a", "replaced: one"]
-    found = {circuit.name: circuit for circuit in read_multipliers(place / "mine")}
+    found = {multiplier.name: multiplier for multiplier in read_multipliers(place / "mine")}
     assert sorted(found) == ["a", "one", "three", "two"]
     assert found["one"] == broken_array(1, 1, 3) and found["one"].power_mw is None  # it was another circuit's
     assert found["two"] == TWO and found["two"].power_mw == 0.25
@@ -265,10 +265,14 @@ def test_the_28_published_tables_are_imported(capsys):
         "new: mul8u_125K (unsigned), MAE 0.625 (published 0.62), WCE 6 (published 6.0), EP % 17.188"
     )
     published = {row["name"]: row for row in csv.DictReader((SHARED / "mul8u_figures.csv").read_text().splitlines())}
-    for circuit in catalogue.library(["evo"]):
-        row = published[circuit.name]
-        assert circuit.power_mw == float(row["pdk45_power_mw"]) and circuit.delay_ns == float(row["pdk45_delay_ns"])
-        assert np.array_equal(circuit.table.ravel(), np.fromfile(SHARED / "tables" / f"{circuit.name}.bin", "<u2"))
+    for multiplier in catalogue.library(["evo"]):
+        row = published[multiplier.name]
+        assert multiplier.power_mw == float(row["pdk45_power_mw"]) and multiplier.delay_ns == float(
+            row["pdk45_delay_ns"]
+        )
+        assert np.array_equal(
+            multiplier.table.ravel(), np.fromfile(SHARED / "tables" / f"{multiplier.name}.bin", "<u2")
+        )
     assert main(["errors", "evo"]) == 0
     assert "28 circuits, 224 published error figures: none deviates" in capsys.readouterr().out
 
@@ -383,7 +387,7 @@ def test_bad_input_gives_one_clear_line(case, place, capsys):
     assert content(place) == before and not (place / "mine").exists()
 
 
-def test_another_circuit_under_a_published_name_is_not_imported(place, capsys):
+def test_another_multiplier_under_a_published_name_is_not_imported(place, capsys):
     """mul8s_1KV8 is exact in EvoApproxLib v1; another generation has an approximate one of that name."""
     write_table(broken_array(0, 0, 2), place / "mul8s_1KV8.h")
     message = refused(capsys, "import", "mul8s_1KV8.h", "--to", "mine")

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from reports import figures
-from reports.figures import anytime, circuits, energy, evolution, fronts, library, style
+from reports.figures import anytime, energy, evolution, fronts, library, multipliers, style
 from reports.load import Loaded, Section, load
 from spaces.cells.space import CellSpace
 from spaces.grid.space import GridSpace
@@ -184,7 +184,7 @@ def bars(axes: Axes, gid: str) -> list[tuple[float, float, float]]:
     return [(round(bar.get_x() + bar.get_width() / 2, 9), bar.get_y(), bar.get_height()) for bar in found]
 
 
-def test_a_bar_per_layer_in_order_by_circuit(tmp_path):
+def test_a_bar_per_layer_in_order_by_multiplier(tmp_path):
     made = finalist(
         layers=[
             layer("stem.0", "mul8s_1KR3", 9000.0, 4000.0, 1000.0),
@@ -262,12 +262,12 @@ def test_damaged_layers_are_not_recorded_layers(tmp_path, found):
     assert "The energy of its layers is not recorded." in drawing.caption
 
 
-def test_a_table_of_the_users_own_is_not_taken_for_the_built_in_circuit():
+def test_a_table_of_the_users_own_is_not_taken_for_the_built_in_multiplier():
     key = catalogue.get("mul8s_1KR3").key
-    assert circuits.builtin({}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
-    assert circuits.builtin({"tables": {"mul8s_1KR3": key}}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
-    assert circuits.builtin({"tables": {"mul8s_1KR3": "0" * 64}}, "mul8s_1KR3") is None
-    assert circuits.builtin({"tables": []}, "mine") is None
+    assert multipliers.builtin({}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
+    assert multipliers.builtin({"tables": {"mul8s_1KR3": key}}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
+    assert multipliers.builtin({"tables": {"mul8s_1KR3": "0" * 64}}, "mul8s_1KR3") is None
+    assert multipliers.builtin({"tables": []}, "mine") is None
 
 
 # -- the course of a search --------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_a_history_without_probabilities_gives_no_picture(tmp_path):
     assert list(evolution.evolution(section(tmp_path, record(), lines=epochs(0.5, name="front")), 4)) == []
 
 
-def test_many_circuits_are_cut_to_those_that_rise_highest(tmp_path):
+def test_many_multipliers_are_cut_to_those_that_rise_highest(tmp_path):
     lines_ = epochs(0.5)
     lines_[0]["diagnostics"] |= {f"beta/own{n}": 0.01 * n for n in range(20)}
     (picture,) = evolution.evolution(section(tmp_path, record(), lines=lines_), 4)
@@ -333,28 +333,28 @@ def test_many_circuits_are_cut_to_those_that_rise_highest(tmp_path):
 
 def test_error_maps_are_means_over_blocks_of_operands(tmp_path):
     used = architecture("sep_conv_3x3", "mul8s_1KR3")
-    found, others = circuits.in_use(loaded(tmp_path, record(finalist(architecture=used.to_json()))))
-    assert ([circuit.name for circuit in found], others) == (["mul8s_1KR3"], [])
-    picture = circuits.error_maps(found, others)
+    found, others = multipliers.in_use(loaded(tmp_path, record(finalist(architecture=used.to_json()))))
+    assert ([multiplier.name for multiplier in found], others) == (["mul8s_1KR3"], [])
+    picture = multipliers.error_maps(found, others)
     axes = picture.figure.axes[0]
     shown = np.ma.filled(axes.images[0].get_array(), np.nan)
-    circuit, values = catalogue.get("mul8s_1KR3"), operand_range(True)
+    multiplier, values = catalogue.get("mul8s_1KR3"), operand_range(True)
     for row, column in ((0, 0), (5, 60), (63, 2), (32, 31)):
         pairs = [(4 * row + i, 4 * column + j) for i in range(4) for j in range(4)]
-        mean = sum(abs(int(circuit.table[a, b]) - int(values[a]) * int(values[b])) for a, b in pairs) / 16
+        mean = sum(abs(int(multiplier.table[a, b]) - int(values[a]) * int(values[b])) for a, b in pairs) / 16
         assert shown[row, column] == pytest.approx(mean) if mean >= 1 else np.isnan(shown[row, column])
     assert axes.images[0].get_extent() == [-128.5, 127.5, -128.5, 127.5] and axes.images[0].origin == "lower"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("weight", "activation")
     assert "1KR3, 3.1 %" in texts(picture.figure)  # published: 3.08 %
 
 
-def test_circuits_whose_tables_are_unknown_are_named(tmp_path):
+def test_multipliers_whose_tables_are_unknown_are_named(tmp_path):
     used = [architecture("sep_conv_3x3", name) for name in ("mul8s_1KVA", "mine_$")]
     made = record(*(finalist(architecture=one.to_json()) for one in used), tables={"mul8s_1KVA": "0" * 64})
-    found, others = circuits.in_use(loaded(tmp_path, made))
+    found, others = multipliers.in_use(loaded(tmp_path, made))
     assert (found, others) == ([], ["mine_$", "mul8s_1KVA"])
-    assert circuits.error_maps(found, others) is None
-    picture = circuits.error_maps([catalogue.get("mul8s_1KX2")], others)
+    assert multipliers.error_maps(found, others) is None
+    picture = multipliers.error_maps([catalogue.get("mul8s_1KX2")], others)
     assert "do not hold the tables of mine_$, mul8s_1KVA" in picture.caption
 
 
@@ -401,7 +401,7 @@ def test_a_drawing_for_pages_is_small_and_names_every_part(space):
         expected = {edge.operation for cell in made.cells for node in cell.nodes for edge in node}
     else:
         expected = {node.function for node in made.active}
-    names = [name.removeprefix("mul8s_") for name in made.circuits]
+    names = [name.removeprefix("mul8s_") for name in made.multipliers]
     assert all(any(name in text for text in shown) for name in names)
     assert expected <= shown
     assert any(text.startswith(made.key[:8]) for text in shown)
@@ -531,8 +531,8 @@ def test_variants_differ_with_and_without_colour(tmp_path):
     assert len({(look.colour, look.hatch) for look in looks.values()}) == 13
 
 
-def test_a_circuit_looks_the_same_in_all_figures():
-    some, all_ = style.circuit_looks(["mul8s_1KR3", "own"]), style.circuit_looks([*catalogue.names(), "own"])
+def test_a_multiplier_looks_the_same_in_all_figures():
+    some, all_ = style.multiplier_looks(["mul8s_1KR3", "own"]), style.multiplier_looks([*catalogue.names(), "own"])
     assert all(all_[name] == look for name, look in some.items()) and set(some) == {"mul8s_1KR3", "own"}
 
 
@@ -546,7 +546,7 @@ def test_names_that_read_the_same_when_shortened_get_a_number():
         "(no name)",
         "plain",
     ]
-    assert style.circuit_labels(["mul8s_1KX2", "1KX2"]) == {"mul8s_1KX2": "1KX2", "1KX2": "1KX2 #2"}
+    assert style.multiplier_labels(["mul8s_1KX2", "1KX2"]) == {"mul8s_1KX2": "1KX2", "1KX2": "1KX2 #2"}
 
 
 def test_text_that_no_font_shows_is_replaced():

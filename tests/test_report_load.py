@@ -166,7 +166,7 @@ def test_usual_are_the_settings_that_methods_share(runs):
     assert {run.record["budget"] for run in section.pictured[""].runs} == {"45s"}
 
 
-def test_two_long_lists_of_circuits_do_not_read_the_same(runs):
+def test_two_long_lists_of_multipliers_do_not_read_the_same(runs):
     for seed, names in enumerate((["a"], ["a", "b", "c"], ["a", "b", "d"])):
         save(runs / str(seed), record(seed=seed, multipliers=names))
     assert len(load([runs]).sections[0].variants) == 3

@@ -47,13 +47,13 @@ def power(name: str) -> float:
 # -- records that qualify ----------------------------------------------------------------------------------------------
 
 
-def on_cifar(*finalists: dict, circuits=("mul8s_1KV8",), hours=24.0, **changes) -> dict:
+def on_cifar(*finalists: dict, multipliers=("mul8s_1KV8",), hours=24.0, **changes) -> dict:
     """A record on the official CIFAR-10 under the protocol darts, whose search took so many GPU-hours."""
     made = record(*finalists, digest=Darts().hash, dataset="cifar10", dataset_origin=ORIGIN, device=dict(GPU))
     made["protocol"]["name"] = "darts"
     made["ledger"]["search"]["device_seconds"] = 3600 * hours
-    tables = {name: catalogue.get(name).key for name in circuits}
-    made |= {"scope": "separable", "energy_model": "approxdarts", "multipliers": list(circuits), "tables": tables}
+    tables = {name: catalogue.get(name).key for name in multipliers}
+    made |= {"scope": "separable", "energy_model": "approxdarts", "multipliers": list(multipliers), "tables": tables}
     return made | {"space_config": {"nodes": 4}, "train_limit": 0, "engine": "auto", "deterministic": False} | changes
 
 
@@ -68,7 +68,7 @@ def darts(order: int, *finalists: dict, **changes) -> dict:
 
 
 def approxdarts(*finalists: dict, **changes) -> dict:
-    return darts(1, *finalists, circuits=("mul8s_1KTY",), **changes)
+    return darts(1, *finalists, multipliers=("mul8s_1KTY",), **changes)
 
 
 def given(name: str, cells: str = "", **changes) -> dict:
@@ -76,7 +76,7 @@ def given(name: str, cells: str = "", **changes) -> dict:
     made = PUBLISHED[cells or name].architecture("mul8s_1L2H")
     one = finalist(validation=None, fp32=0.9724, architecture=made.to_json(), key=made.key)
     config = {"architecture": name, "key": made.key[:8]}
-    return on_cifar(one, method_config=config, circuits=("mul8s_1L2H",), **{"method": f"given-{name}"} | changes)
+    return on_cifar(one, method_config=config, multipliers=("mul8s_1L2H",), **{"method": f"given-{name}"} | changes)
 
 
 def both(method: str, seed: int, *seconds: float, **changes) -> dict:
@@ -86,7 +86,7 @@ def both(method: str, seed: int, *seconds: float, **changes) -> dict:
     names = catalogue.names()
     changes = {"scope": "all", "energy_model": "horowitz45", "budget": "10h", "snapshots": 3} | changes
     changes |= {"method": method, "seed": seed, "anytime": curve, "hypervolume": len(seconds) / 10}
-    return on_cifar(method_config=settings(config), circuits=names, **changes)
+    return on_cifar(method_config=settings(config), multipliers=names, **changes)
 
 
 def loaded(folder: Path, *records: dict) -> Loaded:
@@ -156,7 +156,7 @@ def test_published_cells_fill_the_error_of_their_row(name, row, tmp_path):
     assert cells(loaded(tmp_path, given(name))) == {("family", row, ERROR): "2.76 (1 run)"}
 
 
-def test_one_circuit_fills_the_claims(tmp_path):
+def test_one_multiplier_fills_the_claims(tmp_path):
     # 2 · 150 of 800 and of 400 pJ: 62.5 % and 25 % saved.
     assert cells(loaded(tmp_path, approxdarts(finalist(), hours=9.5))) == {
         ("claims", "search on CIFAR-10, GPU-hours", "measured"): "9.50 (1 run)",
@@ -298,8 +298,8 @@ def test_the_derivation_is_that_by_hand():
     assert derived.savings(0.0)[1] == pytest.approx(share * 0.391 / (3.7 - share * (3.7 - 0.391)))
 
 
-def test_every_circuit_saves_what_its_power_says():
-    found, share = derivation.circuits(), derivation.derive().separable_share
+def test_every_multiplier_saves_what_its_power_says():
+    found, share = derivation.multipliers(), derivation.derive().separable_share
     assert [name for name, *_ in found] == list(catalogue.names()) and len(found) == 13
     for name, ratio, vs_fp32, vs_int8 in found:
         assert ratio == pytest.approx(power(name) / 0.425)
@@ -308,7 +308,7 @@ def test_every_circuit_saves_what_its_power_says():
         assert vs_int8 == pytest.approx(1 - left / (1 - share + share * 0.391 / 3.7), abs=1e-12)
 
 
-def test_the_circuit_to_measure_with_is_the_nearest_to_the_explanation():
+def test_the_multiplier_to_measure_with_is_the_nearest_to_the_explanation():
     nearest = min(catalogue.names(), key=lambda name: abs(power(name) / 0.425 - 0.515))
     assert f"--multipliers {nearest} " in published().reruns["approxdarts"].command
 

@@ -233,7 +233,7 @@ def test_the_ablation_spells_the_settings_out(only):
     assert other["error approximate, %"] == "20.00"
 
 
-def test_truth_tables_are_spelled_out_only_where_names_do_not_tell_circuits_apart(tmp_path):
+def test_truth_tables_are_spelled_out_only_where_names_do_not_tell_multipliers_apart(tmp_path):
     one, two = {"a": "1" * 64}, {"a": "1" * 64, "b": "2" * 64}
     runs = [record(multipliers=list(found), tables=found, seed=seed) for seed, found in enumerate((one, two))]
     told = [row["settings that differ"] for row in texts(tables.ablation(section(tmp_path / "names", *runs)))]
@@ -384,7 +384,7 @@ def test_published_figures_stand_beside_recomputed_ones(made):
     assert {cell.text for header, cell in foreign.items() if "published" in header or "recomputed" in header} == {"–"}
 
 
-def test_the_name_of_a_built_in_circuit_does_not_make_it_one(tmp_path):
+def test_the_name_of_a_built_in_multiplier_does_not_make_it_one(tmp_path):
     made = record(multipliers=["mul8s_1L2H", 7, None], tables={"mul8s_1L2H": "f" * 64, "mul8s_1KV8": 3})
     older = record(seed=1, multipliers=["mul8s_1L2H", "mitchell8u"])
     found = texts(tables.multipliers(loaded(tmp_path, made, older)))

@@ -84,7 +84,7 @@ def test_the_record_adds_up(tmp_path):
             layers = sum(layer[f"{name}_pj"] for layer in finalist["layers"])
             assert layers == pytest.approx(finalist["energy"]["horowitz45"][f"{name}_pj"])
         assert sum(layer["macs"] for layer in finalist["layers"]) == finalist["macs"]
-        assert {layer["multiplier"] for layer in finalist["layers"]} - {None} == set(architecture.circuits)
+        assert {layer["multiplier"] for layer in finalist["layers"]} - {None} == set(architecture.multipliers)
     assert all(times["device_seconds"] > 0 for stage, times in record["ledger"].items() if stage != "snapshots")
     assert record["ledger"]["snapshots"]["device_seconds"] == 0
     history = records.read_history(folder.path / "history.jsonl")
@@ -510,12 +510,12 @@ def foreign_tables(folder: Path, figures: str = "mine_a,0.3\nmine_b,0.1\n") -> P
 
 def test_foreign_tables_travel_with_the_run(tmp_path):
     library = catalogue.library([str(foreign_tables(tmp_path / "tables")), "mul8s_1KV8"])
-    keys = {circuit.name: circuit.key for circuit in library}
+    keys = {multiplier.name: multiplier.key for multiplier in library}
     config = tiny.run_config(multipliers=tuple(keys), tables=keys)
     place = RunFolder.create(tmp_path / "runs", config, library)
     shutil.rmtree(tmp_path / "tables")
     again = RunFolder(place.path).library(place.config())
-    assert again == library and [circuit.power_mw for circuit in again] == [0.3, 0.1, 0.425]
+    assert again == library and [multiplier.power_mw for multiplier in again] == [0.3, 0.1, 0.425]
     assert sorted(path.stem for path in (place.path / "multipliers").glob("*.npy")) == ["mine_a", "mine_b"]
     record = Run(config, tiny.dataset(), CPU, again).execute(place, quiet())
     assert record["tables"] == keys

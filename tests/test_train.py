@@ -99,36 +99,36 @@ def test_names_are_found_however_they_are_spelled(text, name):
 def test_a_genotype_of_darts_is_the_published_one(tmp_path):
     given = resolve(written(tmp_path / "mine.json", GENOTYPE), multiplier="mul8s_1L2H")
     assert given.architecture == resolve("DARTS_V2", multiplier="mul8s_1L2H").architecture
-    assert given.name == "mine" and [circuit.name for circuit in given.library] == ["mul8s_1L2H"]
+    assert given.name == "mine" and [multiplier.name for multiplier in given.library] == ["mul8s_1L2H"]
     short = {"normal": GENOTYPE["normal"][:2], "reduce": GENOTYPE["reduce"][:2]}
     one_node = resolve(written(tmp_path / "short.json", short))
     assert one_node.space_settings == {"space": "cells", "scope": "all", "nodes": 1}
-    assert one_node.architecture.circuits == ("mul8s_1KV8",)  # the exact one, where nothing is said
+    assert one_node.architecture.multipliers == ("mul8s_1KV8",)  # the exact one, where nothing is said
 
 
-def test_circuits_and_scope_are_replaced_where_that_is_asked_for(tmp_path):
+def test_multipliers_and_scope_are_replaced_where_that_is_asked_for(tmp_path):
     separable = resolve("darts_v2", multiplier="mul8s_1L2H", scope="separable").architecture
     assert separable.scope == "separable" and separable.multiplier is None and separable.cells[0].multiplier is None
     # One circuit on one edge: it stays without --multiplier, and goes with it.
     data = resolve("darts_v2").architecture.to_json()
     data["cells"][0]["nodes"][0][0][2] = "mul8s_1KX2"
     path = written(tmp_path / "own.json", data)
-    assert resolve(path).architecture.circuits == ("mul8s_1KV8", "mul8s_1KX2")
-    assert [circuit.name for circuit in resolve(path).library] == ["mul8s_1KV8", "mul8s_1KX2"]
+    assert resolve(path).architecture.multipliers == ("mul8s_1KV8", "mul8s_1KX2")
+    assert [multiplier.name for multiplier in resolve(path).library] == ["mul8s_1KV8", "mul8s_1KX2"]
     assert resolve(path, multiplier="mul8s_1L2H").architecture == resolve("DARTS_V2", 0, "mul8s_1L2H").architecture
-    assert resolve(path, scope="separable").architecture.circuits == ("mul8s_1KX2", "mul8s_1KV8")
+    assert resolve(path, scope="separable").architecture.multipliers == ("mul8s_1KX2", "mul8s_1KV8")
     narrow = written(tmp_path / "narrow.json", separable.to_json())
     with pytest.raises(InputError, match="needs --multiplier"):
         resolve(narrow, scope="all")
     assert resolve(narrow, multiplier="mul8s_1L2H", scope="all").architecture.multiplier == "mul8s_1L2H"
 
 
-def test_unsigned_circuits_from_a_file_are_taken(tmp_path):
+def test_unsigned_multipliers_from_a_file_are_taken(tmp_path):
     np.save(tmp_path / "mul8u_mine.npy", exact_products(signed=False) // 4 * 4)
     (tmp_path / "figures.csv").write_text("name,power_mw\nmul8u_mine,0.3\n")
     given = resolve("pc_darts", multiplier=str(tmp_path / "mul8u_mine.npy"))
     assert [(c.name, c.signed, c.power_mw) for c in given.library] == [("mul8u_mine", False, 0.3)]
-    assert given.architecture.circuits == ("mul8u_mine",)
+    assert given.architecture.multipliers == ("mul8u_mine",)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_a_given_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterr
         assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
 
 
-def test_foreign_circuits_of_a_record_are_found_beside_it(tmp_path):
+def test_foreign_multipliers_of_a_record_are_found_beside_it(tmp_path):
     tables = tmp_path / "tables"
     tables.mkdir()
     values = np.arange(-128, 128)
@@ -208,7 +208,7 @@ def test_foreign_circuits_of_a_record_are_found_beside_it(tmp_path):
     moved.write_bytes((folder.path / "record.json").read_bytes())
     with pytest.raises(InputError, match=r"mine.*give a circuit with --multiplier"):
         resolve(str(moved))
-    assert resolve(str(moved), multiplier="mul8s_1L2H").architecture.circuits == ("mul8s_1L2H",)
+    assert resolve(str(moved), multiplier="mul8s_1L2H").architecture.multipliers == ("mul8s_1L2H",)
     # A built-in circuit whose name meant another table when the record was written.
     record = json.loads(moved.read_text().replace('"mine"', '"mul8s_1KX2"'))
     with pytest.raises(InputError, match="mul8s_1KX2 is another circuit here"):

@@ -35,7 +35,7 @@ def product(name: str, a_lo: int, b_lo: int, error: np.ndarray | int = 0) -> Pro
     return ProductTable(name, np.multiply.outer(UNSIGNED + a_lo, UNSIGNED + b_lo) + error, a_lo, b_lo)
 
 
-def circuit(name: str) -> ProductTable:
+def multiplier(name: str) -> ProductTable:
     return operand_table(catalogue.get(name))
 
 
@@ -51,9 +51,9 @@ def noise(bits: int) -> ProductTable:
 
 
 FACTORED = {
-    "exact": circuit("mul8s_1KV8"),
-    "four factors": circuit("mul8s_1KVL"),
-    "five factors": circuit("mul8s_1KX2"),
+    "exact": multiplier("mul8s_1KV8"),
+    "four factors": multiplier("mul8s_1KVL"),
+    "five factors": multiplier("mul8s_1KX2"),
     "unsigned": product("unsigned", 0, 0),  # in two weights
     "mixed": product("mixed", 0, -128),  # with a constant
     "rough": rough(0, -128),
@@ -211,7 +211,9 @@ def test_interpreter_is_no_reason_to_refuse():
 # -- without any device ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [*FACTORED.values(), *map(circuit, catalogue.names())], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [*FACTORED.values(), *map(multiplier, catalogue.names())], ids=lambda table: table.name
+)
 def test_features_multiply_out(table):
     features, index = triton_factored._features(table, CPU), np.arange(256)
     total = np.zeros((256, 256), dtype=np.int64)
@@ -229,11 +231,11 @@ def test_features_multiply_out(table):
     assert np.array_equal(total, table.table)
 
 
-def test_all_published_signed_circuits_have_bits_of_the_index_as_features():
+def test_all_published_signed_multipliers_have_bits_of_the_index_as_features():
     for name in catalogue.names():
-        features = triton_factored._features(circuit(name), CPU)
+        features = triton_factored._features(multiplier(name), CPU)
         assert features.bits, name
-        assert features.width == byte_factors(circuit(name)).channels
+        assert features.width == byte_factors(multiplier(name)).channels
 
 
 @pytest.mark.parametrize("engine", [triton_factored, triton_gather])

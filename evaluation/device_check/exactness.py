@@ -67,7 +67,7 @@ def tables() -> tuple[ProductTable, ...]:
     return (
         *(operand_table(catalogue.get(name)) for name in catalogue.names()),
         *(ProductTable(name, entries, -128, -128) for name, entries in made.items()),
-        *(layer_table(circuit) for circuit in (exact, catalogue.get(UNSIGNED))),
+        *(layer_table(multiplier) for multiplier in (exact, catalogue.get(UNSIGNED))),
     )
 
 
@@ -79,9 +79,9 @@ def checks(device: torch.device, quick: bool) -> Iterator[Check]:
     for name in emulate.ENGINES:
         yield Check(EXACTNESS, name, functools.partial(_may_be_used, name, device))
     yield from _sums(_pairs(selected=True), device)
-    for circuit in (catalogue.get("mul8s_1KVL"), catalogue.get(UNSIGNED)):
+    for multiplier in (catalogue.get("mul8s_1KVL"), catalogue.get(UNSIGNED)):
         for layer in SMALL[::2] if quick else SMALL:
-            yield Check(EXACTNESS, LAYER_TEST, functools.partial(_whole_layer, circuit, layer, device))
+            yield Check(EXACTNESS, LAYER_TEST, functools.partial(_whole_layer, multiplier, layer, device))
     if not quick:
         yield from _sums(_pairs(selected=False), device)
 
@@ -136,30 +136,30 @@ def _how(table: ProductTable, layer: Layer, device: torch.device) -> dict[str, t
     )
 
 
-def _whole_layer(circuit: Multiplier, layer: Layer, device: torch.device) -> Outcome:
+def _whole_layer(multiplier: Multiplier, layer: Layer, device: torch.device) -> Outcome:
     """In training and then in evaluation mode, as chosen for the device and by the reference on the CPU."""
     images = 3 * torch.randn((4, *layer.input[1:]), generator=torch.Generator().manual_seed(1))
     if layer.name == "linear":
         images = images.flatten(1)
-    wanted = _forward(circuit, layer, images, torch.device("cpu"), "reference")
+    wanted = _forward(multiplier, layer, images, torch.device("cpu"), "reference")
     for mode, got, expected in zip(
-        ("training", "evaluation"), _forward(circuit, layer, images, device, "auto"), wanted
+        ("training", "evaluation"), _forward(multiplier, layer, images, device, "auto"), wanted
     ):
         if not torch.equal(got, expected):
             off = float((got - expected).abs().max())
-            where = f"circuit {circuit.name}, layer {layer.name}, {mode}"
+            where = f"circuit {multiplier.name}, layer {layer.name}, {mode}"
             return Outcome(f"whole layer, {where}: outputs differ by up to {off:.3g} from the reference's on the CPU")
     return Outcome(note="as chosen, and by the reference on the CPU")
 
 
 def _forward(
-    circuit: Multiplier, layer: Layer, images: torch.Tensor, device: torch.device, engine: str
+    multiplier: Multiplier, layer: Layer, images: torch.Tensor, device: torch.device, engine: str
 ) -> list[torch.Tensor]:
     g = layer.geometry
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(2)
         if images.dim() == 2:
-            module = ApproxLinear(layer.input[1], layer.outputs, multiplier=circuit)
+            module = ApproxLinear(layer.input[1], layer.outputs, multiplier=multiplier)
         else:
             module = ApproxConv2d(
                 layer.input[1],
@@ -169,7 +169,7 @@ def _forward(
                 g.padding,
                 g.dilation,
                 g.groups,
-                multiplier=circuit,
+                multiplier=multiplier,
             )
         module, images = module.to(device), images.to(device)
         emulate.use_engine(engine)

@@ -48,15 +48,15 @@ class Shape:
 
 DENSE = (Shape("3x3 64-64", 64, 64, 3), Shape("1x1 64-64", 64, 64, 1))
 DEPTHWISE = Shape("depthwise 3x3 64", 64, 64, 3, 64)
-CIRCUITS = {"rank 1": "mul8s_1KV8", "rank 3": "mul8s_1KVA", "rank 5": "mul8s_1KX2"}  # by their tables' factors
+MULTIPLIERS = {"rank 1": "mul8s_1KV8", "rank 3": "mul8s_1KVA", "rank 5": "mul8s_1KX2"}  # by their tables' factors
 ANY = "any"  # a table that has none
 
 
 @functools.cache
-def circuits() -> dict[str, Multiplier]:
+def multipliers() -> dict[str, Multiplier]:
     """What is timed, by the name that the table shows."""
     entries = np.random.default_rng(0).integers(-16000, 16000, (SIZE, SIZE))
-    published = {rank: catalogue.get(name) for rank, name in CIRCUITS.items()}
+    published = {rank: catalogue.get(name) for rank, name in MULTIPLIERS.items()}
     return {**published, ANY: Multiplier(name="random", signed=True, table=entries)}
 
 
@@ -119,11 +119,11 @@ def checks(times: Times) -> Iterator[Check]:
     for shape in (*DENSE, DEPTHWISE):
         for kind in FLOATS if times.device.type == "cuda" else ("fp32",):
             yield Check(SPEED, "ordinary convolutions", functools.partial(_ordinary, times, shape, kind))
-        for rank in circuits():
+        for rank in multipliers():
             for engine in emulate.ENGINES:
                 if engine != "reference" and not (rank == ANY and shape in DENSE and times.quick):
                     yield Check(SPEED, "engines", functools.partial(_engine, times, shape, rank, engine))
-        for rank in circuits():
+        for rank in multipliers():
             if rank != ANY or shape is DEPTHWISE:
                 for what in ("forward", "training"):
                     yield Check(SPEED, "whole layers", functools.partial(_layer, times, shape, rank, what))
@@ -141,7 +141,7 @@ def _ordinary(times: Times, shape: Shape, kind: str) -> Outcome:
 
 def _engine(times: Times, shape: Shape, rank: str, name: str) -> Outcome:
     """The sums alone, scaled, of codes that are there."""
-    engine, table = emulate.ENGINES[name], operand_table(circuits()[rank])
+    engine, table = emulate.ENGINES[name], operand_table(multipliers()[rank])
     if engine.refusal(table, times.device):
         return Outcome()
     codes = torch.Generator().manual_seed(0)
@@ -165,7 +165,7 @@ def _layer(times: Times, shape: Shape, rank: str, what: str) -> Outcome:
     """A layer as it stands in a network, quantisation included, beside the fp32 layer."""
     x, passes = times.input(shape), []
     arguments = (shape.inputs, shape.outputs, shape.kernel, 1, shape.kernel // 2, 1, shape.groups, False)
-    for layer in (nn.Conv2d(*arguments), ApproxConv2d(*arguments, multiplier=circuits()[rank])):
+    for layer in (nn.Conv2d(*arguments), ApproxConv2d(*arguments, multiplier=multipliers()[rank])):
         layer.to(device=times.device, memory_format=torch.channels_last)
         passes.append(_pass(layer, x, what))
     with timing.tf32(False):

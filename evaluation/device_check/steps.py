@@ -24,7 +24,7 @@ from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 
-CIRCUITS = ("mul8s_1KV8", "mul8s_1KX2", "mul8s_1L2H")
+MULTIPLIERS = ("mul8s_1KV8", "mul8s_1KX2", "mul8s_1L2H")
 SIDE, CLASSES, BATCH = 10, ("top", "bottom"), 16
 TINY = Protocol(
     name="check", search_channels=4, search_cells=3, search_batch=BATCH, selection_epochs=1, selection_lr=0.05, finalists=1,
@@ -115,11 +115,11 @@ def problem(method: str, config: Any, device: torch.device, strict: bool) -> Sea
     space = "grid" if METHODS[method].native_space == "grid" else "cells"
     settings = RunConfig(
         method=method, method_config=dataclasses.asdict(config), seed=0, protocol=TINY, dataset="bright halves",
-        multipliers=CIRCUITS, nodes=1, scope="all", multiplier_choice="edge", energy_model="horowitz45", budget="",
+        multipliers=MULTIPLIERS, nodes=1, scope="all", multiplier_choice="edge", energy_model="horowitz45", budget="",
         baselines="none", device=device.type, threads=0, image_size=0, command="", space=space, rows=2, columns=6,
         levels_back=3,
     )  # fmt: skip
-    made = SearchProblem(settings, dataset(), device, catalogue.library(CIRCUITS))
+    made = SearchProblem(settings, dataset(), device, catalogue.library(MULTIPLIERS))
     made.training, made.validation = (Watched.of(part, strict) for part in (made.training, made.validation))
     return made
 

@@ -46,17 +46,17 @@ FORMULAS = {
 
 def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
     """``network.json``, ``network.npz`` and the truth tables, into an existing ``folder``."""
-    circuits = [graph.multipliers[name] for name in sorted(graph.multipliers)]
-    if circuits:
-        keep_tables(circuits, folder / TABLES)
+    multipliers = [graph.multipliers[name] for name in sorted(graph.multipliers)]
+    if multipliers:
+        keep_tables(multipliers, folder / TABLES)
     described = {
-        circuit.name: {
-            "key": circuit.key,
-            "signed": circuit.signed,
-            "table": f"{TABLES}/{circuit.name}.npy",
-            "power_mw": circuit.power_mw,
+        multiplier.name: {
+            "key": multiplier.key,
+            "signed": multiplier.signed,
+            "table": f"{TABLES}/{multiplier.name}.npy",
+            "power_mw": multiplier.power_mw,
         }
-        for circuit in circuits
+        for multiplier in multipliers
     }
     packed = io.BytesIO()
     np.savez_compressed(packed, **graph.arrays)
@@ -96,12 +96,12 @@ def read(folder: Path) -> tuple[Graph, dict[str, Any]]:
             names.add(layer["name"])
         if not layers:
             raise InputError("it has no layers")
-        keys = {name: circuit["key"] for name, circuit in described["multipliers"].items()}
-    circuits = {circuit.name: circuit for circuit in read_multipliers(folder / TABLES)} if keys else {}
+        keys = {name: multiplier["key"] for name, multiplier in described["multipliers"].items()}
+    multipliers = {multiplier.name: multiplier for multiplier in read_multipliers(folder / TABLES)} if keys else {}
     for name, key in keys.items():
-        if name not in circuits or circuits[name].key != key:
+        if name not in multipliers or multipliers[name].key != key:
             raise InputError(f"{folder / TABLES} does not hold the {name} that {path.name} was written with")
-    return Graph(layers, arrays, {name: circuits[name] for name in keys}), content
+    return Graph(layers, arrays, {name: multipliers[name] for name in keys}), content
 
 
 def require_arrays(graph: Graph, layer: dict[str, Any], names: Iterable[str]) -> list[np.ndarray]:

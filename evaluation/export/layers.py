@@ -13,13 +13,13 @@ class Layer(TypedDict):
     inputs: list[str]
 
 
-class Circuit(TypedDict):
+class ExportedMultiplier(TypedDict):
     key: str
 
 
 class Exported(TypedDict):
     layers: list[Layer]
-    multipliers: dict[str, Circuit]
+    multipliers: dict[str, ExportedMultiplier]
 
 
 class Multiplying(Layer):

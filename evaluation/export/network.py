@@ -71,7 +71,7 @@ def _normalise(graph: Graph, layer: dict[str, Any]) -> Step:
 def _conv(graph: Graph, layer: dict[str, Any]) -> Step:
     g = Geometry.of(*(tuple(layer[name]) for name in ("stride", "padding", "dilation")), layer["groups"])
     if layer["arithmetic"] == "circuit":
-        return _through_circuit(graph, layer, g)
+        return _through_multiplier(graph, layer, g)
     (weight,), bias = _tensors(graph, layer, "weight"), _bias(graph, layer)
     weight = weight.contiguous(memory_format=torch.channels_last)
     return lambda x: F.conv2d(x, weight, bias, g.stride, g.padding, g.dilation, g.groups)
@@ -79,20 +79,20 @@ def _conv(graph: Graph, layer: dict[str, Any]) -> Step:
 
 def _linear(graph: Graph, layer: dict[str, Any]) -> Step:
     if layer["arithmetic"] == "circuit":
-        multiply = _through_circuit(graph, layer, Geometry())
+        multiply = _through_multiplier(graph, layer, Geometry())
         return lambda x: multiply(x[:, :, None, None]).flatten(1)
     (weight,), bias = _tensors(graph, layer, "weight"), _bias(graph, layer)
     return lambda x: F.linear(x, weight, bias)
 
 
-def _through_circuit(graph: Graph, layer: dict[str, Any], geometry: Geometry) -> Step:
+def _through_multiplier(graph: Graph, layer: dict[str, Any], geometry: Geometry) -> Step:
     """Quantise, sum products of the truth table, scale, add the bias."""
-    circuit = graph.multipliers[layer["multiplier"]]
-    table, zero = layer_table(circuit), layer["activation_zero_point"]
+    multiplier = graph.multipliers[layer["multiplier"]]
+    table, zero = layer_table(multiplier), layer["activation_zero_point"]
     codes, weight_scale, step = _tensors(graph, layer, "weight_codes", "weight_scale", "activation_scale")
     index = (codes.short() + WEIGHT_ZERO).to(torch.uint8)
     index = index.view(*index.shape, *[1] * (4 - index.dim()))
-    scale = Scale(step, -LARGEST_CODE, LARGEST_CODE, 128) if circuit.signed else Scale(step, -zero, 255 - zero, zero)
+    scale = Scale(step, -LARGEST_CODE, LARGEST_CODE, 128) if multiplier.signed else Scale(step, -zero, 255 - zero, zero)
     bias = _bias(graph, layer)
 
     def compute(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reports.figures import anytime, architectures, circuits, energy, evolution, fronts, library, style
+from reports.figures import anytime, architectures, energy, evolution, fronts, library, multipliers, style
 from reports.figures.architectures import drawing_svg, svg
 from reports.figures.picture import Picture
 from reports.load import Loaded
@@ -29,8 +29,8 @@ def pictures(loaded: Loaded) -> Iterator[Picture]:
                 yield replace(picture, title=f"{picture.title}: settings of {method}") if method else picture
         for draw in (architectures.architectures, energy.layers, evolution.evolution):
             yield from draw(section, most)
-    used, others = circuits.in_use(loaded)
-    yield from filter(None, (circuits.error_maps(used, others), library.power_error(used)))
+    used, others = multipliers.in_use(loaded)
+    yield from filter(None, (multipliers.error_maps(used, others), library.power_error(used)))
 
 
 @style.styled

@@ -83,7 +83,7 @@ def svg(figure: Figure, key: str) -> str:
 
 def _printable(architecture: CellArchitecture | GridArchitecture) -> CellArchitecture | GridArchitecture:
     """The same architecture, with such names of circuits as the figure's font can show in a reasonable width."""
-    shown = style.labels(architecture.circuits)
+    shown = style.labels(architecture.multipliers)
     if all(name == label for name, label in shown.items()):
         return architecture
     renamed = type(architecture).from_json(_renamed(architecture.to_json(), shown))

@@ -25,10 +25,10 @@ def layers_of(finalist: dict) -> list[dict] | None:
 def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str):
         return False
-    circuit = layer.get("multiplier")
+    multiplier = layer.get("multiplier")
     energies = [layer.get("int8_pj"), layer.get("approximate_pj")]
     numbers = all(isinstance(e, int | float) and not isinstance(e, bool) and 0 <= e < 1e100 for e in energies)
-    return numbers and (circuit is None or (isinstance(circuit, str) and circuit))
+    return numbers and (multiplier is None or (isinstance(multiplier, str) and multiplier))
 
 
 def only_first(section: Section, most: int) -> str:

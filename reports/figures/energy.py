@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reports.figures import style
 from reports.figures.best import best_run, finalist_of, layers_of, only_first
-from reports.figures.circuits import builtin
+from reports.figures.multipliers import builtin
 from reports.figures.picture import Picture
 from reports.load import Section
 from spaces.drawing import BLACK, text_width
@@ -20,7 +20,7 @@ BARS = 40  # more do not get readable labels on a page
 PANEL = 1.5  # inches, height of the axes
 ADDITIONS = "#B8B8B8"
 OUTLINE = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.7}
-NO_CIRCUIT = ""  # stands for what no multiplier governs
+NO_MULTIPLIER = ""  # stands for what no multiplier governs
 LABEL = 24  # characters below a bar
 
 
@@ -86,15 +86,15 @@ def _bar(groups: Sequence[tuple[str, list[dict]]]) -> Bar:
     members = [layer for _, part in groups for layer in part]
     parts: dict[str, float] = {}
     for layer in members:
-        circuit = layer["multiplier"] or NO_CIRCUIT
-        parts[circuit] = parts.get(circuit, 0.0) + layer["approximate_pj"]
+        multiplier = layer["multiplier"] or NO_MULTIPLIER
+        parts[multiplier] = parts.get(multiplier, 0.0) + layer["approximate_pj"]
     name = first if len(groups) == 1 else f"{first} – {last}"
     return Bar(block, name, parts, math.fsum(layer["int8_pj"] for layer in members))
 
 
 def _power(record: dict, name: str) -> float | None:
-    circuit = builtin(record, name)
-    return None if circuit is None or circuit.power_mw is None else power_ratio(circuit)
+    multiplier = builtin(record, name)
+    return None if multiplier is None or multiplier.power_mw is None else power_ratio(multiplier)
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------
@@ -102,9 +102,9 @@ def _power(record: dict, name: str) -> float | None:
 
 @style.styled
 def _draw(bars: Sequence[Bar], powers: dict[str, float | None]) -> Figure:
-    circuits = sorted(powers, key=lambda name: (-(powers[name] or 0.0), name))
-    looks, names = style.circuit_looks(circuits), style.circuit_labels(circuits)
-    keys = [style.Key(f"{names[name]}{_share(powers[name])}", _fill(looks[name])) for name in circuits]
+    multipliers = sorted(powers, key=lambda name: (-(powers[name] or 0.0), name))
+    looks, names = style.multiplier_looks(multipliers), style.multiplier_labels(multipliers)
+    keys = [style.Key(f"{names[name]}{_share(powers[name])}", _fill(looks[name])) for name in multipliers]
     keys += [style.Key("no multiplier", _fill(None)), style.Key("exact int8", OUTLINE)]
     legend = style.Legend(keys, style.PAGE - style.LEFT)
     ticks = _tick_labels(bars)
@@ -115,7 +115,7 @@ def _draw(bars: Sequence[Bar], powers: dict[str, float | None]) -> Figure:
     width = style.PAGE - style.LEFT - style.RIGHT
     axes = style.panel(figure, style.LEFT, below, width, PANEL)
     unit, size = style.energy_unit(max(bar.int8 for bar in bars))
-    _draw_bars(axes, bars, circuits, looks, size)
+    _draw_bars(axes, bars, multipliers, looks, size)
     axes.set(xlim=(-0.7, len(bars) - 0.3), xticks=[])
     style.label(axes, up=f"energy, {unit}")
     style.grid(axes, "y")
@@ -147,13 +147,13 @@ def _fill(look: style.Look | None) -> dict:
 
 
 def _draw_bars(
-    axes: Axes, bars: Sequence[Bar], circuits: Sequence[str], looks: dict[str, style.Look], size: float
+    axes: Axes, bars: Sequence[Bar], multipliers: Sequence[str], looks: dict[str, style.Look], size: float
 ) -> None:
     """A stack per bar, the dearest circuit at the bottom, in front of the outline of exact int8."""
     places = range(len(bars))
     axes.bar(places, [bar.int8 / size for bar in bars], 0.86, **OUTLINE, gid="int8")
     bottoms = [0.0] * len(bars)
-    for name in [*circuits, NO_CIRCUIT]:
+    for name in [*multipliers, NO_MULTIPLIER]:
         at = [place for place in places if name in bars[place].parts]
         heights = [bars[place].parts[name] / size for place in at]
         fill = _fill(looks[name] if name else None)

@@ -128,7 +128,7 @@ def _draw(curves: dict[str, Curve]) -> Figure:
     panels = {name: _highest(part) for name, part in _panels(curves).items()}
     looks = _looks(panels)
     keys = {"operations": _keys({**looks["normal"], **looks["reduction"]}, style.labels)}
-    keys |= {"circuits": _keys(looks["circuits"], style.circuit_labels)}
+    keys |= {"circuits": _keys(looks["circuits"], style.multiplier_labels)}
     keys |= {name: _keys(looks[name], style.labels) for name in ("entropy", "skips")}
     above = style.Legend(keys.pop("operations"), style.PAGE - style.LEFT)
     between = {name: style.Legend(part, PLACES[name].width - style.LEFT) for name, part in keys.items()}
@@ -160,7 +160,7 @@ def _looks(panels: dict[str, dict[str, Curve]]) -> dict[str, dict[str, style.Loo
     return {
         "normal": {name: look for name, look in operations.items() if name in panels["normal"]},
         "reduction": {name: look for name, look in operations.items() if name in panels["reduction"]},
-        "circuits": style.circuit_looks(panels["circuits"]),
+        "circuits": style.multiplier_looks(panels["circuits"]),
         "entropy": {name: look for name, look in style.looks(pair[:2]).items() if name in panels["entropy"]},
         "skips": {name: look for name, look in style.looks(pair[2:]).items() if name in panels["skips"]},
     }

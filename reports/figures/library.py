@@ -9,9 +9,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from reports.figures import style
-from reports.figures.circuits import mae_percent
+from reports.figures.multipliers import mae_percent
 from reports.figures.picture import Picture
-from spaces.drawing import BLUE, circuit_label, text_width
+from spaces.drawing import BLUE, multiplier_label, text_width
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 
@@ -25,7 +25,9 @@ LEADER = 0.15  # a label that is further away gets a line to its mark
 def power_error(used: Sequence[Multiplier]) -> Picture:
     """The circuits of the library, and those in use: relative power against mean absolute error, filled where used."""
     library = [catalogue.get(name) for name in catalogue.names()]
-    circuits = library + [circuit for circuit in used if circuit not in library and circuit.power_mw is not None]
+    multipliers = library + [
+        multiplier for multiplier in used if multiplier not in library and multiplier.power_mw is not None
+    ]
     fills = {"used by a finalist": BLUE, "not used": "white"}
     mark = {"color": BLUE, "marker": "o", "linestyle": ""}
     legend = style.Legend(
@@ -35,15 +37,15 @@ def power_error(used: Sequence[Multiplier]) -> Picture:
     figure = Figure((style.COLUMN, frame + legend.height), facecolor="white")
     left = style.LEFT + 0.06
     axes = style.panel(figure, left, style.BOTTOM, style.COLUMN - left - 0.2, PANEL)
-    errors = [mae_percent(circuit) for circuit in circuits]
+    errors = [mae_percent(multiplier) for multiplier in multipliers]
     smallest = min(error for error in errors if error)
     axes.set_yscale("symlog", linthresh=smallest, linscale=0.5)
     points = []
-    for circuit, error in zip(circuits, errors):
-        power = 100 * catalogue.power_ratio(circuit)
-        fill = BLUE if circuit in used else "white"
-        axes.plot(power, error, "o", color=BLUE, markerfacecolor=fill, gid=circuit.name)
-        points.append((power, error, circuit_label(circuit.name)))
+    for multiplier, error in zip(multipliers, errors):
+        power = 100 * catalogue.power_ratio(multiplier)
+        fill = BLUE if multiplier in used else "white"
+        axes.plot(power, error, "o", color=BLUE, markerfacecolor=fill, gid=multiplier.name)
+        points.append((power, error, multiplier_label(multiplier.name)))
     style.label(axes, "power, % of the exact circuit's", "mean absolute error, % of 2¹⁶")
     axes.set(xlim=(0, 112), ylim=(-0.4 * smallest, 3 * max(errors)))
     axes.yaxis.set_major_locator(FixedLocator([0, *(10.0**e for e in range(-3, 2))]))
@@ -53,7 +55,7 @@ def power_error(used: Sequence[Multiplier]) -> Picture:
     place_labels(axes, points)
     legend.draw(figure, left, frame + legend.height)
     caption = (
-        f"The {len(circuits)} circuits with a power figure that the suite brings or a finalist uses: power relative to the "
+        f"The {len(multipliers)} circuits with a power figure that the suite brings or a finalist uses: power relative to the "
         "exact circuit of the same library, published or, for broken arrays by formula, estimated, against the mean "
         "absolute error over all 65,536 operand pairs, recomputed from the truth tables. Names without the prefix mul8s_. "
         "The axis of errors is logarithmic, but linear below the smallest error."

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from reports.load import Section
-from spaces.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, circuit_label, text_width
+from spaces.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, multiplier_label, text_width
 from spaces.multipliers import catalogue
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and both columns of a paper
@@ -20,7 +20,7 @@ TEXT, SMALL = 8.0, 7.0  # points
 # Inches around axes for their ticks and labels; fixed, because layout engines are slow and move what is compared.
 LEFT, BOTTOM, TOP, RIGHT = 0.54, 0.4, 0.26, 0.1
 LINE_HEIGHT, KEY = 0.135, 0.3  # inches of a line of small type, and of a mark in a legend
-NAME, CIRCUIT = 40, 24  # characters that are shown of a name from outside, and of a circuit
+NAME, MULTIPLIER = 40, 24  # characters that are shown of a name from outside, and of a circuit
 
 RC = {
     "font.size": TEXT,
@@ -86,7 +86,7 @@ def colours(section: Section) -> dict[str, str]:
     return {variant: look.colour for variant, look in looks(section.variants).items()}
 
 
-def circuit_looks(names: Iterable[str]) -> dict[str, Look]:
+def multiplier_looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for every circuit: the built-in ones always have the same, those of a user's own take those behind."""
     names = set(names)
     own = sorted(names.difference(catalogue.names()))
@@ -119,9 +119,9 @@ def labels(names: Iterable[str], limit: int = NAME, short: Callable[[str], str] 
     return shown
 
 
-def circuit_labels(names: Iterable[str]) -> dict[str, str]:
+def multiplier_labels(names: Iterable[str]) -> dict[str, str]:
     """What to call each circuit in a figure."""
-    return labels(names, CIRCUIT, circuit_label)
+    return labels(names, MULTIPLIER, multiplier_label)
 
 
 def count(number: int, what: str) -> str:

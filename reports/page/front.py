@@ -6,7 +6,7 @@ from typing import Any
 
 from reports.figures import style
 from reports.load import Section
-from reports.page.networks import Network, circuits, finalist_of
+from reports.page.networks import Network, finalist_of, multipliers
 from reports.page.sources import Sources
 from reports.rows import ARITHMETICS
 
@@ -78,7 +78,7 @@ def _points(
                     "run": sources.anchor([run.name]),
                     "told": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
                     "summary": _short(str(finalist.get("summary") or row["key"][:8])),
-                    "circuits": _short(", ".join(circuits(finalist.get("architecture"))) or "not recorded"),
+                    "circuits": _short(", ".join(multipliers(finalist.get("architecture"))) or "not recorded"),
                     "validation": _scaled(row["validation_accuracy"], 0.01),
                     "tested": {name: _scaled(share, 0.01) for name, share in zip(ARITHMETICS, tested)},
                     "energy": {name: _scaled(row[f"{model}_{name}_pj"], size) for name in ARITHMETICS},

@@ -99,9 +99,9 @@ def _grid_edges(architecture: GridArchitecture) -> list[Edge]:
     ]
 
 
-def circuits(data: object) -> list[str]:
+def multipliers(data: object) -> list[str]:
     """The names of an architecture's circuits, most edges first; empty where it is none."""
-    used = [circuit for *_, circuit in edges(data) if circuit]
+    used = [multiplier for *_, multiplier in edges(data) if multiplier]
     return sorted(set(used), key=lambda name: (-used.count(name), name))
 
 

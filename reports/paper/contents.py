@@ -30,7 +30,7 @@ def tables(counted: Counted, left_out: Sequence[LeftOut]) -> list[Table]:
     return [
         claims(counted, derived.savings(derivation.EXPLAINS)),
         steps(derived, derivation.EXPLAINS),
-        circuits(derivation.circuits()),
+        multipliers(derivation.multipliers()),
         family(counted, derivation.parameters()),
         others(counted, left_out),
     ]
@@ -108,7 +108,7 @@ def steps(derived: "Derivation", ratio: float) -> Table:
     )
 
 
-def circuits(found: Iterable[tuple[str, float, float, float]]) -> Table:
+def multipliers(found: Iterable[tuple[str, float, float, float]]) -> Table:
     """What each built-in circuit would give in the same derivation."""
     return Table(
         name="circuits",

@@ -59,14 +59,14 @@ def derive() -> Derivation:
     )
 
 
-def circuits() -> list[tuple[str, float, float, float]]:
+def multipliers() -> list[tuple[str, float, float, float]]:
     """Of each built-in circuit: its name, its power ÷ that of the exact one, and the savings vs fp32 and vs exact int8."""
     rows, found = _rows("DARTS_V2"), []
     for name in catalogue.names():
-        circuit = catalogue.get(name)
-        energies = MODEL.breakdown([replace(row, multiplier=row.multiplier and circuit) for row in rows])
+        multiplier = catalogue.get(name)
+        energies = MODEL.breakdown([replace(row, multiplier=row.multiplier and multiplier) for row in rows])
         savings = (energies["saving_vs_fp32"], energies["saving_vs_int8"])
-        found.append((name, catalogue.power_ratio(circuit), *savings))
+        found.append((name, catalogue.power_ratio(multiplier), *savings))
     return found
 
 

@@ -123,8 +123,8 @@ def _expected(name: str, command: str) -> list[Expected]:
     shared = {
         **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "energy_model", "budget")},
         "space_config": {"nodes": options.nodes},
-        "multipliers": [circuit.name for circuit in library],
-        "tables": {circuit.name: circuit.key for circuit in library},
+        "multipliers": [multiplier.name for multiplier in library],
+        "tables": {multiplier.name: multiplier.key for multiplier in library},
         **({"snapshots": options.snapshots} if options.snapshots >= 0 else {}),
     }
     rows = []

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from reports.load import Section
-from reports.tables.circuits import multipliers
 from reports.tables.cost import search_cost
 from reports.tables.energy import energy_split
+from reports.tables.multipliers import multipliers
 from reports.tables.pairs import ablation, comparisons
 from reports.tables.render import csv, latex, markdown
 from reports.tables.results import finalists, methods

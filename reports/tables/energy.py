@@ -44,9 +44,9 @@ def energy_split(section: Section) -> Table:
         run = best_search(runs) or runs[0]
         split = _split(run.best)
         rows += _rows(variant, run, split)
-        circuits = _by_circuit(run, split)
-        rows += [_circuit_row(variant, run, split, *circuit) for circuit in circuits or ()]
-        if circuits is None:
+        multipliers = _by_multiplier(run, split)
+        rows += [_multiplier_row(variant, run, split, *multiplier) for multiplier in multipliers or ()]
+        if multipliers is None:
             notes.append(f"Layers of {run.name} ({variant}): not recorded.")
     return Table(f"{section.name}-energy", f"Energy split: {section.title}", columns, tuple(rows), tuple(notes), 2)
 
@@ -74,12 +74,14 @@ def _row(variant: str, run: Run, what: str, parts: Mapping[str, float], whole: f
     return (words(variant, names), words(what, names), *cells, share)
 
 
-def _circuit_row(variant: str, run: Run, split: dict, circuit: str, layers: int, saved: float) -> tuple[Cell, ...]:
-    what = f"saved by {circuit} ({layers} layer{'s' * (layers > 1)})"
+def _multiplier_row(
+    variant: str, run: Run, split: dict, multiplier: str, layers: int, saved: float
+) -> tuple[Cell, ...]:
+    what = f"saved by {multiplier} ({layers} layer{'s' * (layers > 1)})"
     return _row(variant, run, what, {"total": saved}, split["fp32"]["total"])
 
 
-def _by_circuit(run: Run, split: dict) -> list[tuple[str, int, float]] | None:
+def _by_multiplier(run: Run, split: dict) -> list[tuple[str, int, float]] | None:
     """(Circuit, layers, pJ saved against exact int8), the most first; None where the layers were not recorded, or do not
     add up to the network.
     """

@@ -31,23 +31,25 @@ class FixedLayers:
     arithmetic: str
     multiplier: Multiplier | None
 
-    def _circuit(self) -> Multiplier | None:
+    def _multiplier(self) -> Multiplier | None:
         if self.multiplier is None or self.arithmetic == "fp32":
             return None
         return catalogue.exact(self.multiplier.signed) if self.arithmetic == "int8" else self.multiplier
 
     def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d:
-        circuit = self._circuit()
-        if circuit is None:
+        multiplier = self._multiplier()
+        if multiplier is None:
             layer = nn.Conv2d(inputs, outputs, kernel, **arguments)
         else:
-            layer = ApproxConv2d(inputs, outputs, kernel, multiplier=circuit, **arguments)
+            layer = ApproxConv2d(inputs, outputs, kernel, multiplier=multiplier, **arguments)
         layer.cost_kind, layer.cost_multiplier = kind, self.multiplier
         return layer
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
-        circuit = self._circuit()
-        layer = nn.Linear(inputs, outputs) if circuit is None else ApproxLinear(inputs, outputs, multiplier=circuit)
+        multiplier = self._multiplier()
+        layer = (
+            nn.Linear(inputs, outputs) if multiplier is None else ApproxLinear(inputs, outputs, multiplier=multiplier)
+        )
         layer.cost_kind, layer.cost_multiplier = "linear", self.multiplier
         return layer
 

@@ -29,10 +29,10 @@ class MultiplierChoice(nn.Module):
 
     def __init__(self, library: Sequence[Multiplier]) -> None:
         super().__init__()
-        if len({circuit.signed for circuit in library}) > 1:
+        if len({multiplier.signed for multiplier in library}) > 1:
             raise InputError("signed and unsigned multipliers cannot be mixed")
         self.signed = library[0].signed
-        self.tables = tuple(layer_table(circuit) for circuit in library)
+        self.tables = tuple(layer_table(multiplier) for multiplier in library)
         u, v = shared_basis(self.tables)
         self.register_buffer("u", torch.tensor(u.transpose(0, 2, 1).copy(), dtype=torch.float32), persistent=False)
         self.register_buffer("v", torch.tensor(v, dtype=torch.float32), persistent=False)

@@ -89,7 +89,7 @@ class CellArchitecture:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     @property
-    def circuits(self) -> tuple[str, ...]:
+    def multipliers(self) -> tuple[str, ...]:
         """The names of the multipliers, each once, in the order of the network."""
         names = [self.multiplier]
         for cell in self.cells:
@@ -136,16 +136,16 @@ class CellArchitecture:
     def short(self) -> str:
         """A line for people: operations and circuits, most frequent first, and the start of the key."""
         counts: dict[str, int] = {}
-        circuits: dict[str, int] = {}
+        multipliers: dict[str, int] = {}
         for cell in self.cells:
             for edge in (edge for node in cell.nodes for edge in node):
                 counts[edge.operation] = counts.get(edge.operation, 0) + 1
                 if edge.multiplier:
                     name = edge.multiplier.removeprefix("mul8s_")
-                    circuits[name] = circuits.get(name, 0) + 1
+                    multipliers[name] = multipliers.get(name, 0) + 1
         listed = (
             " ".join(f"{count}·{name}" for name, count in sorted(part.items(), key=lambda item: (-item[1], item[0])))
-            for part in (counts, circuits)
+            for part in (counts, multipliers)
         )
         return f"{self.key[:8]}  {' | '.join(filter(None, listed))}"
 

@@ -20,17 +20,17 @@ from spaces.drawing import (
     ARROW,
     BLACK,
     BLUE,
-    CIRCUIT_SIZE,
     GREEN,
     HEADER,
     LINE,
     MARGIN,
+    MULTIPLIER_SIZE,
     OPERATION_SIZE,
     PURPLE,
     TITLE_SIZE,
     VERMILION,
     add_box,
-    circuit_label,
+    multiplier_label,
     text_width,
     write,
 )
@@ -117,7 +117,7 @@ def save(architecture: CellArchitecture, path: str | Path) -> None:
 def _heading(architecture: CellArchitecture) -> str:
     heading = f"{architecture.key[:8]} · scope {architecture.scope}"
     if architecture.multiplier:
-        heading += f" · stem and classifier: {circuit_label(architecture.multiplier)}"
+        heading += f" · stem and classifier: {multiplier_label(architecture.multiplier)}"
     return heading
 
 
@@ -127,7 +127,7 @@ def _titles(cells: Sequence[Cell]) -> list[str]:
     for position, cell in enumerate(cells):
         title = f"{'reduction' if cell.reduction else 'normal'} cell"
         title = title if repeated else f"{position}: {title}"
-        titles.append(f"{title} · projections {circuit_label(cell.multiplier)}" if cell.multiplier else title)
+        titles.append(f"{title} · projections {multiplier_label(cell.multiplier)}" if cell.multiplier else title)
     return titles
 
 
@@ -135,7 +135,7 @@ def _label_width(cells: Sequence[Cell]) -> float:
     """Inches that the longest label needs; multipliers of the user's own may have any name."""
     edges = [edge for cell in cells for node in cell.nodes for edge in node]
     texts = {(edge.operation, OPERATION_SIZE) for edge in edges}
-    texts |= {(circuit_label(edge.multiplier), CIRCUIT_SIZE) for edge in edges if edge.multiplier}
+    texts |= {(multiplier_label(edge.multiplier), MULTIPLIER_SIZE) for edge in edges if edge.multiplier}
     return max(text_width(text, size) for text, size in texts)
 
 
@@ -170,9 +170,16 @@ def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, na
     middle = (layout.column(node) + LANES[0] + end - ARROW) / 2
     axes.text(middle, y + 0.025, edge.operation, size=OPERATION_SIZE, ha="center", va="bottom", gid=f"{name}-operation")
     if edge.multiplier:
-        text = circuit_label(edge.multiplier)
+        text = multiplier_label(edge.multiplier)
         axes.text(
-            middle, y - 0.03, text, size=CIRCUIT_SIZE, ha="center", va="top", gid=f"{name}-multiplier", parse_math=False
+            middle,
+            y - 0.03,
+            text,
+            size=MULTIPLIER_SIZE,
+            ha="center",
+            va="top",
+            gid=f"{name}-multiplier",
+            parse_math=False,
         )
 
 

@@ -39,9 +39,9 @@ class ExpectedEnergy:
         self.scaled, self.fixed = self.scaled.to(device), self.fixed.to(device)
         self.outer_scaled = self.outer_scaled.to(device)
 
-    def __call__(self, operations: Tensor, circuits: Tensor) -> Tensor:
+    def __call__(self, operations: Tensor, multipliers: Tensor) -> Tensor:
         """Scalar pJ from probabilities of operations (2, E, all operations) and of circuits (sites, M)."""
-        power = circuits.double() @ self.ratios
+        power = multipliers.double() @ self.ratios
         chosen = operations[..., 1:].double()
         chosen = chosen / chosen.sum(dim=-1, keepdim=True)
         edge = (chosen * (self.fixed + self.scaled * power[self.rows].unsqueeze(-1))).sum(dim=-1)
@@ -98,8 +98,8 @@ class ExpectedEnergy:
     def _add_outer(self, shape: NetworkShape) -> None:
         """Stem, projections, sums and classifier, traced from a network whose edges are skipped."""
         space, sites = self.space, self.space.sites
-        circuit = catalogue.exact(space.library[0].signed)
-        probe, exact = CellSpace([circuit], space.nodes, space.scope), circuit.name
+        multiplier = catalogue.exact(space.library[0].signed)
+        probe, exact = CellSpace([multiplier], space.nodes, space.scope), multiplier.name
         nodes = tuple(tuple(Edge(source, "skip_connect", exact) for source in range(2)) for _ in range(space.nodes))
         cells = tuple(Cell(nodes, reduction, exact) for reduction in (False, True))
         for row in probe.costs(CellArchitecture(cells, exact, space.scope), shape):

@@ -22,13 +22,13 @@ class Genotype:
     reduce: Genes
     source: str
 
-    def architecture(self, circuit: str, scope: str = "all") -> CellArchitecture:
+    def architecture(self, multiplier: str, scope: str = "all") -> CellArchitecture:
         """The architecture with ``circuit`` wherever ``scope`` lets it. Raises InputError for cells that cannot be."""
         cells = []
         for genes, reduction in ((self.normal, False), (self.reduce, True)):
-            edges = [Edge(source, operation, circuit) for operation, source in genes]
-            cells.append(Cell(tuple(zip(edges[::2], edges[1::2])), reduction, circuit))
-        return CellArchitecture(tuple(cells), circuit, scope)
+            edges = [Edge(source, operation, multiplier) for operation, source in genes]
+            cells.append(Cell(tuple(zip(edges[::2], edges[1::2])), reduction, multiplier))
+        return CellArchitecture(tuple(cells), multiplier, scope)
 
 
 PUBLISHED = {

@@ -55,7 +55,7 @@ class CellSpace:
             raise InputError(f"a cell needs at least one node, not {nodes}")
         self.library = tuple(library)
         self.nodes, self.scope, self.choice = nodes, scope, choice
-        self._circuits = {multiplier.name: multiplier for multiplier in library}
+        self._multipliers = {multiplier.name: multiplier for multiplier in library}
         # Edges in the order of DARTS: node by node, each from all its possible sources.
         self.edges = [(node, source) for node in range(nodes) for source in range(node + 2)]
 
@@ -63,7 +63,7 @@ class CellSpace:
 
     def sample(self, rng: np.random.Generator) -> CellArchitecture:
         """A uniform draw: for each node two different sources, an operation for each, a multiplier for each site."""
-        sites = self._draw_circuits(rng)
+        sites = self._draw_multipliers(rng)
         cells = []
         for kind in range(2):
             nodes = []
@@ -83,9 +83,9 @@ class CellSpace:
 
     def reference(self) -> CellArchitecture:
         """The architecture that costs most: 5×5 separable convolutions everywhere, on the hungriest circuit."""
-        circuit = max(self.library, key=power_ratio).name
-        nodes = tuple(tuple(Edge(source, "sep_conv_5x5", circuit) for source in range(2)) for _ in range(self.nodes))
-        return CellArchitecture(tuple(Cell(nodes, kind, circuit) for kind in (False, True)), circuit, self.scope)
+        multiplier = max(self.library, key=power_ratio).name
+        nodes = tuple(tuple(Edge(source, "sep_conv_5x5", multiplier) for source in range(2)) for _ in range(self.nodes))
+        return CellArchitecture(tuple(Cell(nodes, kind, multiplier) for kind in (False, True)), multiplier, self.scope)
 
     def mutate(self, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
         """A neighbour with another key: one source, operation or multiplier differs (all tied ones, if they are tied).
@@ -93,7 +93,7 @@ class CellSpace:
         Raises InputError where the space has a single architecture only.
         """
         for _ in range(1000):
-            moves = [self._mutate_source, self._mutate_operation, self._mutate_circuit]
+            moves = [self._mutate_source, self._mutate_operation, self._mutate_multiplier]
             child = moves[int(rng.integers(len(moves)))](architecture, rng)
             if child.key != architecture.key:
                 return child
@@ -128,7 +128,7 @@ class CellSpace:
         if edge.multiplier is not None:
             return edge
         tied = None if self.choice == "edge" else self._tied(architecture, cell)
-        return replace(edge, multiplier=tied or self._random_circuit(rng))
+        return replace(edge, multiplier=tied or self._random_multiplier(rng))
 
     def _tied(self, architecture: CellArchitecture, cell: Cell) -> str | None:
         """The circuit that an edge without one must take where circuits are shared by a cell or the network."""
@@ -138,8 +138,8 @@ class CellSpace:
             governed += [cell.multiplier, *(other.multiplier for node in cell.nodes for other in node)]
         return next((name for name in governed if name), None)
 
-    def _mutate_circuit(self, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
-        name = self._random_circuit(rng)
+    def _mutate_multiplier(self, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
+        name = self._random_multiplier(rng)
         if self.choice == "network":
             return architecture.with_multiplier(name, self.scope)
         at = int(rng.integers(len(architecture.cells) + 1))
@@ -154,11 +154,11 @@ class CellSpace:
             cell = cell.with_multiplier(name)
         return replace(architecture, cells=(*architecture.cells[:at], cell, *architecture.cells[at + 1 :]))
 
-    def _random_circuit(self, rng: np.random.Generator) -> str:
+    def _random_multiplier(self, rng: np.random.Generator) -> str:
         return self.library[int(rng.integers(len(self.library)))].name
 
-    def _draw_circuits(self, rng: np.random.Generator) -> list[str]:
-        return [self._random_circuit(rng) for _ in range(self.sites.count)]
+    def _draw_multipliers(self, rng: np.random.Generator) -> list[str]:
+        return [self._random_multiplier(rng) for _ in range(self.sites.count)]
 
     def _outer(self, sites: Sequence[str], row: int | None) -> str | None:
         return None if row is None else sites[row]
@@ -181,13 +181,13 @@ class CellSpace:
             return Sites(rows, None, None, 2 * count)
         return Sites(rows, (2 * count, 2 * count + 1), 2 * count + 2, 2 * count + 3)
 
-    def derive(self, operation_scores: np.ndarray, circuit_scores: np.ndarray) -> CellArchitecture:
+    def derive(self, operation_scores: np.ndarray, multiplier_scores: np.ndarray) -> CellArchitecture:
         """The architecture of the highest scores, as DARTS derives it: per node the two strongest edges.
 
         ``operation_scores`` (2, E, operations) in the order of OPERATION_NAMES, "none" never chosen; an edge is as
         strong as its best operation. ``circuit_scores`` (sites, M).
         """
-        circuits = [self.library[int(row.argmax())].name for row in circuit_scores]
+        multipliers = [self.library[int(row.argmax())].name for row in multiplier_scores]
         cells = []
         for kind in range(2):
             scores = operation_scores[kind][:, 1:]
@@ -200,15 +200,15 @@ class CellSpace:
                         Edge(
                             self.edges[index][1],
                             OPERATION_NAMES[1 + int(scores[index].argmax())],
-                            circuits[self.sites.edges[kind, index]],
+                            multipliers[self.sites.edges[kind, index]],
                         )
                         for index in kept
                     )
                 )
             cells.append(
-                Cell(tuple(nodes), bool(kind), self._outer(circuits, self.sites.cells and self.sites.cells[kind]))
+                Cell(tuple(nodes), bool(kind), self._outer(multipliers, self.sites.cells and self.sites.cells[kind]))
             )
-        return CellArchitecture(tuple(cells), self._outer(circuits, self.sites.network), self.scope)
+        return CellArchitecture(tuple(cells), self._outer(multipliers, self.sites.network), self.scope)
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class CellSpace:
         drop = DropPath()
 
         def layers(name: str | None) -> FixedLayers:
-            return FixedLayers(arithmetic, None if name is None else self._circuit(name))
+            return FixedLayers(arithmetic, None if name is None else self._multiplier(name))
 
         def body(position: int, channels: int) -> FixedCell:
             return FixedCell(cells[position], channels, layers, drop, searching)
@@ -275,10 +275,10 @@ class CellSpace:
 
         save(architecture, path)
 
-    def _circuit(self, name: str) -> Multiplier:
-        if name not in self._circuits:
-            raise suggest(name, self._circuits, "multiplier in this library")
-        return self._circuits[name]
+    def _multiplier(self, name: str) -> Multiplier:
+        if name not in self._multipliers:
+            raise suggest(name, self._multipliers, "multiplier in this library")
+        return self._multipliers[name]
 
 
 def check_shape(shape: NetworkShape) -> None:
@@ -304,9 +304,9 @@ def expand_cells(cells: tuple[Cell, ...], depth: int) -> list[Cell]:
     return list(cells)
 
 
-def _with_edge(cell: Cell, node: int, edge: int, circuit: str) -> Cell:
+def _with_edge(cell: Cell, node: int, edge: int, multiplier: str) -> Cell:
     edges = list(cell.nodes[node])
-    edges[edge] = replace(edges[edge], multiplier=circuit)
+    edges[edge] = replace(edges[edge], multiplier=multiplier)
     return replace(cell, nodes=(*cell.nodes[:node], tuple(edges), *cell.nodes[node + 1 :]))
 
 

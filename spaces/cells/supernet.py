@@ -22,15 +22,15 @@ LARGEST_MIXTURE = 500_000
 
 def check_mixture(space: CellSpace) -> None:
     """Raises InputError where mixing the whole library would take more time and memory than any machine should give."""
-    circuits, sites = len(space.library), space.sites.count
-    if circuits * sites * 256 <= LARGEST_MIXTURE:
+    multipliers, sites = len(space.library), space.sites.count
+    if multipliers * sites * 256 <= LARGEST_MIXTURE:
         return
-    rank = shared_rank([layer_table(circuit) for circuit in space.library])
-    if circuits * sites * rank > LARGEST_MIXTURE:
+    rank = shared_rank([layer_table(multiplier) for multiplier in space.library])
+    if multipliers * sites * rank > LARGEST_MIXTURE:
         most = max(1, LARGEST_MIXTURE // (sites * rank))
         raise InputError(
-            f"a mixture of {circuits} multipliers whose errors share {rank} factors, in {sites} places, needs "
-            f"{circuits * sites * rank / 2**20:.1f} GiB and minutes for every step; choose up to {most} of them, take "
+            f"a mixture of {multipliers} multipliers whose errors share {rank} factors, in {sites} places, needs "
+            f"{multipliers * sites * rank / 2**20:.1f} GiB and minutes for every step; choose up to {most} of them, take "
             "--multiplier-choice network, or another method"
         )
 
@@ -125,12 +125,12 @@ class CellSupernet(CellNetwork):
         self.choices = nn.ModuleList(choices)  # one per site, in the order of ``space.sites``
         self.kinds = [int(position in reduction_positions(shape.cells)) for position in range(shape.cells)]
 
-    def choose(self, operations: Tensor, circuits: Tensor, sampled: np.ndarray | None = None) -> None:
+    def choose(self, operations: Tensor, multipliers: Tensor, sampled: np.ndarray | None = None) -> None:
         """Set probabilities of operations (2, E, operations) and of circuits (sites, M); differentiable.
 
         With ``sampled`` (2, E), indices into OPERATION_NAMES other than "none", an edge computes that operation alone.
         """
-        for choice, probabilities in zip(self.choices, circuits):
+        for choice, probabilities in zip(self.choices, multipliers):
             choice.set(probabilities)
         for stage, kind in zip(self.cells, self.kinds):
             for index, edge in enumerate(stage.body.edges):

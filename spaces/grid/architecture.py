@@ -126,7 +126,7 @@ class GridArchitecture:
         return hashlib.sha256(json.dumps(["grid", self.multiplier, graph]).encode()).hexdigest()
 
     @property
-    def circuits(self) -> tuple[str, ...]:
+    def multipliers(self) -> tuple[str, ...]:
         """The names of the multipliers that count, each once, in the order of the network."""
         names = [*(node.multiplier for node in self.active), self.multiplier]
         return tuple(dict.fromkeys(name for name in names if name is not None))
@@ -162,8 +162,8 @@ class GridArchitecture:
 
     def short(self) -> str:
         """A line for people: functions and circuits of the active nodes, most frequent first, and the key's start."""
-        circuits = [node.multiplier.removeprefix("mul8s_") for node in self.active if node.multiplier]
-        parts = (_counted([node.function for node in self.active]), _counted(circuits))
+        multipliers = [node.multiplier.removeprefix("mul8s_") for node in self.active if node.multiplier]
+        parts = (_counted([node.function for node in self.active]), _counted(multipliers))
         return f"{self.key[:8]}  {' | '.join(filter(None, parts))}"
 
 

@@ -12,11 +12,11 @@ from matplotlib.patheffects import Normal, Stroke
 from spaces.drawing import (
     ARROW,
     BLUE,
-    CIRCUIT_SIZE,
     FILL,
     GREEN,
     HEADER,
     MARGIN,
+    MULTIPLIER_SIZE,
     OPERATION_SIZE,
     ORANGE,
     OUTLINE,
@@ -25,7 +25,7 @@ from spaces.drawing import (
     TITLE_SIZE,
     VERMILION,
     add_box,
-    circuit_label,
+    multiplier_label,
     text_width,
     write,
 )
@@ -50,9 +50,9 @@ def draw(architecture: GridArchitecture) -> Figure:
     """
     labels = _labels(architecture)
     sources = [(), *(node.sources for node in architecture.active), (len(architecture.active),)]
-    texts = [(function, OPERATION_SIZE) for function, _ in labels] + [(name, CIRCUIT_SIZE) for _, name in labels]
+    texts = [(function, OPERATION_SIZE) for function, _ in labels] + [(name, MULTIPLIER_SIZE) for _, name in labels]
     box = max(text_width(*text) for text in texts) + 2 * PADDING
-    layout = arrange(sources, box, [TWO_LINES if circuit else ONE_LINE for _, circuit in labels])
+    layout = arrange(sources, box, [TWO_LINES if multiplier else ONE_LINE for _, multiplier in labels])
     heading = _heading(architecture)
     width = max(layout.width, text_width(heading, TITLE_SIZE, "bold")) + 2 * MARGIN
     height = HEADER + layout.height + MARGIN
@@ -61,8 +61,8 @@ def draw(architecture: GridArchitecture) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, left + width), ylim=(top + height, top))
     axes.axis("off")
     axes.text(left + MARGIN, -HEADER / 2, heading, size=TITLE_SIZE, weight="bold", va="center", parse_math=False)
-    for index, (function, circuit) in enumerate(labels):
-        _draw_box(axes, layout, index, function, circuit)
+    for index, (function, multiplier) in enumerate(labels):
+        _draw_box(axes, layout, index, function, multiplier)
         _draw_arrows(axes, layout.arrows(index), f"box{index}")
     return figure
 
@@ -74,8 +74,8 @@ def save(architecture: GridArchitecture, path: str | Path) -> None:
 
 def _labels(architecture: GridArchitecture) -> list[tuple[str, str]]:
     """Function and circuit, or "" where none governs it, of every box."""
-    nodes = [(node.function, circuit_label(node.multiplier or "")) for node in architecture.active]
-    return [("image", ""), *nodes, ("classifier", circuit_label(architecture.multiplier))]
+    nodes = [(node.function, multiplier_label(node.multiplier or "")) for node in architecture.active]
+    return [("image", ""), *nodes, ("classifier", multiplier_label(architecture.multiplier))]
 
 
 def _heading(architecture: GridArchitecture) -> str:
@@ -84,16 +84,16 @@ def _heading(architecture: GridArchitecture) -> str:
     return f"{architecture.key[:8]} · {nodes} of {architecture.rows}×{architecture.columns}"
 
 
-def _draw_box(axes: Axes, layout: Layout, index: int, function: str, circuit: str) -> None:
+def _draw_box(axes: Axes, layout: Layout, index: int, function: str, multiplier: str) -> None:
     x, y = layout.centre(index)
     colour = next((colour for kind, colour in COLOURS.items() if function.startswith(kind)), None)
     fill = tuple(1 - TINT * (1 - part) for part in to_rgb(colour)) if colour else FILL
     add_box(axes, x - layout.box / 2, y, layout.box, layout.heights[index], fill, colour or OUTLINE)
     style = {"ha": "center", "va": "center_baseline", "zorder": 6, "parse_math": False}
-    upper = y - LINES if circuit else y
+    upper = y - LINES if multiplier else y
     axes.text(x, upper, function, size=OPERATION_SIZE, gid=f"box{index}-function", **style)
-    if circuit:
-        axes.text(x, y + LINES, circuit, size=CIRCUIT_SIZE, gid=f"box{index}-multiplier", **style)
+    if multiplier:
+        axes.text(x, y + LINES, multiplier, size=MULTIPLIER_SIZE, gid=f"box{index}-multiplier", **style)
 
 
 def _draw_arrows(axes: Axes, arrows: list[list[Point]], name: str) -> None:

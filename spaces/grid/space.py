@@ -56,20 +56,22 @@ class GridSpace:
             raise InputError(f"a grid has no separable convolutions; its scope is all, not {scope}")
         self.library = tuple(library)
         self.rows, self.columns, self.levels_back, self.choice = rows, columns, levels_back, choice
-        self._circuits = {multiplier.name: multiplier for multiplier in library}
+        self._multipliers = {multiplier.name: multiplier for multiplier in library}
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> GridArchitecture:
         """A uniform draw of every gene."""
-        tied = self._circuit(rng) if self.choice == "network" else None
+        tied = self._draw_multiplier(rng) if self.choice == "network" else None
         nodes = tuple(
             GridNode(
-                self._function(rng), tied or self._circuit(rng), (self._source(index, rng), self._source(index, rng))
+                self._function(rng),
+                tied or self._draw_multiplier(rng),
+                (self._source(index, rng), self._source(index, rng)),
             )
             for index in range(self.rows * self.columns)
         )
-        return self._architecture(nodes, self._output(rng), tied or self._circuit(rng))
+        return self._architecture(nodes, self._output(rng), tied or self._draw_multiplier(rng))
 
     def mutate(self, architecture: GridArchitecture, rng: np.random.Generator) -> GridArchitecture:
         """A neighbour with another key: genes are drawn anew at ``MUTATION_RATE`` until an active one has changed.
@@ -97,15 +99,15 @@ class GridSpace:
             if not active and index in used:  # its function and what that reads are the network itself
                 change = change & [False, old.function not in BLOCKS, False, arity(old.function) == 1]
             function = self._function(rng) if change[0] else old.function
-            circuit = self._circuit(rng) if change[1] and self.choice == "edge" else old.multiplier
+            multiplier = self._draw_multiplier(rng) if change[1] and self.choice == "edge" else old.multiplier
             sources = tuple(self._source(index, rng) if hit_ else s for s, hit_ in zip(old.sources, change[2:]))
-            nodes[index] = GridNode(function, circuit, sources)
+            nodes[index] = GridNode(function, multiplier, sources)
         output, last = architecture.output, architecture.multiplier
         redrawn = rng.random(2) < MUTATION_RATE
         if active and redrawn[0]:
             output = self._output(rng)
         if active and redrawn[1]:
-            last = self._circuit(rng)
+            last = self._draw_multiplier(rng)
             if self.choice == "network":
                 nodes = [replace(node, multiplier=last) for node in nodes]
         return self._architecture(tuple(nodes), output, last)
@@ -116,7 +118,7 @@ class GridSpace:
     def _function(self, rng: np.random.Generator) -> str:
         return FUNCTIONS[int(rng.integers(len(FUNCTIONS)))]
 
-    def _circuit(self, rng: np.random.Generator) -> str:
+    def _draw_multiplier(self, rng: np.random.Generator) -> str:
         return self.library[int(rng.integers(len(self.library)))].name
 
     def _source(self, index: int, rng: np.random.Generator) -> int:
@@ -132,14 +134,14 @@ class GridSpace:
 
         Three of the largest residual blocks, each followed by max pooling; more pooling in further columns.
         """
-        circuit = max(self.library, key=power_ratio).name
+        multiplier = max(self.library, key=power_ratio).name
         nodes = []
         for index in range(self.rows * self.columns):
             column = index // self.rows
             before = IMAGE if column == 0 else 1 + (column - 1) * self.rows
             function = "res_5x5_128" if column in (0, 2, 4) else "max_pool"
-            nodes.append(GridNode(function, circuit, (before, before)))
-        return self._architecture(tuple(nodes), 1 + (self.columns - 1) * self.rows, circuit)
+            nodes.append(GridNode(function, multiplier, (before, before)))
+        return self._architecture(tuple(nodes), 1 + (self.columns - 1) * self.rows, multiplier)
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -196,6 +198,6 @@ class GridSpace:
         save(architecture, path)
 
     def _multiplier(self, name: str) -> Multiplier:
-        if name not in self._circuits:
-            raise suggest(name, self._circuits, "multiplier in this library")
-        return self._circuits[name]
+        if name not in self._multipliers:
+            raise suggest(name, self._multipliers, "multiplier in this library")
+        return self._multipliers[name]

@@ -51,7 +51,7 @@ class List:
 class Show:
     """Everything about one circuit, and a picture of its error over both operands."""
 
-    circuit: tyro.conf.Positional[str]
+    multiplier: tyro.conf.Positional[str]
     """Name of a circuit, or a table file."""
     png: Path | None = None
     """Where to write the picture; by default NAME.png in the current folder."""
@@ -86,7 +86,7 @@ class Errors:
     """Error figures recomputed from the truth tables, beside the published ones; exit code 1 if any deviates by more
     than rounding."""
 
-    circuits: tyro.conf.Positional[tuple[str, ...]] = ()
+    multipliers: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of circuits, table files (.bin, .npy, .txt, .csv, .h) or folders of them; none: all that are built in."""
 
 
@@ -181,20 +181,20 @@ def _list(command: List) -> int:
 
 
 def _show(command: Show) -> int:
-    sheets = datasheets([command.circuit])
+    sheets = datasheets([command.multiplier])
     if len(sheets) > 1:
-        raise InputError(f"'{command.circuit}' holds {len(sheets)} circuits; name one table file in it")
-    circuit = sheets[0].multiplier
-    picture = command.png or Path(f"{circuit.name}.png")
+        raise InputError(f"'{command.multiplier}' holds {len(sheets)} circuits; name one table file in it")
+    multiplier = sheets[0].multiplier
+    picture = command.png or Path(f"{multiplier.name}.png")
     if picture.suffix.lower() != ".png":
         raise InputError(f"--png {picture}: the picture is a PNG; end its name in .png")
     from spaces.multipliers.error_map import draw_error_map  # matplotlib takes a second to import
 
     drawn = io.BytesIO()
-    draw_error_map(circuit).savefig(drawn, dpi=150)
+    draw_error_map(multiplier).savefig(drawn, dpi=150)
     save_bytes(picture, drawn.getbuffer())
     console = presentation.console()
-    console.print("", presentation.properties(circuit))
+    console.print("", presentation.properties(multiplier))
     console.print(presentation.comparison(sheets))
     console.print(f"error over both operands: {picture}", highlight=False, soft_wrap=True)
     return 0
@@ -221,7 +221,7 @@ def _import(command: Import) -> int:
 
 
 def _errors(command: Errors) -> int:
-    sheets = datasheets(command.circuits or catalogue.names())
+    sheets = datasheets(command.multipliers or catalogue.names())
     found = [deviation for sheet in sheets for deviation in deviations(sheet.multiplier, sheet.figures.row)]
     published = [deviation for deviation in found if deviation.published is not None]
     wrong = sum(not deviation.within for deviation in published)

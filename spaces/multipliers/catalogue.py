@@ -41,8 +41,8 @@ def get(name: str) -> Multiplier:
 
     Raises InputError for an unknown name and suggests the nearest.
     """
-    if (circuit := from_name(name)) is not None:
-        return circuit
+    if (multiplier := from_name(name)) is not None:
+        return multiplier
     if name not in _published_rows():
         raise suggest(name, names(), "multiplier")
     figures = published_figures(name)
@@ -94,7 +94,7 @@ def is_path(item: str) -> bool:
     return separated or item.lower().endswith(SUFFIXES) or (Path(item).is_dir() and find(item) is None)
 
 
-def library(circuits: Iterable[str]) -> tuple[Multiplier, ...]:
+def library(multipliers: Iterable[str]) -> tuple[Multiplier, ...]:
     """The circuits of a search: by name, from a table file, or all from a folder of tables (see ``is_path``).
 
     Raises InputError for an empty, repeated or mixed list, for two circuits of one name, and for one without a power
@@ -102,7 +102,7 @@ def library(circuits: Iterable[str]) -> tuple[Multiplier, ...]:
     """
     chosen = tuple(
         multiplier
-        for item in circuits
+        for item in multipliers
         for multiplier in (read_multipliers(Path(item), known=find) if is_path(item) else [get(item)])
     )
     return check_library(chosen)

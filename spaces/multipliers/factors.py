@@ -131,9 +131,9 @@ def candidates(table: ProductTable) -> tuple[Factors, ...]:
         if (
             table.b_lo < table.a_lo
         ):  # an unsigned circuit in a layer: its own factors, and what its zero point takes away
-            circuit = table.table + WEIGHT_ZERO * table.a_values[:, None]
+            multiplier = table.table + WEIGHT_ZERO * table.a_values[:, None]
             zero = np.full((1, SIZE), -WEIGHT_ZERO)
-            for part in _both_sides(table, circuit):
+            for part in _both_sides(table, multiplier):
                 found.append(Factors(np.column_stack([part.u, table.a_values]), np.vstack([part.v, zero])))
         found.sort(key=lambda factors: (factors.rank, factors.largest_term))
         if not all(_is_exact(factors, table) for factors in found):
@@ -174,21 +174,21 @@ def shared_basis(library: tuple[ProductTable, ...]) -> tuple[np.ndarray, np.ndar
     The first row of ``v`` is the weight itself, that of the exact product. Either the tables share the rest of the basis or
     their error matrices do; whichever has the lower rank. Where neither has integer factors, they are real ones.
     """
-    first, circuits = library[0], len(library)
+    first, multipliers = library[0], len(library)
     tables = np.hstack([table.table.T.astype(np.int64) for table in library])  # (256 weights, M·256)
-    products = np.tile(first.exact.T, circuits)
+    products = np.tile(first.exact.T, multipliers)
     found = []
     if whole := factorise_rows(tables, first.b_lo):
         found.append(_with_weight(Factors(whole.v.T, whole.u.T), first.b_values))
     if error := factorise_rows(tables - products, first.b_lo):
-        u = np.column_stack([np.tile(first.a_values, circuits), error.v.T])
+        u = np.column_stack([np.tile(first.a_values, multipliers), error.v.T])
         found.append(Factors(u, np.vstack([first.b_values, error.u.T])))
     if found:
         best = min(found, key=lambda factors: (factors.rank, factors.largest_term))
         u, v = best.u, best.v
     else:
         u, v = _real_basis(tables.T.astype(np.float64), first.b_values)
-    return u.reshape(circuits, SIZE, -1), v
+    return u.reshape(multipliers, SIZE, -1), v
 
 
 def _with_weight(factors: Factors, weight: np.ndarray) -> Factors:

@@ -78,14 +78,14 @@ def import_tables(sheets: Iterable[Datasheet], folder: Path, *, overwrite: bool 
     return results
 
 
-def keep_tables(circuits: Iterable[Multiplier], folder: Path) -> None:
+def keep_tables(multipliers: Iterable[Multiplier], folder: Path) -> None:
     """Write circuits with their figures into the new ``folder``, from which ``read_multipliers`` gives them back."""
     sheets = []
-    for circuit in circuits:
-        figures = {figure: getattr(circuit, figure) for figure in HARDWARE}
+    for multiplier in multipliers:
+        figures = {figure: getattr(multiplier, figure) for figure in HARDWARE}
         row = {figure: repr(value) for figure, value in figures.items() if value is not None}
-        row |= {"technology": circuit.technology} if circuit.technology else {}
-        sheets.append(Datasheet(circuit, Figures(row, str(folder)), folder / f"{circuit.name}.npy"))
+        row |= {"technology": multiplier.technology} if multiplier.technology else {}
+        sheets.append(Datasheet(multiplier, Figures(row, str(folder)), folder / f"{multiplier.name}.npy"))
     import_tables(sheets, folder)
 
 

@@ -48,15 +48,15 @@ def overview(rows: list[dict[str, Any]]) -> Group:
     for header in ("signed", *_UNITS.values(), "MAE %", "WCE %", "MRE %", "EP %", "bias", "rank", "source"):
         table.add_column(header, justify="right", overflow="fold")
     errors = ("mae_pct", "wce_pct", "mre_pct", "ep_pct", "bias")
-    sources = list(dict.fromkeys(circuit["source"] for circuit in rows))
-    for circuit in rows:
+    sources = list(dict.fromkeys(multiplier["source"] for multiplier in rows))
+    for multiplier in rows:
         table.add_row(
-            circuit["name"],
-            "yes" if circuit["signed"] else "no",
-            *(_number(circuit[name], ".4g") for name in HARDWARE),
-            *(_number(circuit[name], ".3g") for name in errors),
-            _number(circuit["rank"], "d"),
-            str(sources.index(circuit["source"]) + 1),
+            multiplier["name"],
+            "yes" if multiplier["signed"] else "no",
+            *(_number(multiplier[name], ".4g") for name in HARDWARE),
+            *(_number(multiplier[name], ".3g") for name in errors),
+            _number(multiplier["rank"], "d"),
+            str(sources.index(multiplier["source"]) + 1),
         )
     notes = [f"source {number}: {source or 'unknown'}" for number, source in enumerate(sources, 1)]
     notes.append("MAE and WCE in % of 2^16, bias in units of the product; –: unknown")

@@ -13,12 +13,14 @@ def pytest_terminal_summary(terminalreporter, config):
             medians[bench.group][bench.extra_info["circuit"]] = bench.stats.median
     if not medians:
         return
-    circuits = list(dict.fromkeys(circuit for times in medians.values() for circuit in times if circuit != FP32))
+    multipliers = list(
+        dict.fromkeys(multiplier for times in medians.values() for multiplier in times if multiplier != FP32)
+    )
     terminalreporter.section("time ÷ time of the fp32 convolution")
-    terminalreporter.line(f"| {'layer':38} | fp32 ms | {' | '.join(circuits)} |")
-    terminalreporter.line("|---" * (len(circuits) + 2) + "|")
+    terminalreporter.line(f"| {'layer':38} | fp32 ms | {' | '.join(multipliers)} |")
+    terminalreporter.line("|---" * (len(multipliers) + 2) + "|")
     for group, times in medians.items():
         if FP32 not in times:
             continue
-        ratios = (f"{times[c] / times[FP32]:.2f}" if c in times else "" for c in circuits)
+        ratios = (f"{times[c] / times[FP32]:.2f}" if c in times else "" for c in multipliers)
         terminalreporter.line(f"| {group:38} | {1e3 * times[FP32]:.2f} | {' | '.join(ratios)} |")

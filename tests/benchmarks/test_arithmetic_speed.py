@@ -25,22 +25,22 @@ SHAPES = {
 }
 RANDOM = Multiplier(name="random", signed=True, table=np.random.default_rng(0).integers(-16000, 16000, (256, 256)))
 # By the rank of their error matrix; a random table has the full rank.
-CIRCUITS = {"rank 0": "mul8s_1KV8", "rank 1": "mul8s_1KTY", "rank 4": "mul8s_1KX2", "rank 10": "comp42_8u_4"}
-CIRCUITS |= {"rank 18": "comp42_8u_5", "rank 256": RANDOM}
+MULTIPLIERS = {"rank 0": "mul8s_1KV8", "rank 1": "mul8s_1KTY", "rank 4": "mul8s_1KX2", "rank 10": "comp42_8u_4"}
+MULTIPLIERS |= {"rank 18": "comp42_8u_5", "rank 256": RANDOM}
 
 
-def layer(circuit: str | Multiplier, shape: str) -> nn.Conv2d:
+def layer(multiplier: str | Multiplier, shape: str) -> nn.Conv2d:
     inputs, outputs, kernel, dilation, groups = SHAPES[shape]
     keywords = {"padding": dilation * (kernel // 2), "dilation": dilation, "groups": groups, "bias": False}
-    if circuit == FP32:
+    if multiplier == FP32:
         made = nn.Conv2d(inputs, outputs, kernel, **keywords)
-    elif circuit == "mixture of 13":
+    elif multiplier == "mixture of 13":
         choice = MultiplierChoice([catalogue.get(name) for name in catalogue.names()])
         choice.set(torch.full((13,), 1 / 13))
         made = MultiplierMixture(inputs, outputs, kernel, choice=choice, **keywords)
     else:
-        circuit = catalogue.get(circuit) if isinstance(circuit, str) else circuit
-        made = ApproxConv2d(inputs, outputs, kernel, multiplier=circuit, **keywords)
+        multiplier = catalogue.get(multiplier) if isinstance(multiplier, str) else multiplier
+        made = ApproxConv2d(inputs, outputs, kernel, multiplier=multiplier, **keywords)
     return made.to(memory_format=torch.channels_last)
 
 
@@ -51,9 +51,9 @@ def run(benchmark, function) -> None:
 
 @pytest.fixture
 def prepare(benchmark):
-    def prepare(what: str, name: str, circuit: str | Multiplier, shape: str, batch: int, engine: str = "auto"):
+    def prepare(what: str, name: str, multiplier: str | Multiplier, shape: str, batch: int, engine: str = "auto"):
         emulate.use_engine(engine)
-        conv = layer(circuit, shape)
+        conv = layer(multiplier, shape)
         x = torch.randn(batch, conv.in_channels, 32, 32).contiguous(memory_format=torch.channels_last)
         conv(x)
         benchmark.group, benchmark.extra_info["circuit"] = f"{what} {shape}, batch {batch}", name
@@ -63,23 +63,23 @@ def prepare(benchmark):
     emulate.use_engine("auto")
 
 
-@pytest.mark.parametrize("name", [FP32, *CIRCUITS])
+@pytest.mark.parametrize("name", [FP32, *MULTIPLIERS])
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward(benchmark, prepare, shape, batch, name):
-    conv, x = prepare("forward", name, CIRCUITS.get(name, name), shape, batch)
+    conv, x = prepare("forward", name, MULTIPLIERS.get(name, name), shape, batch)
     conv.eval()
     with torch.no_grad():
         run(benchmark, lambda: conv(x))
 
 
-@pytest.mark.parametrize("name", [FP32, *CIRCUITS, "mixture of 13"])
+@pytest.mark.parametrize("name", [FP32, *MULTIPLIERS, "mixture of 13"])
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_backward(benchmark, prepare, shape, batch, name):
     if name == "rank 256" and batch == 64 and "depthwise" not in shape:
         pytest.skip("takes long and tells nothing beyond the forward pass")
-    conv, x = prepare("step", name, CIRCUITS.get(name, name), shape, batch)
+    conv, x = prepare("step", name, MULTIPLIERS.get(name, name), shape, batch)
     x.requires_grad_()
     grad = torch.randn_like(conv(x))
     run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
@@ -88,7 +88,7 @@ def test_forward_and_backward(benchmark, prepare, shape, batch, name):
 @pytest.mark.parametrize("name", [FP32, *catalogue.names()])
 @pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64", "5×5 dilated 32→32"])
 @pytest.mark.parametrize("what", ["forward", "step"])
-def test_published_circuits(benchmark, prepare, shape, what, name):
+def test_published_multipliers(benchmark, prepare, shape, what, name):
     conv, x = prepare(f"published, {what}", name, name, shape, 64)
     if what == "forward":
         conv.eval()
@@ -103,7 +103,7 @@ def test_published_circuits(benchmark, prepare, shape, what, name):
 @pytest.mark.parametrize("name", [FP32, "rank 0", "rank 1", "rank 4"])
 @pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64"])
 def test_forward_without_matrix_units(benchmark, prepare, shape, name):
-    conv, x = prepare("float32 engine", name, CIRCUITS.get(name, name), shape, 64, "float32")
+    conv, x = prepare("float32 engine", name, MULTIPLIERS.get(name, name), shape, 64, "float32")
     conv.eval()
     with torch.no_grad():
         run(benchmark, lambda: conv(x))

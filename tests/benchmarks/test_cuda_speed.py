@@ -26,7 +26,7 @@ SHAPES = {  # outputs, kernel, groups
     "1x1": (64, 1, 1),
     "depthwise": (64, 3, 64),
 }
-CIRCUITS = {1: "mul8s_1KV8", 2: "bam8s_0_0_1", 3: "mul8s_1KVA", 4: "mul8s_1KVB"}  # by the rank of their tables
+MULTIPLIERS = {1: "mul8s_1KV8", 2: "bam8s_0_0_1", 3: "mul8s_1KVA", 4: "mul8s_1KVB"}  # by the rank of their tables
 FLOATS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -66,13 +66,16 @@ def test_ordinary_convolution(benchmark, mode, shape, kind):
         time_rows(benchmark, shape, mode, inputs, lambda x: F.conv2d(x, w, padding=kernel // 2, groups=groups))
 
 
-@pytest.mark.parametrize("rank", CIRCUITS)
+@pytest.mark.parametrize("rank", MULTIPLIERS)
 @pytest.mark.parametrize("engine", [triton_factored, triton_gather], ids=["factored", "gather"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("mode", MODES)
 def test_engine(benchmark, mode, shape, engine, rank):
     outputs, kernel, groups = SHAPES[shape]
-    table, geometry = operand_table(catalogue.get(CIRCUITS[rank])), Geometry(padding=(kernel // 2,) * 2, groups=groups)
+    table, geometry = (
+        operand_table(catalogue.get(MULTIPLIERS[rank])),
+        Geometry(padding=(kernel // 2,) * 2, groups=groups),
+    )
     held = {"device": "cuda", "dtype": torch.uint8}
     if reason := engine.refusal(table, torch.device("cuda")):
         pytest.skip(reason)

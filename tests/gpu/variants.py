@@ -187,13 +187,13 @@ def recording() -> Iterator[dict[str, dict]]:
 def variants() -> list[dict]:
     """Everything that the kernels are compiled for, each once."""
     layers = sorted(dense_layers() | grouped_layers(), key=repr)
-    circuits = [operand_table(catalogue.get(name)) for name in catalogue.names()]
+    multipliers = [operand_table(catalogue.get(name)) for name in catalogue.names()]
     with recording() as launches:
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):
             _launch(triton_gather, layer, table)
-        for layer, table in itertools.product(layers[:: len(layers) // 8], circuits):
+        for layer, table in itertools.product(layers[:: len(layers) // 8], multipliers):
             _launch(triton_factored, layer, table)
             _launch(triton_gather, layer, table)
     return [launches[key] for key in sorted(launches)]

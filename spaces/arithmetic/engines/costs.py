@@ -55,7 +55,7 @@ def _line(engine: ModuleType, kind: str, device: torch.device, threads: int) -> 
     kept = kept if isinstance(kept, dict) else {}
     line = kept.get(f"{name} {kind}")
     if not (isinstance(line, list) and len(line) == 2 and all(isinstance(value, float) for value in line)):
-        tables = [operand_table(circuit) for circuit in (_FEW, _SEVERAL)]
+        tables = [operand_table(multiplier) for multiplier in (_FEW, _SEVERAL)]
         with preparing():
             times = [_measure(engine, table, *_LAYERS[kind], device) for table in tables]
         few, several = (engine.channels(table) for table in tables)

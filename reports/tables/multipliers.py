@@ -42,12 +42,14 @@ def multipliers(loaded: Loaded) -> Table:
     ]
     users: dict[tuple[str, str | None], list[Run]] = {}
     for run in loaded.runs:
-        for circuit in _library(run.record):
-            users.setdefault(circuit, []).append(run)
+        for multiplier in _library(run.record):
+            users.setdefault(multiplier, []).append(run)
     order = {name: at for at, name in enumerate(catalogue.names())}
-    found = sorted(users, key=lambda circuit: (order.get(circuit[0], len(order)), circuit[0], circuit[1] or ""))
-    computed = {run.name: _circuits_of_layers(run) for run in loaded.runs}
-    rows = [_row(*circuit, users[circuit], computed) for circuit in found]
+    found = sorted(
+        users, key=lambda multiplier: (order.get(multiplier[0], len(order)), multiplier[0], multiplier[1] or "")
+    )
+    computed = {run.name: _multipliers_of_layers(run) for run in loaded.runs}
+    rows = [_row(*multiplier, users[multiplier], computed) for multiplier in found]
     return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
 
 
@@ -59,37 +61,37 @@ def _library(record: dict) -> Iterable[tuple[str, str | None]]:
     names, tables = record.get("multipliers"), record.get("tables")
     tables = tables if isinstance(tables, dict) else {}
     for name in dict.fromkeys(name for name in (names if isinstance(names, list) else tables) if isinstance(name, str)):
-        key, circuit = tables.get(name), catalogue.find(name)
-        yield name, key if isinstance(key, str) else circuit.key if circuit else None
+        key, multiplier = tables.get(name), catalogue.find(name)
+        yield name, key if isinstance(key, str) else multiplier.key if multiplier else None
 
 
 def _row(name: str, key: str | None, runs: list[Run], computed: dict[str, Counter]) -> tuple[Cell, ...]:
     users = tuple(run.name for run in runs)
-    circuit = catalogue.find(name)
-    if circuit is not None and key != circuit.key:
-        circuit = None  # another truth table under the same name
+    multiplier = catalogue.find(name)
+    if multiplier is not None and key != multiplier.key:
+        multiplier = None  # another truth table under the same name
     engines = sorted({str(run.record.get("engine") or "not recorded") for run in runs})
     return (
         words(name, users),
         Cell(key[:8], key, users) if key else nothing(users),
-        words("yes" if circuit else "no", users),
-        *_figures(circuit, users),
+        words("yes" if multiplier else "no", users),
+        *_figures(multiplier, users),
         words(", ".join(engines), users),
         Cell(str(len(runs)), len(runs), users),
         _layers(name, {run.name: computed[run.name] for run in runs}),
     )
 
 
-def _figures(circuit: Multiplier | None, users: tuple[str, ...]) -> list[Cell]:
+def _figures(multiplier: Multiplier | None, users: tuple[str, ...]) -> list[Cell]:
     """Hardware, errors by origin, rank and what it implies; all empty for a circuit that is not built in."""
-    if circuit is None:
+    if multiplier is None:
         return [nothing(users) for _ in range(len(HARDWARE) + 2 * len(ERRORS) + 2)]
-    published = catalogue.published_figures(circuit.name) if circuit.name in catalogue.names() else {}
-    recomputed = error_metrics(circuit)
-    cells = [_exactly(getattr(circuit, name), users) for name in HARDWARE]
+    published = catalogue.published_figures(multiplier.name) if multiplier.name in catalogue.names() else {}
+    recomputed = error_metrics(multiplier)
+    cells = [_exactly(getattr(multiplier, name), users) for name in HARDWARE]
     for name in ERRORS:
         cells += [_exactly(published.get(name), users), _exactly(getattr(recomputed, name), users)]
-    factors = rank(circuit)
+    factors = rank(multiplier)
     few = factors is not None and factors <= MOST_CHANNELS
     return [*cells, number(factors, Form(0), users), words("convolution" if few else "look-up", users)]
 
@@ -99,7 +101,7 @@ def _exactly(value: Any, users: tuple[str, ...]) -> Cell:
     return nothing(users) if value is None else Cell(f"{value:,.8g}", value, users)
 
 
-def _circuits_of_layers(run: Run) -> Counter:
+def _multipliers_of_layers(run: Run) -> Counter:
     """Circuit (None: products in fp32) → how many layers of the run's finalists it computes; empty: not recorded."""
     finalists = (layers(run.record, int(number)) or () for number in run.finalists["finalist"])
     return Counter(layer.get("multiplier") for finalist in finalists for layer in finalist)
@@ -107,8 +109,8 @@ def _circuits_of_layers(run: Run) -> Counter:
 
 def _layers(name: str, computed: dict[str, Counter]) -> Cell:
     """How many layers of these runs' finalists the circuit computes."""
-    known = {run: circuits for run, circuits in computed.items() if circuits}
+    known = {run: multipliers for run, multipliers in computed.items() if multipliers}
     if not known:
         return nothing()
-    count = sum(circuits[name] for circuits in known.values())
+    count = sum(multipliers[name] for multipliers in known.values())
     return Cell(f"{count:,}", count, tuple(known))

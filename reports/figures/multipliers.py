@@ -15,7 +15,7 @@ from reports.figures import style
 from reports.figures.architectures import architecture_of
 from reports.figures.picture import Picture
 from reports.load import Loaded
-from spaces.drawing import circuit_label
+from spaces.drawing import multiplier_label
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import SIZE, Multiplier, error_metrics, exact_products, operand_range
 
@@ -28,10 +28,10 @@ SIDE, TITLE = 0.62, 0.22
 
 def builtin(record: dict, name: str) -> Multiplier | None:
     """The built-in circuit called ``name``, if the run's truth table of that name is the same (older records have none)."""
-    circuit = catalogue.find(name)
+    multiplier = catalogue.find(name)
     tables = record.get("tables")
     recorded = tables.get(name) if isinstance(tables, dict) else None
-    return circuit if circuit is None or recorded in (None, circuit.key) else None
+    return multiplier if multiplier is None or recorded in (None, multiplier.key) else None
 
 
 def in_use(loaded: Loaded) -> tuple[list[Multiplier], list[str]]:
@@ -40,31 +40,31 @@ def in_use(loaded: Loaded) -> tuple[list[Multiplier], list[str]]:
     others: set[str] = set()
     for run in loaded.runs:
         found = [architecture_of(finalist.get("architecture")) for finalist in run.record["finalists"]]
-        for name in {name for architecture in found if architecture for name in architecture.circuits}:
-            circuit = builtin(run.record, name)
-            if circuit is None:
+        for name in {name for architecture in found if architecture for name in architecture.multipliers}:
+            multiplier = builtin(run.record, name)
+            if multiplier is None:
                 others.add(name)
             else:
-                known[name] = circuit
+                known[name] = multiplier
     return sorted(known.values(), key=lambda c: (mae_percent(c), c.name)), sorted(others)
 
 
 @cache
-def mae_percent(circuit: Multiplier) -> float:
+def mae_percent(multiplier: Multiplier) -> float:
     """The mean absolute error over all operand pairs in % of 2^16, recomputed from the truth table."""
-    return error_metrics(circuit).mae_pct
+    return error_metrics(multiplier).mae_pct
 
 
 # -- where they err ----------------------------------------------------------------------------------------------------
 
 
 @style.styled
-def error_maps(circuits: Sequence[Multiplier], others: Sequence[str]) -> Picture | None:
+def error_maps(multipliers: Sequence[Multiplier], others: Sequence[str]) -> Picture | None:
     """|error| of ``circuits`` over both operands, small multiples on one scale; None where there are none.
 
     ``others`` names the circuits in use whose tables are unknown.
     """
-    shown = circuits[:MOST_MAPS]
+    shown = multipliers[:MOST_MAPS]
     if not shown:
         return None
     columns = min(MAPS_IN_A_ROW, len(shown))
@@ -73,13 +73,13 @@ def error_maps(circuits: Sequence[Multiplier], others: Sequence[str]) -> Picture
     row = MAP + TITLE + 0.08
     height = style.BOTTOM + rows * row
     figure = Figure((width, height), facecolor="white")
-    maps = [pooled_error(circuit) for circuit in shown]
+    maps = [pooled_error(multiplier) for multiplier in shown]
     scale = LogNorm(1, max(2.0, *(map_.max() for map_ in maps)))
-    for at, (circuit, errors) in enumerate(zip(shown, maps)):
+    for at, (multiplier, errors) in enumerate(zip(shown, maps)):
         down, across = divmod(at, columns)
         place = (SIDE + across * (MAP + GAP), style.BOTTOM + (rows - 1 - down) * row)
-        axes = style.panel(figure, *place, MAP, MAP, _map_title(circuit))
-        image = _draw_map(axes, circuit, errors, scale)
+        axes = style.panel(figure, *place, MAP, MAP, _map_title(multiplier))
+        image = _draw_map(axes, multiplier, errors, scale)
         last = at + columns >= len(shown)
         style.label(axes, "weight" if last else "", "" if across else "activation")
         axes.tick_params(labelbottom=last, labelleft=not across)
@@ -92,22 +92,22 @@ def error_maps(circuits: Sequence[Multiplier], others: Sequence[str]) -> Picture
         f"each point the mean of {POOL}×{POOL} pairs, white below 1; one logarithmic scale for all. MAE in % of 2¹⁶, "
         "recomputed from the truth tables."
     )
-    if len(circuits) > len(shown):
-        caption += f" The {MOST_MAPS} most exact of {len(circuits)} are shown."
+    if len(multipliers) > len(shown):
+        caption += f" The {MOST_MAPS} most exact of {len(multipliers)} are shown."
     if others:
         names = ", ".join(style.labels(others[:6]).values()) + (" and others" if len(others) > 6 else "")
         caption += f" Records do not hold the tables of {names}, which are not built in."
     return Picture("circuits-errors", "Errors of the multipliers in use", caption, figure)
 
 
-def pooled_error(circuit: Multiplier) -> np.ndarray:
+def pooled_error(multiplier: Multiplier) -> np.ndarray:
     """|T(a, b) − a·b|, the mean over squares of ``POOL`` × ``POOL`` operand pairs; rows are activations."""
-    error = np.abs(circuit.table.astype(np.int64) - exact_products(circuit.signed))
+    error = np.abs(multiplier.table.astype(np.int64) - exact_products(multiplier.signed))
     return error.reshape(SIZE // POOL, POOL, SIZE // POOL, POOL).mean(axis=(1, 3))
 
 
-def _draw_map(axes: Axes, circuit: Multiplier, errors: np.ndarray, scale: LogNorm) -> AxesImage:
-    values = operand_range(circuit.signed)
+def _draw_map(axes: Axes, multiplier: Multiplier, errors: np.ndarray, scale: LogNorm) -> AxesImage:
+    values = operand_range(multiplier.signed)
     edges = (values[0] - 0.5, values[-1] + 0.5)
     colours = colormaps["cividis_r"].with_extremes(under="white", bad="white")
     image = axes.imshow(
@@ -122,5 +122,5 @@ def _draw_map(axes: Axes, circuit: Multiplier, errors: np.ndarray, scale: LogNor
     return image
 
 
-def _map_title(circuit: Multiplier) -> str:
-    return f"{style.plain(circuit_label(circuit.name), 10)}, {mae_percent(circuit):.2g} %"
+def _map_title(multiplier: Multiplier) -> str:
+    return f"{style.plain(multiplier_label(multiplier.name), 10)}, {mae_percent(multiplier):.2g} %"
