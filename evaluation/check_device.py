@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.config import Budget
-from evaluation.flags import flags_of, guarded, parse_with_tyro, require_known
+from evaluation.cli.flags import flags_of, guarded, parse_with_tyro, require_known
+from evaluation.settings.config import Budget
 from spaces.commands import leave
 from spaces.errors import InputError, suggest
 

@@ -22,17 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from evaluation.config import (
-    COMPARISON_BUDGET,
-    COMPARISON_BUDGETS,
-    COMPARISON_SNAPSHOTS,
-    Budget,
-    Options,
-    RunConfig,
-    RunOptions,
-    require_ranges,
-)
-from evaluation.flags import (
+from evaluation.cli.flags import (
     EarlyParser,
     command_line,
     flags_of,
@@ -44,7 +34,17 @@ from evaluation.flags import (
     require_known,
     settled_protocol,
 )
-from evaluation.protocols import Protocol, named_protocol, require_finite
+from evaluation.settings.config import (
+    COMPARISON_BUDGET,
+    COMPARISON_BUDGETS,
+    COMPARISON_SNAPSHOTS,
+    Budget,
+    Options,
+    RunConfig,
+    RunOptions,
+    require_ranges,
+)
+from evaluation.settings.protocols import Protocol, named_protocol, require_finite
 from methods import METHODS
 from spaces import stopping
 from spaces.commands import BAD_INPUT, leave, say
@@ -54,8 +54,8 @@ if TYPE_CHECKING:  # torch is imported only when there is something to run: --he
     import torch
 
     from evaluation.datasets import Dataset
-    from evaluation.records import RunFolder
-    from evaluation.runner import Run
+    from evaluation.runs.folder import RunFolder
+    from evaluation.runs.stages import Run
     from spaces.multipliers.multiplier import Multiplier
 
 TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine with two cores
@@ -193,8 +193,8 @@ def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]
 
 def start(plan: list[RunConfig], library: tuple["Multiplier", ...], out: Path, planned: list[Path]) -> int:
     """Check the whole plan, make its run folders, and run them."""
-    from evaluation.records import RunFolder
-    from evaluation.runner import Run
+    from evaluation.runs.folder import RunFolder
+    from evaluation.runs.stages import Run
 
     _set_determinism(plan[0].deterministic)
     device = choose_device(plan[0].device)
@@ -218,9 +218,9 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``device``
     is another one than their settings ask for.
     """
-    from evaluation import comparison
-    from evaluation.records import CONFIG
-    from evaluation.state import STATE
+    from evaluation.cli import comparison
+    from evaluation.runs.folder import CONFIG
+    from evaluation.runs.state import STATE
     from spaces.terminal import Terminal
 
     planned[:] = {path.resolve(): path for path in paths}.values()  # each once
@@ -246,9 +246,9 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
 
 def _execute(path: Path, device: str) -> dict:
     """Run what is left to do in a run folder, show and return its record."""
-    from evaluation import summary
-    from evaluation.progress import RunProgress
-    from evaluation.records import RECORD, RunFolder, read_finished
+    from evaluation.cli import summary
+    from evaluation.runs.folder import RECORD, RunFolder, read_finished
+    from evaluation.runs.progress import RunProgress
     from spaces.terminal import Terminal
 
     console, finished = Terminal(), path / RECORD
@@ -266,8 +266,8 @@ def _execute(path: Path, device: str) -> dict:
 
 def take_part() -> None:
     """Train in step with the first of torchrun's processes, which does all else, until it is done."""
-    from evaluation import distributed
-    from evaluation.records import RunFolder
+    from evaluation.runs.folder import RunFolder
+    from evaluation.training import distributed
 
     place, run = "", None
     while job := distributed.receive():
@@ -279,7 +279,7 @@ def take_part() -> None:
 
 def _open(place: "RunFolder", device: str) -> "Run":
     """The run of a folder, on the ``device`` or on that of its settings, ready to go on."""
-    from evaluation.runner import Run
+    from evaluation.runs.stages import Run
     from spaces.arithmetic import emulate
 
     config = place.config()
@@ -320,7 +320,7 @@ def choose_device(name: str, advice: str = "use --device cpu") -> "torch.device"
         raise InputError(f"--device cuda: this torch sees no CUDA device; install a CUDA build, or {advice}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    from evaluation import distributed
+    from evaluation.training import distributed
     from spaces.arithmetic.precision import forbid_tf32
 
     forbid_tf32()  # fp32 baselines are of fp32 networks

@@ -15,8 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluation.config import RunConfig, RunOptions, require_ranges
-from evaluation.flags import (
+from evaluation.cli.flags import (
     EarlyParser,
     command_line,
     flags_of,
@@ -28,8 +27,9 @@ from evaluation.flags import (
     require_known,
     settled_protocol,
 )
-from evaluation.protocols import Protocol, named_protocol
 from evaluation.run import go_on, shared_settings, start, take_part
+from evaluation.settings.config import RunConfig, RunOptions, require_ranges
+from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.commands import leave
 from spaces.errors import InputError
 
@@ -121,7 +121,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
 def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunConfig, tuple]:
     """The run of an architecture and its circuits. Raises InputError for what no run could be made of."""
     require_ranges(options)
-    from evaluation.given import resolve
+    from evaluation.runs.architecture_files import resolve
 
     given = resolve(options.architecture, options.finalist, options.multiplier, options.scope)
     settings = shared_settings(options) | given.space_settings

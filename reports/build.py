@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.records import CONFIG, RECORD
+from evaluation.runs.folder import CONFIG, RECORD
 from reports import command, figures, tables, text
 from reports.figures import Picture
 from reports.figures.style import count

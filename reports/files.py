@@ -7,7 +7,7 @@ from pathlib import Path
 
 import filelock
 
-from evaluation.records import CONFIG, RECORD
+from evaluation.runs.folder import CONFIG, RECORD
 from spaces import stopping
 from spaces.errors import InputError
 from spaces.files.json_files import read_json

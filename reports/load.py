@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.records import CONFIG, HISTORY, RECORD, RunFolder, limit_note, read_history, read_record
+from evaluation.runs.folder import CONFIG, HISTORY, RECORD, RunFolder, limit_note, read_history, read_record
 from reports.rows import rows_of
 from reports.variants import variants_of
 from spaces.errors import InputError

@@ -14,7 +14,8 @@ import moocore
 import numpy as np
 from scipy.stats import bootstrap
 
-from evaluation import comparison, significance
+from evaluation import significance
+from evaluation.cli import comparison
 from evaluation.significance import Comparison
 from reports.load import Run, Section
 from reports.variants import SETTINGS, settings_of
@@ -126,7 +127,7 @@ def median_anytime(runs: Iterable[Run], reference: Reference) -> Steps:
 
 def speeds(section: Section) -> tuple[float, dict[str, float], dict[str, list[float]]] | None:
     """The common hypervolume, method → how many times faster than the worst it is there, and method → each run's
-    device-seconds to it (infinite: never), as ``evaluation.comparison`` defines them; methods in their usual settings.
+    device-seconds to it (infinite: never), as ``evaluation.cli.comparison`` defines them; methods in their usual settings.
     None without fronts.
     """
     found = reference(section)

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from evaluation import comparison, datasets, run, runner, summary  # noqa: F401 — imported once for all forks
+from evaluation import datasets, run
 from spaces import commands
 from spaces.files import saving
 from tests import tiny

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.arithmetic.engines import blends, kernels, rows, windows
+from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.mixture import depthwise, pointwise
+from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.layers import ApproxConv2d
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.multipliers import catalogue
@@ -29,7 +31,7 @@ class Case:
     by: str = "features"
 
 
-def depthwise(channels: int, stride=(1, 1), padding=(0, 0), dilation=(1, 1)) -> Geometry:
+def of_channels(channels: int, stride=(1, 1), padding=(0, 0), dilation=(1, 1)) -> Geometry:
     return Geometry(stride, padding, dilation, channels)
 
 
@@ -42,20 +44,20 @@ CASES = {
     "full": Case((2, 3, 7, 6), 4, (3, 3), Geometry((2, 1), (1, 2))),
     "grouped": Case((2, 6, 7, 6), 4, (3, 2), Geometry((1, 1), (0, 1), (2, 1), 2)),
     "one channel": Case((1, 1, 5, 6), 1, (3, 3), Geometry((1, 1), (1, 1))),
-    "two outputs a channel": Case((1, 3, 5, 6), 6, (3, 3), depthwise(3)),
-    "3×3 by windows": Case((2, 3, 14, 15), 3, (3, 3), depthwise(3, padding=(1, 1)), by="windows"),
-    "3×3 by windows, many pixels": Case((4, 2, 33, 32), 2, (3, 3), depthwise(2, padding=(1, 1)), by="windows"),
-    "3×3 by windows, strided": Case((1, 2, 27, 22), 2, (3, 3), depthwise(2, (2, 3), (1, 0)), by="windows"),
-    "3×3 by windows, wide padding": Case((1, 2, 20, 21), 2, (3, 3), depthwise(2, padding=(3, 4)), by="windows"),
-    "3×2 by windows, dilated": Case((2, 2, 14, 15), 2, (3, 2), depthwise(2, (1, 1), (2, 1), (2, 2)), by="windows"),
-    "5×5 by windows": Case((2, 2, 26, 27), 2, (5, 5), depthwise(2, padding=(2, 2)), by="windows"),
-    "5×3 by windows, dilated, strided": Case((2, 2, 26, 27), 2, (5, 3), depthwise(2, (2, 2), (3, 1), (1, 2)), by="windows"),
-    "5×5, few pixels": Case((1, 2, 6, 7), 2, (5, 5), depthwise(2, padding=(2, 2))),
-    "5×5, hardly any pixels": Case((1, 2, 2, 2), 2, (5, 5), depthwise(2, padding=(2, 2))),
-    "5×5 dilated, hardly any pixels": Case((1, 2, 2, 2), 2, (5, 5), depthwise(2, (1, 1), (4, 4), (2, 2))),
-    "5×5 dilated": Case((1, 3, 17, 16), 3, (5, 5), depthwise(3, (1, 1), (4, 4), (2, 2))),
-    "3×3 depthwise, strided, few pixels": Case((1, 2, 8, 7), 2, (3, 3), depthwise(2, (2, 2), (1, 1))),
-    "3×1 dilated": Case((1, 3, 9, 8), 3, (3, 1), depthwise(3, (1, 1), (2, 0), (2, 2))),
+    "two outputs a channel": Case((1, 3, 5, 6), 6, (3, 3), of_channels(3)),
+    "3×3 by windows": Case((2, 3, 14, 15), 3, (3, 3), of_channels(3, padding=(1, 1)), by="windows"),
+    "3×3 by windows, many pixels": Case((4, 2, 33, 32), 2, (3, 3), of_channels(2, padding=(1, 1)), by="windows"),
+    "3×3 by windows, strided": Case((1, 2, 27, 22), 2, (3, 3), of_channels(2, (2, 3), (1, 0)), by="windows"),
+    "3×3 by windows, wide padding": Case((1, 2, 20, 21), 2, (3, 3), of_channels(2, padding=(3, 4)), by="windows"),
+    "3×2 by windows, dilated": Case((2, 2, 14, 15), 2, (3, 2), of_channels(2, (1, 1), (2, 1), (2, 2)), by="windows"),
+    "5×5 by windows": Case((2, 2, 26, 27), 2, (5, 5), of_channels(2, padding=(2, 2)), by="windows"),
+    "5×3 by windows, dilated, strided": Case((2, 2, 26, 27), 2, (5, 3), of_channels(2, (2, 2), (3, 1), (1, 2)), by="windows"),
+    "5×5, few pixels": Case((1, 2, 6, 7), 2, (5, 5), of_channels(2, padding=(2, 2))),
+    "5×5, hardly any pixels": Case((1, 2, 2, 2), 2, (5, 5), of_channels(2, padding=(2, 2))),
+    "5×5 dilated, hardly any pixels": Case((1, 2, 2, 2), 2, (5, 5), of_channels(2, (1, 1), (4, 4), (2, 2))),
+    "5×5 dilated": Case((1, 3, 17, 16), 3, (5, 5), of_channels(3, (1, 1), (4, 4), (2, 2))),
+    "3×3 depthwise, strided, few pixels": Case((1, 2, 8, 7), 2, (3, 3), of_channels(2, (2, 2), (1, 1))),
+    "3×1 dilated": Case((1, 3, 9, 8), 3, (3, 1), of_channels(3, (1, 1), (2, 0), (2, 2))),
 }  # fmt: skip
 
 
@@ -93,19 +95,19 @@ def close(got: Tensor, expected: np.ndarray) -> bool:
 
 def test_sums_are_those_of_the_table(case):
     index, w_index, u, v = operands(case)
-    by_weight = blends.weight_features(w_index, v)
-    assert rows.suit(index, by_weight, case.geometry) == (case.by == "rows")
+    by_weight = mixtures.weight_features(w_index, v)
+    assert pointwise.suit(index, by_weight, case.geometry) == (case.by == "rows")
     table = u.double().numpy().T @ v.double().numpy()
     expected = np.zeros((case.size[0], case.outputs, *case.geometry.output_size(case.size[2:], case.kernel)))
     for (i, j), c, output, (y, x), tap in meetings(case):
         expected[:, output, y, x] += table[index[:, c].numpy()[:, i, j], int(w_index[tap])]
-    assert close(blends.convolve(index, u, by_weight, case.geometry), expected)
+    assert close(mixtures.convolve(index, u, by_weight, case.geometry), expected)
 
 
 def test_gradients_are_those_of_the_table(case):
     index, w_index, _, v = operands(case)
-    by_weight = blends.weight_features(w_index, v)
-    assert windows.suit(index, by_weight, case.geometry) == (case.by == "windows")
+    by_weight = mixtures.weight_features(w_index, v)
+    assert depthwise.suit(index, by_weight, case.geometry) == (case.by == "windows")
     size = case.geometry.output_size(case.size[2:], case.kernel)
     grad = torch.randn(case.size[0], case.outputs, *size).contiguous(memory_format=torch.channels_last)
     by_pair, of_inputs = np.zeros((256, 256)), np.zeros(case.size)  # ∂/∂T[x̂, ŵ], and ∂/∂u_1(x̂)
@@ -114,10 +116,10 @@ def test_gradients_are_those_of_the_table(case):
         np.add.at(by_pair[:, code], index[:, c].numpy()[:, i, j].ravel(), part.ravel())
         of_inputs[:, c, i, j] += part * float(v[1, code])
     span = torch.eye(256)
-    table, inputs = blends.gradients(index, grad, by_weight, case.geometry, 1, span)
+    table, inputs = mixtures.gradients(index, grad, by_weight, case.geometry, 1, span)
     assert close(table, v.double().numpy() @ by_pair.T)
     assert close(inputs, of_inputs)
-    assert blends.gradients(index, grad, by_weight, case.geometry, None, span)[1] is None
+    assert mixtures.gradients(index, grad, by_weight, case.geometry, None, span)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -125,21 +127,21 @@ def test_gradients_are_those_of_the_table(case):
     [
         Case((5, 16, 28, 33), 32, (1, 1), by="rows"),
         Case((5, 16, 28, 33), 5, (1, 1)),
-        Case((5, 16, 28, 33), 16, (5, 5), depthwise(16, padding=(2, 2)), by="windows"),
-        Case((5, 16, 28, 33), 16, (3, 1), depthwise(16, padding=(1, 2))),
+        Case((5, 16, 28, 33), 16, (5, 5), of_channels(16, padding=(2, 2)), by="windows"),
+        Case((5, 16, 28, 33), 16, (3, 1), of_channels(16, padding=(1, 2))),
     ],
     ids=["rows", "product", "windows", "features"],
 )
 def test_threads_do_not_change_anything(case):
     index, w_index, u, v = operands(case)
-    by_weight, results = blends.weight_features(w_index, v), []
+    by_weight, results = mixtures.weight_features(w_index, v), []
     size = case.geometry.output_size(case.size[2:], case.kernel)
     grad = torch.randn(case.size[0], case.outputs, *size).contiguous(memory_format=torch.channels_last)
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            sums = blends.convolve(index, u, by_weight, case.geometry)
-            results.append((sums, *blends.gradients(index, grad, by_weight, case.geometry, 0, torch.eye(256))))
+            sums = mixtures.convolve(index, u, by_weight, case.geometry)
+            results.append((sums, *mixtures.gradients(index, grad, by_weight, case.geometry, 0, torch.eye(256))))
     finally:
         torch.set_num_threads(1)
     for other in results[1:]:
@@ -153,7 +155,7 @@ def test_features_on_a_device_are_the_same():
     index, _, u, _ = operands(CASES["grouped"])
     pixels = index.permute(0, 2, 3, 1).contiguous()
     for groups in (1, 2, 6):
-        assert torch.equal(blends._expand_on_device(pixels, u, groups), blends._expand(index, u, groups))
+        assert torch.equal(mixtures._expand_on_device(pixels, u, groups), mixtures._expand(index, u, groups))
 
 
 def test_gradients_of_features_in_one_call_are_the_same():
@@ -162,8 +164,8 @@ def test_gradients_of_features_in_one_call_are_the_same():
         _, w_index, _, v = operands(case)
         grad = torch.randn(case.size[0], case.outputs, *case.geometry.output_size(case.size[2:], case.kernel))
         each, at_once = (
-            blends._feature_gradients(
-                grad, blends.weight_features(w_index, v), torch.Size(case.size), case.geometry, how
+            mixtures._feature_gradients(
+                grad, mixtures.weight_features(w_index, v), torch.Size(case.size), case.geometry, how
             )
             for how in (False, True)
         )
@@ -173,7 +175,7 @@ def test_gradients_of_features_in_one_call_are_the_same():
 def test_a_projected_gradient_is_the_same_for_every_multiplier():
     choice = MultiplierChoice(LIBRARY)
     index, parts = torch.randint(0, 256, (2, 3, 9, 8), dtype=torch.uint8), list(torch.randn(5, 2, 3, 9, 8))
-    sums, projected = blends._sums_by_code(index, parts), blends._projected(index, parts, choice.span)
+    sums, projected = mixtures._sums_by_code(index, parts), mixtures._projected(index, parts, choice.span)
     assert choice.span.shape == (256, 7)  # what the library makes of an activation has seven degrees of freedom
     for part in choice.u:
         expected = float((part * sums).sum())
@@ -184,7 +186,7 @@ def test_a_projected_gradient_is_the_same_for_every_multiplier():
 def test_sums_by_code_are_a_weighted_count(size):
     index, values = torch.randint(0, 256, size, dtype=torch.uint8), torch.randn(size)
     expected = np.bincount(index.flatten().numpy(), weights=values.flatten().double().numpy(), minlength=256)
-    assert close(torch.from_numpy(kernels.sum_by_code(index.numpy(), values.numpy())), expected)
+    assert close(torch.from_numpy(loops.sum_by_code(index.numpy(), values.numpy())), expected)
 
 
 # -- layers whose maps are large enough for every way ------------------------------------------------------------------

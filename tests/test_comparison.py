@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from evaluation import comparison, records
-from evaluation.config import Budget
+from evaluation.cli import comparison
 from evaluation.run import _plan, parse
+from evaluation.runs.folder import read_record
+from evaluation.settings.config import Budget
 from methods.method import Evaluation, relative_hypervolume, representatives
 from spaces.errors import InputError
 from spaces.terminal import Terminal
@@ -204,7 +205,7 @@ def test_a_comparison_from_the_command_to_the_table(tmp_path):
     answer = run_cli(*flags, *SMALL, "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     assert "comparison on digits, space cells" in answer.stdout and "× faster" in answer.stdout
-    runs = [records.read_record(path) for path in sorted(tmp_path.glob("*/record.json"))]
+    runs = [read_record(path) for path in sorted(tmp_path.glob("*/record.json"))]
     assert [run["method"] for run in runs] == ["evoapproxnas", "random"]
     for run in runs:
         assert run["evaluations"] == 4
@@ -224,7 +225,7 @@ def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
     answer = run_cli(*flags, *SMALL[2:], "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     (folder,) = tmp_path.iterdir()
-    run = records.read_record(folder / "record.json")
+    run = read_record(folder / "record.json")
     assert (run["space"], run["space_config"]) == ("grid", {"rows": 5, "columns": 6, "levels_back": 3})
     assert (folder / "finalist1.svg").read_text().startswith("<?xml")
     assert json.loads((folder / "proposals.json").read_text())[0]["space"] == "grid"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import datasets, run, state
+from evaluation import datasets, run
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.datasets.images import limited
-from evaluation.records import RunFolder, read_record
-from evaluation.training import DeviceImages, channel_statistics
+from evaluation.runs import state
+from evaluation.runs.folder import RunFolder, read_record
+from evaluation.training.loop import DeviceImages, channel_statistics
 from spaces.errors import InputError
 from tests import tiny
 from tests.test_datasets_folders import FILES, as_archive, png

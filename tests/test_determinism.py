@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.config import RunConfig
 from evaluation.run import _set_determinism
+from evaluation.settings.config import RunConfig
 from spaces.errors import InputError
 from tests import tiny
 from tests.test_run import SMALL_RANDOM, run_cli

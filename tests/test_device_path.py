@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluation.problem import SearchProblem
-from evaluation.training import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.search.problem import SearchProblem
+from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
 from methods import METHODS, approxdarts
 from spaces.arithmetic import emulate, precision
 from spaces.arithmetic.engines import float32

@@ -15,13 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation import checkpoints, distributed, records
-from evaluation.distributed import ALONE, Team
-from evaluation.flags import command_line
+from evaluation.cli.flags import command_line
 from evaluation.run import main
-from evaluation.runner import Run
-from evaluation.state import STATE
-from evaluation.training import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import read_history, read_record
+from evaluation.runs.stages import Run
+from evaluation.runs.state import STATE
+from evaluation.training import distributed
+from evaluation.training.distributed import ALONE, Team
+from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
 from spaces.cells.network import DropPath
 from spaces.errors import InputError
 from tests import tiny
@@ -185,7 +187,7 @@ RUN = ["-m", "evaluation.run"]
 
 
 def record_of(folder: Path) -> dict:
-    return records.read_record(next(folder.glob("*/record.json")))
+    return read_record(next(folder.glob("*/record.json")))
 
 
 def test_a_run_under_torchrun_is_booked_on_two_devices_and_goes_on_after_a_stop(tmp_path):
@@ -224,7 +226,7 @@ def test_a_run_under_torchrun_is_booked_on_two_devices_and_goes_on_after_a_stop(
 def test_what_fails_in_one_process_ends_all_and_says_how_to_go_on(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import os, sys, torch\nfrom evaluation.run import main\nfrom evaluation.training import Training\n"
+        "import os, sys, torch\nfrom evaluation.run import main\nfrom evaluation.training.loop import Training\n"
         "def full(self):\n    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.')\n"
         "if os.environ['RANK'] == '1':\n    Training.run_epoch = full\n"
         "sys.exit(main())\n"
@@ -237,7 +239,7 @@ def test_what_fails_in_one_process_ends_all_and_says_how_to_go_on(tmp_path):
     said = [line for line in lines if "--resume" in line]
     assert len(said) == 1, error
     assert not (folder / "record.json").exists()
-    stages = [line["stage"] for line in records.read_history(folder / "history.jsonl")]
+    stages = [line["stage"] for line in read_history(folder / "history.jsonl")]
     assert stages[-1] == "selection"  # no failed training is on record: a resumed run does it again
 
 

@@ -16,7 +16,7 @@ import pytest
 from methods import METHODS
 from methods.method import Evaluation
 from spaces.errors import InputError
-from spaces.multipliers.files import read_multipliers
+from spaces.multipliers.files.tables import read_multipliers
 from tests import test_methods, tiny
 from tests.guides import OWN, ROOT, Reader, blocks, commands
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.emulate import ENGINES, approx_conv2d, choose_engine, use_engine
-from spaces.arithmetic.engines import costs, features, float32, gather, int8, reference
+from spaces.arithmetic.engines import features, float32, reference, timing
+from spaces.arithmetic.engines.cpu import gather, int8
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
@@ -201,7 +202,9 @@ def test_a_sum_of_two_thousand_largest_products_is_exact():
         assert approx_conv2d(lowest, lowest, EXACT, engine=engine).item() == 2000 * 2**14
 
 
-@pytest.mark.parametrize("multiplier", [EXACT, ROUGH, LIBRARY[3], ZERO_ROW, SMALL], ids=lambda multiplier: multiplier.name)
+@pytest.mark.parametrize(
+    "multiplier", [EXACT, ROUGH, LIBRARY[3], ZERO_ROW, SMALL], ids=lambda multiplier: multiplier.name
+)
 def test_long_sums_are_exact_for_every_rank(multiplier):
     x, w = codes(1, 1999, 3, 2, low=-128, high=-101), codes(2, 1999, 1, 1, low=-128, high=-101)
     expected = approx_conv2d(x, w, multiplier, engine="reference")
@@ -285,7 +288,7 @@ def test_the_choice_follows_the_measured_costs(monkeypatch):
     able = [name for name in FACTORED if not ENGINES[name].refusal(table, CPU)]
     for fastest in able:
         emulate._fastest.cache_clear()
-        monkeypatch.setattr(costs, "seconds", lambda engine, *_, name=fastest: float(engine is not ENGINES[name]))
+        monkeypatch.setattr(timing, "seconds", lambda engine, *_, name=fastest: float(engine is not ENGINES[name]))
         assert choose_engine(table, *LAYER) == fastest
     emulate._fastest.cache_clear()
 
@@ -297,19 +300,19 @@ def test_tables_without_factors_are_gathered():
 
 def test_costs_are_measured_once_and_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("APPROXNAS_CACHE", str(tmp_path))
-    costs._line.cache_clear()
-    few = costs.seconds(float32, operand_table(EXACT), *LAYER, THREADS)
-    several = costs.seconds(float32, operand_table(LIBRARY[3]), *LAYER, THREADS)
+    timing._line.cache_clear()
+    few = timing.seconds(float32, operand_table(EXACT), *LAYER, THREADS)
+    several = timing.seconds(float32, operand_table(LIBRARY[3]), *LAYER, THREADS)
     assert 0 < few <= several and len(list(tmp_path.glob("costs*.json"))) == 1
-    monkeypatch.setattr(costs, "_measure", lambda *_: pytest.fail("measured again"))
-    costs._line.cache_clear()
-    assert costs.seconds(float32, operand_table(EXACT), *LAYER, THREADS) == few
+    monkeypatch.setattr(timing, "_measure", lambda *_: pytest.fail("measured again"))
+    timing._line.cache_clear()
+    assert timing.seconds(float32, operand_table(EXACT), *LAYER, THREADS) == few
     for torn in ("", "[", "{}", "7", '{"float32 dense": [1]}'):
-        monkeypatch.setattr(costs, "_measure", lambda *_: 1e-9)
+        monkeypatch.setattr(timing, "_measure", lambda *_: 1e-9)
         next(tmp_path.glob("costs*.json")).write_text(torn)
-        costs._line.cache_clear()
-        assert costs.seconds(float32, operand_table(EXACT), *LAYER, THREADS) > 0
-    costs._line.cache_clear()
+        timing._line.cache_clear()
+        assert timing.seconds(float32, operand_table(EXACT), *LAYER, THREADS) > 0
+    timing._line.cache_clear()
 
 
 def test_an_engine_can_be_forced():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from deap import base, tools
 
-from evaluation.problem import SearchProblem, inherit
+from evaluation.search.problem import SearchProblem, inherit
 from methods.evoapproxnas import (
     WORST,
     EvoApproxNas,

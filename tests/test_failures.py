@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from evaluation import checkpoints, failures
-from evaluation.runner import Run
-from evaluation.training import Training
+from evaluation.runs import checkpoints
+from evaluation.runs.stages import Run
+from evaluation.search import failures
+from evaluation.training.loop import Training
 from spaces.errors import InputError
 from tests import tiny
 from tests.test_memory import run_again, start

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from spaces.errors import InputError
-from spaces.multipliers import catalogue, figures
+from spaces.multipliers import catalogue
 from spaces.multipliers.families import broken_array
-from spaces.multipliers.figures import deviations, read_figures
-from spaces.multipliers.files import read_datasheets, read_multipliers, write_table
+from spaces.multipliers.files import datasheet
+from spaces.multipliers.files.datasheet import deviations, read_figures
+from spaces.multipliers.files.tables import read_datasheets, read_multipliers, write_table
 from spaces.multipliers.multiplier import error_metrics, exact_products
 from tests.test_files import multiplier, saved
 
@@ -75,13 +76,13 @@ def test_figures_are_found_in_the_parent(folder):
 def test_named_figures_come_before_found_ones(folder):
     (folder / "a.csv").write_text("name,power_mw\none,0.2\ntwo,0.3\n")
     other = saved(folder.parent / "other.csv", "name,power_mw\none,0.4\ntwo,0.5\n")
-    assert [multiplier.power_mw for multiplier in read_multipliers(folder, figures=other)] == [0.4, 0.5]
+    assert [multiplier.power_mw for multiplier in read_multipliers(folder, datasheet=other)] == [0.4, 0.5]
 
 
 def test_a_published_bias_may_be_negative(folder):
     # a & ~3 lacks 0, 1, 2 or 3, on average 1.5: the error is −1.5 b on average, and the mean of b is −0.5 or 127.5.
-    figures = saved(folder.parent / "bias.csv", "name,bias\none,0.75\ntwo,-191.25\n")
-    assert len(read_multipliers(folder, figures=figures)) == 2
+    datasheet = saved(folder.parent / "bias.csv", "name,bias\none,0.75\ntwo,-191.25\n")
+    assert len(read_multipliers(folder, datasheet=datasheet)) == 2
 
 
 BAD_FIGURES = {
@@ -123,9 +124,9 @@ def test_a_multiplier_in_two_csvs_is_refused(folder):
 @pytest.mark.parametrize("content", ["", "1,2\n3,4\n", "name,age\none,3\n", "\x00", 'name,power_mw\n"one,1\n'])
 def test_a_named_csv_without_figures_is_refused(content, folder):
     with pytest.raises(InputError, match="x.csv"):
-        read_multipliers(folder, figures=saved(folder.parent / "x.csv", content))
+        read_multipliers(folder, datasheet=saved(folder.parent / "x.csv", content))
     with pytest.raises(InputError, match="nowhere.csv"):
-        read_multipliers(folder, figures=folder / "nowhere.csv")
+        read_multipliers(folder, datasheet=folder / "nowhere.csv")
 
 
 def test_a_folder_that_cannot_be_read_is_refused(folder, tmp_path):
@@ -163,7 +164,7 @@ def test_a_table_in_commas_is_told_from_figures(folder):
 )
 def test_rounding_is_that_of_the_printed_figure(recomputed, published, within, monkeypatch):
     real = error_metrics(multiplier(True))
-    monkeypatch.setattr(figures, "error_metrics", lambda _: dataclasses.replace(real, bias=recomputed))
+    monkeypatch.setattr(datasheet, "error_metrics", lambda _: dataclasses.replace(real, bias=recomputed))
     (found,) = (each for each in deviations(multiplier(True), {"bias": published}) if each.figure == "bias")
     assert found.within is within and found.amount == recomputed - float(published)
 
@@ -243,7 +244,7 @@ def test_the_28_published_tables_are_what_their_figures_say():
     assert len(sheets) == 28
     compared = 0
     for sheet in sheets:
-        multiplier, row = sheet.multiplier, sheet.figures.row
+        multiplier, row = sheet.multiplier, sheet.datasheet.row
         content = struct.unpack("<65536H", sheet.path.read_bytes())
         assert not multiplier.signed and multiplier.table[3, 200] == content[3 * 256 + 200]
         assert np.array_equal(multiplier.table.ravel(), content)

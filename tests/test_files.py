@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from spaces.errors import InputError
 from spaces.multipliers.families import broken_array
-from spaces.multipliers.files import SUFFIXES, read_multipliers, read_table, write_table
-from spaces.multipliers.index_order import AXES
+from spaces.multipliers.files.index_order import AXES
+from spaces.multipliers.files.tables import SUFFIXES, read_multipliers, read_table, write_table
 from spaces.multipliers.multiplier import Multiplier, exact_products
 
 NUMERIC = list(range(-128, 128))

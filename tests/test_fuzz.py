@@ -23,23 +23,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluation import checkpoints, records, summary
-from evaluation import given as architectures
-from evaluation.config import RunConfig
+from evaluation.cli import summary
 from evaluation.datasets import decode
 from evaluation.datasets.containers import open_container
 from evaluation.export import files as export
 from evaluation.export.graph import Graph
 from evaluation.export.network import ExportedNetwork
-from evaluation.records import read_finished, read_history, read_record
-from evaluation.shapes import Checkpoint
-from evaluation.training import Schedule
+from evaluation.runs import architecture_files as architectures
+from evaluation.runs import checkpoints, folder
+from evaluation.runs.folder import read_finished, read_history, read_record
+from evaluation.runs.shapes import Checkpoint
+from evaluation.settings.config import RunConfig
+from evaluation.training.loop import Schedule
 from reports.rows import rows_of
 from spaces.errors import InputError
 from spaces.files.json_files import parse_json, read_json
 from spaces.files.schema import typed
-from spaces.multipliers.figures import is_figures_file, read_figures
-from spaces.multipliers.formats import FORMATS
+from spaces.multipliers.files.datasheet import is_figures_file, read_figures
+from spaces.multipliers.files.formats import FORMATS
 from spaces.terminal import Terminal
 from tests import tiny
 from tests.made_records import RECORDS
@@ -123,7 +124,7 @@ def tables(*suffixes: str) -> Callable[[], list[tuple[str, bytes]]]:
 
 
 def figures() -> list[tuple[str, bytes]]:
-    built_in = Path(records.__file__).parents[1] / "spaces" / "multipliers" / "mul8s_figures.csv"
+    built_in = Path(folder.__file__).parents[1] / "spaces" / "multipliers" / "mul8s_figures.csv"
     return [(".csv", built_in.read_bytes())]
 
 

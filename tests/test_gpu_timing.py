@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation import training
-from spaces import preparation
-from spaces.arithmetic.engines import costs, triton_factored, triton_gather
+from evaluation.training import loop
+from spaces import warmup
+from spaces.arithmetic.engines import timing
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import factored as triton_factored
+from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import operand_table
 from tests import tiny
@@ -82,7 +84,7 @@ def test_engines_are_timed_by_their_kernels_not_by_python(monkeypatch):
     shape, geometry = (64, 64, 3, 3), Geometry(padding=(1, 1))
     products = 8 * 32 * 32 * 64 * 64 * 9
     for kernel in (1e-5, 4e-5):
-        measured = costs._measure(gpu.engine(kernel), TABLE, shape, geometry, GPU)
+        measured = timing._measure(gpu.engine(kernel), TABLE, shape, geometry, GPU)
         assert measured == pytest.approx(kernel / products)
 
 
@@ -92,7 +94,7 @@ def test_where_nothing_can_be_recorded_launches_are_timed(monkeypatch):
     gpu.broken = True
     full = torch.full
     monkeypatch.setattr(torch, "full", lambda *args, device, **more: full(*args, **more))  # noqa: ARG005
-    measured = costs._measure(gpu.engine(2e-5), TABLE, (64, 64, 3, 3), Geometry(padding=(1, 1)), GPU)
+    measured = timing._measure(gpu.engine(2e-5), TABLE, (64, 64, 3, 3), Geometry(padding=(1, 1)), GPU)
     assert measured == pytest.approx(2e-5 / (8 * 32 * 32 * 64 * 64 * 9))
     assert gpu.streams == ["own", "own"]
 
@@ -106,13 +108,13 @@ def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch
 
     monkeypatch.setattr(triton_gather, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
     monkeypatch.setattr(triton_gather, "_compiled", set())
-    monkeypatch.setattr(preparation.time, "perf_counter", lambda: next(now))
-    x, before = torch.zeros(64, dtype=torch.uint8), preparation.seconds()
+    monkeypatch.setattr(warmup.time, "perf_counter", lambda: next(now))
+    x, before = torch.zeros(64, dtype=torch.uint8), warmup.seconds()
     variants = [(x, {"WIDTH": 1}), (x, {"WIDTH": 1}), (x, {"WIDTH": 2}), (x[1:], {"WIDTH": 2}), (x.int(), {"WIDTH": 2})]
     counted = []
     for tensor, constants in variants:
         triton_gather.launch("some_kernel", 7, tensor, 3, **constants)
-        counted.append(preparation.seconds() - before)
+        counted.append(warmup.seconds() - before)
     assert counted == [1, 1, 2, 3, 4]  # a tick of the clock each, but for the variant that is known
     assert launched[0] == ((7,), 2, {"WIDTH": 1})
 
@@ -164,11 +166,11 @@ def test_the_first_batch_of_an_evaluation_is_watched(monkeypatch):
         watched.append(device)
         yield from batches
 
-    monkeypatch.setattr(training, "first_step_watched", watch)
-    monkeypatch.setattr(training, "_evaluated", set())
+    monkeypatch.setattr(loop, "first_step_watched", watch)
+    monkeypatch.setattr(loop, "_evaluated", set())
     problem = tiny.problem("random")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
     for batch in (len(problem.validation), 8, 8):
-        training._accuracy(network, problem.validation, batch)
+        loop._accuracy(network, problem.validation, batch)
         sizes.append(len(watched))
     assert sizes == [0, 1, 1]  # nothing to compare one batch with; once is enough

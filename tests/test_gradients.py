@@ -53,7 +53,9 @@ def test_smoothed_differences_by_hand():
         assert np.allclose(smoothed_differences(line, reach), [2.0, -3.0])
 
 
-@pytest.mark.parametrize("multiplier", [EXACT, ROUGH, ZERO_ROW, UNSIGNED, NOISY], ids=lambda multiplier: multiplier.name)
+@pytest.mark.parametrize(
+    "multiplier", [EXACT, ROUGH, ZERO_ROW, UNSIGNED, NOISY], ids=lambda multiplier: multiplier.name
+)
 def test_factors_of_gradients_leave_little_out(multiplier):
     table = layer_table(multiplier)
     factors = gradient_factors(table, "difference")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import records
+from evaluation.runs.folder import read_finished, read_history
 from methods import METHODS
 from tests.test_run import SMALL_FLAGS, without_times
 
@@ -86,9 +86,9 @@ def check(outcome: dict) -> None:
         assert name == "SIGKILL", told
         return
     assert (outcome["again"]["code"], outcome["again"]["error"]) == (0, ""), told
-    expected, resumed = (without_times(records.read_finished(path / "record.json")) for path in (whole, place))
+    expected, resumed = (without_times(read_finished(path / "record.json")) for path in (whole, place))
     assert resumed == expected, told
-    lines = [records.read_history(path / "history.jsonl") for path in (whole, place)]
+    lines = [read_history(path / "history.jsonl") for path in (whole, place)]
     timeless = [[{k: v for k, v in line.items() if k != "device_seconds"} for line in history] for history in lines]
     assert timeless[0] == timeless[1], told
 

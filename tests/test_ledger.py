@@ -10,9 +10,10 @@ import numba
 import pytest
 import torch
 
-from evaluation import nvml, summary
-from evaluation.ledger import MEASURING, STAGES, Ledger
-from spaces import preparation
+from evaluation.cli import summary
+from evaluation.runs import nvml
+from evaluation.runs.ledger import MEASURING, STAGES, Ledger
+from spaces import warmup
 from spaces.terminal import Terminal
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -242,13 +243,13 @@ def test_on_a_cpu_the_peak_is_that_of_the_process():
 
 def test_warm_up_is_a_part_of_its_stage(clock):
     ledger = Ledger(CPU)
-    with preparation.preparing():
+    with warmup.preparing():
         clock.pass_(50)  # before the stage
     with ledger.measure("search", devices=2):
         clock.pass_(3)
-        with preparation.preparing():
+        with warmup.preparing():
             clock.pass_(1)
-            with preparation.preparing():
+            with warmup.preparing():
                 clock.pass_(0.5)
     row = ledger.booked["search"]
     assert (row["wall_seconds"], row["device_seconds"], row["warm_up_seconds"]) == (4.5, 9, 3)
@@ -256,14 +257,14 @@ def test_warm_up_is_a_part_of_its_stage(clock):
 
 
 def test_warm_up_that_fails_is_counted(clock):
-    before = preparation.seconds()
-    with pytest.raises(ValueError), preparation.preparing():
+    before = warmup.seconds()
+    with pytest.raises(ValueError), warmup.preparing():
         clock.pass_(2)
         raise ValueError
     clock.pass_(5)
-    with preparation.preparing():
+    with warmup.preparing():
         clock.pass_(1)
-    assert preparation.seconds() - before == 3
+    assert warmup.seconds() - before == 3
 
 
 def test_what_numba_compiles_is_warm_up_and_what_it_runs_is_not():
@@ -275,12 +276,12 @@ def test_what_numba_compiles_is_warm_up_and_what_it_runs_is_not():
     def outer(x):
         return inner(x) + inner(x + 1)
 
-    before, began = preparation.seconds(), time.perf_counter()
+    before, began = warmup.seconds(), time.perf_counter()
     assert outer(3) == 16
-    wall, counted = time.perf_counter() - began, preparation.seconds() - before
+    wall, counted = time.perf_counter() - began, warmup.seconds() - before
     assert 0.5 * wall < counted <= wall  # nested compilations count once
     assert outer(4) == 20
-    assert preparation.seconds() - before == counted
+    assert warmup.seconds() - before == counted
 
 
 @pytest.mark.parametrize(
@@ -293,22 +294,22 @@ def test_what_numba_compiles_is_warm_up_and_what_it_runs_is_not():
     ],
 )
 def test_a_gpus_first_step_is_warm_up_beyond_the_second(machine, device, steps, expected):
-    before = preparation.seconds()
-    for number, _ in zip(steps, preparation.first_step_watched(iter(steps), device)):
+    before = warmup.seconds()
+    for number, _ in zip(steps, warmup.first_step_watched(iter(steps), device)):
         machine.clock.pass_(number)
-    seen = list(preparation.first_step_watched(iter(steps), device))
-    assert preparation.seconds() - before == expected and seen == steps
+    seen = list(warmup.first_step_watched(iter(steps), device))
+    assert warmup.seconds() - before == expected and seen == steps
 
 
 def test_warm_up_within_a_first_step_is_counted_once(machine):
-    before = preparation.seconds()
-    for number in preparation.first_step_watched(range(3), GPU):
+    before = warmup.seconds()
+    for number in warmup.first_step_watched(range(3), GPU):
         machine.clock.pass_(1)
         if number == 0:
-            with preparation.preparing():
+            with warmup.preparing():
                 machine.clock.pass_(4)
             machine.clock.pass_(5)
-    assert preparation.seconds() - before == 9
+    assert warmup.seconds() - before == 9
     assert machine.waits == 4
 
 
@@ -325,7 +326,7 @@ def test_the_table_shows_joules_and_warm_up_where_there_are_any(machine):
     ledger = Ledger(GPU)
     spend(ledger, "search", 100)
     assert "warm-up" not in table_of(ledger)
-    with ledger.measure("final"), preparation.preparing():
+    with ledger.measure("final"), warmup.preparing():
         machine.clock.pass_(7)
     lines = {line.split("  ")[1]: line.split() for line in table_of(ledger).splitlines() if "  " in line}
     assert lines["joules"][1:] == ["4,000", "0", "280", "0", "4,280"]

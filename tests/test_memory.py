@@ -9,10 +9,12 @@ import sys
 import pytest
 import torch
 
-from evaluation import failures, memory, problem, runner, training
-from evaluation.records import RunFolder
-from evaluation.runner import Run
-from evaluation.training import DeviceImages, Training, accuracy, channel_statistics
+from evaluation.runs import stages
+from evaluation.runs.folder import RunFolder
+from evaluation.runs.stages import Run
+from evaluation.search import failures, problem
+from evaluation.training import loop, memory
+from evaluation.training.loop import DeviceImages, Training, accuracy, channel_statistics
 from methods.approxdarts import ApproxDarts
 from spaces.errors import InputError
 from tests import tiny
@@ -134,7 +136,7 @@ def test_a_test_that_does_not_fit_is_done_in_smaller_batches(monkeypatch):
     limit = 63
     with pytest.raises(torch.OutOfMemoryError):
         accuracy(network, data)
-    assert sizes[-1] == training.SMALLEST_EVALUATION_BATCH == 64
+    assert sizes[-1] == loop.SMALLEST_EVALUATION_BATCH == 64
 
 
 def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch):
@@ -142,7 +144,7 @@ def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch)
     _, whole = finished_run(tmp_path, config)
     run, folder = start(tmp_path, config)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "accuracy", full)
+        patch.setattr(stages, "accuracy", full)
         assert problem.accuracy is not full
         with pytest.raises(InputError, match="out of memory in the test: go on with --resume on a device with"):
             run.execute(folder, quiet())
@@ -151,7 +153,7 @@ def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch)
 
 def test_images_that_do_not_fit_end_with_one_line(tmp_path):
     code = (
-        "import sys, torch\nfrom evaluation import problem, run\n"
+        "import sys, torch\nfrom evaluation import run\nfrom evaluation.search import problem\n"
         "def full(*_): raise torch.OutOfMemoryError('CUDA out of memory.')\n"
         "problem.DeviceImages = full\nsys.exit(run.main(sys.argv[1:]))\n"
     )

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import records
-from evaluation.progress import RunProgress
-from evaluation.records import RunFolder
-from evaluation.runner import Run
+from evaluation.runs.folder import HISTORY, RunFolder, read_history
+from evaluation.runs.progress import RunProgress
+from evaluation.runs.stages import Run
 from methods import METHODS
 from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gradient
 from methods.method import Evaluation, pareto_front
@@ -114,7 +113,7 @@ def test_a_budget_of_steps_is_kept(name, tmp_path):
     config = tiny.run_config(name, budget="1steps")
     folder = RunFolder.create(tmp_path, config, tiny.library(config))
     Run(config, tiny.dataset(), torch.device("cpu"), tiny.library(config)).execute(folder, quiet())
-    stages = [line["stage"] for line in records.read_history(folder.path / records.HISTORY)]
+    stages = [line["stage"] for line in read_history(folder.path / HISTORY)]
     assert stages.count("search") == 1
 
 

@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from spaces.errors import InputError
-from spaces.multipliers import catalogue, importing
+from spaces.multipliers import catalogue
 from spaces.multipliers.__main__ import main
 from spaces.multipliers.error_map import draw_error_map
 from spaces.multipliers.families import broken_array
-from spaces.multipliers.files import read_multipliers, write_table
+from spaces.multipliers.files import importing
+from spaces.multipliers.files.tables import read_multipliers, write_table
 from spaces.multipliers.multiplier import Multiplier, exact_products
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "evoapprox"

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from evaluation.protocols import PROTOCOLS, Protocol, named_protocol
+from evaluation.settings.protocols import PROTOCOLS, Protocol, named_protocol
 from methods.approxdarts import ApproxDarts
 from spaces.errors import InputError
 

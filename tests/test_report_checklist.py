@@ -134,7 +134,7 @@ def test_every_section_counts(tmp_path):
 
 
 def test_names_are_those_of_the_suite():
-    from evaluation.given import SPACES
+    from evaluation.runs.architecture_files import SPACES
 
     assert set(checklist.SPACES) == set(SPACES)
 

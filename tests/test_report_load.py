@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.config import RunConfig
-from evaluation.protocols import named_protocol
+from evaluation.settings.config import RunConfig
+from evaluation.settings.protocols import named_protocol
 from reports import rows
 from reports.load import Loaded, Run, load
 from spaces.errors import InputError
@@ -343,7 +343,7 @@ def test_nothing_to_load_is_an_error(tmp_path):
 
 
 def test_names_copied_from_above_torch_are_the_originals():
-    from evaluation.ledger import STAGES
+    from evaluation.runs.ledger import STAGES
     from spaces.arithmetic.factory import ARITHMETICS
     from spaces.energy import ENERGY_MODELS
 

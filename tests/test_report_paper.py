@@ -17,7 +17,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from evaluation import datasets
-from evaluation.protocols import Darts
+from evaluation.settings.protocols import Darts
 from methods.approxdarts import ApproxDartsConfig
 from methods.evoapproxnas import EvoApproxNasConfig
 from methods.random_search import RandomConfig

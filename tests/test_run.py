@@ -18,10 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import checkpoints, records
-from evaluation.records import RunFolder
-from evaluation.runner import Run
-from evaluation.state import STATE
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import RunFolder, read_history, read_record
+from evaluation.runs.stages import Run
+from evaluation.runs.state import STATE
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
@@ -64,7 +64,7 @@ def finished_run(parent: Path, config) -> tuple[RunFolder, dict]:
 def test_the_record_adds_up(tmp_path):
     config = tiny.run_config("random", baselines="all")
     folder, record = finished_run(tmp_path, config)
-    assert record == records.read_record(folder.path / "record.json")
+    assert record == read_record(folder.path / "record.json")
     assert record["protocol"]["hash"] == tiny.PROTOCOL.hash
     run = Run(config, tiny.dataset(), CPU, tiny.library(config))
     assert 1 <= len(record["finalists"]) <= 2
@@ -87,7 +87,7 @@ def test_the_record_adds_up(tmp_path):
         assert {layer["multiplier"] for layer in finalist["layers"]} - {None} == set(architecture.multipliers)
     assert all(times["device_seconds"] > 0 for stage, times in record["ledger"].items() if stage != "snapshots")
     assert record["ledger"]["snapshots"]["device_seconds"] == 0
-    history = records.read_history(folder.path / "history.jsonl")
+    history = read_history(folder.path / "history.jsonl")
     assert [line["step"] for line in history] == list(range(1, len(history) + 1))
     assert sorted({line["stage"] for line in history}) == ["final", "search", "selection"]
     proposals = json.loads((folder.path / "proposals.json").read_text())
@@ -124,7 +124,7 @@ def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_
     folder, whole = finished_run(tmp_path / "whole", config)
     history = [
         {key: value for key, value in line.items() if key != "device_seconds"}
-        for line in records.read_history(folder.path / "history.jsonl")
+        for line in read_history(folder.path / "history.jsonl")
     ]
     save = checkpoints.save
     moments = []
@@ -155,7 +155,7 @@ def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_
             RunFolder(place.path), quiet()
         )
         assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
-        lines = records.read_history(place.path / "history.jsonl")
+        lines = read_history(place.path / "history.jsonl")
         assert [{k: v for k, v in line.items() if k != "device_seconds"} for line in lines] == history
 
 
@@ -179,7 +179,7 @@ def test_kill_9_and_resume_as_a_process(tmp_path):
     (killed,) = (tmp_path / "b").iterdir()
     assert not (killed / "record.json").exists()
     assert run_cli("--resume", str(killed)).returncode == 0
-    expected, resumed = (without_times(records.read_record(path / "record.json")) for path in (whole, killed))
+    expected, resumed = (without_times(read_record(path / "record.json")) for path in (whole, killed))
     assert resumed == expected
 
 
@@ -435,7 +435,7 @@ def test_a_folder_of_images_runs(tmp_path):
     answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"), "--baselines", "none")
     assert answer.returncode == 0, answer.stderr
     (record,) = (tmp_path / "runs").glob("random-pets-*/record.json")
-    assert records.read_record(record)["dataset"] == "pets"
+    assert read_record(record)["dataset"] == "pets"
 
 
 def no_test(root: Path) -> None:
@@ -531,7 +531,7 @@ def test_a_run_on_a_folder_of_tables_and_one_engine(tmp_path):
     flags[flags.index("--multipliers") : flags.index("--multipliers") + 1] = ["--multipliers", str(tables)]
     done = run_cli(*flags, "--engine", "gather", "--out", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
-    record = records.read_record(next((tmp_path / "runs").glob("*/record.json")))
+    record = read_record(next((tmp_path / "runs").glob("*/record.json")))
     assert record["multipliers"] == ["mine_a", "mine_b"] and record["engine"] == "gather"
     for arguments, expected in (
         (("--multipliers", str(foreign_tables(tmp_path / "bare", figures=""))), "mine_a has no power figure"),

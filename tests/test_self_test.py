@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces import preparation
+from spaces import warmup
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import examples, reference, self_test
 from spaces.arithmetic.engines.examples import Layer
@@ -230,11 +230,11 @@ def test_the_short_test_is_short_and_counts_as_getting_ready():
         products.append(y.numel() * packed.weights.shape[2])
         return y
 
-    before = preparation.seconds()
+    before = warmup.seconds()
     assert failure("made", engine(counted), CPU) == ""
     assert len(calls) <= 130  # at some ten microseconds each
     assert sum(products) < 15e6
-    assert preparation.seconds() > before
+    assert warmup.seconds() > before
     made = examples.make_example.cache_info().misses
     assert failure("other", engine(counted), CPU) == ""
     assert examples.make_example.cache_info().misses == made  # what must come out is computed once for all engines

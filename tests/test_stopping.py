@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import checkpoints, records
-from evaluation.config import RunConfig
-from evaluation.problem import derived_seed
-from evaluation.records import RunFolder
 from evaluation.run import main
-from evaluation.runner import Run
-from evaluation.state import STATE
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import RunFolder, read_record
+from evaluation.runs.stages import Run
+from evaluation.runs.state import STATE
+from evaluation.search.problem import derived_seed
+from evaluation.settings.config import RunConfig
 from spaces import stopping
 from spaces.errors import InputError
 from spaces.files import saving
@@ -70,7 +70,7 @@ def test_sigterm_ends_a_comparison_with_one_line_and_it_can_go_on(tmp_path):
     filelock.FileLock(folders[0] / ".lock", timeout=0).acquire()
     assert main(["--resume", *map(str, folders)]) == 0
     for folder, whole in zip(folders, sorted((tmp_path / "a").iterdir())):
-        results = [without_times(records.read_record(path / "record.json")) for path in (folder, whole)]
+        results = [without_times(read_record(path / "record.json")) for path in (folder, whole)]
         assert results[0] == results[1]
 
 
@@ -119,7 +119,7 @@ def test_a_stop_while_a_file_is_written_waits_for_its_end(tmp_path, name, number
     assert (code, error) == (CODES[name], expected)
     assert not list(folder.rglob("*.tmp"))
     assert main(["--resume", str(folder)]) == main(flags) == 0
-    results = [without_times(records.read_record(path)) for path in (tmp_path / "runs").glob("*/record.json")]
+    results = [without_times(read_record(path)) for path in (tmp_path / "runs").glob("*/record.json")]
     assert len(results) == 2 and results[0] == results[1]
     assert not results[0]["failures"]
 
@@ -356,7 +356,7 @@ def test_random_numbers_after_a_move_depend_on_seed_and_step(tmp_path):
         as_if_from_cuda(folder)
         config = folder.config()
         run = Run(config, tiny.dataset(), CPU, tiny.library(config))
-        from evaluation import state
+        from evaluation.runs import state
 
         state.load(folder, config, run.dataset, run.problem, CPU)
         seen.append(torch.rand(3, generator=run.problem.generator).tolist())
@@ -388,7 +388,7 @@ def test_a_run_that_asks_for_cuda_goes_on_on_a_cpu_when_told_to(tmp_path, capsys
     assert len(refused.splitlines()) == 1 and f"go on with --resume {folder} --device cpu" in refused
     assert main(["--resume", str(folder), "--device", "cpu"]) == 0
     assert json.loads((folder / "config.json").read_text())["device"] == "cuda"  # as asked
-    assert records.read_record(folder / "record.json")["device"]["type"] == "cpu"
+    assert read_record(folder / "record.json")["device"]["type"] == "cpu"
 
 
 @every_method

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import checkpoints, comparison, records, train
-from evaluation.given import resolve
-from evaluation.records import RunFolder
-from evaluation.runner import Run
+from evaluation import train
+from evaluation.cli import comparison
+from evaluation.runs import checkpoints
+from evaluation.runs.architecture_files import resolve
+from evaluation.runs.folder import RunFolder, read_history, read_record
+from evaluation.runs.stages import Run
 from reports import tables, text
 from reports.load import load
 from spaces.cells import published
@@ -23,7 +25,7 @@ from spaces.cells.space import CellSpace
 from spaces.energy import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
-from spaces.multipliers.importing import keep_tables
+from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
 from spaces.terminal import Terminal
@@ -162,7 +164,7 @@ def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
     spent = {stage: times["device_seconds"] for stage, times in record["ledger"].items()}
     assert spent["search"] == spent["selection"] == 0 < min(spent["final"], spent["test"])
     assert (record["hypervolume"], record["anytime"], record["failures"]) == (None, [], [])
-    history = records.read_history(again.path / "history.jsonl")
+    history = read_history(again.path / "history.jsonl")
     assert [line["stage"] for line in history] == ["final"] * 3 * tiny.PROTOCOL.final_epochs
     assert (again.path / "finalist1.svg").exists()
 
@@ -259,7 +261,7 @@ def test_train_test_and_resume_on_the_command_line(tmp_path, capsys):
     assert train.main([*arguments, "--out", str(tmp_path / "runs")]) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == "given-mine-digits-quick-custom-s0-1"
-    record = records.read_record(folder / "record.json")
+    record = read_record(folder / "record.json")
     assert record["method"] == "given-mine" and record["method_config"]["architecture"] == "mine"
     assert (record["multipliers"], record["scope"], record["seed"]) == (["mul8s_1L2H"], "separable", 0)
     assert record["finalists"][0]["architecture"] == resolve(path, 0, "mul8s_1L2H", "separable").architecture.to_json()
@@ -267,7 +269,7 @@ def test_train_test_and_resume_on_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     assert train.main(["--resume", str(folder), "--export", str(tmp_path / "exported")]) == 0
     assert "bit for bit on 128 test images" in capsys.readouterr().out
-    assert records.read_record(folder / "record.json") == record
+    assert read_record(folder / "record.json") == record
     assert json.loads((tmp_path / "exported" / "network.json").read_text())["scope"] == "separable"
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.training import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
 from tests import tiny
 
 SCHEDULE = Schedule(epochs=1, batch=20, lr=0.05, momentum=0.9, weight_decay=3e-4, clip=5.0, crop_padding=1, flip=True)

@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import triton_factored, triton_gather
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import factored as triton_factored
+from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers import catalogue
 from spaces.multipliers.byte_factors import byte_factors
 from spaces.multipliers.products import ProductTable, operand_table

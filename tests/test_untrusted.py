@@ -13,13 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import checkpoints, comparison, datasets, summary
-from evaluation.config import RunConfig
+from evaluation import datasets
+from evaluation.cli import comparison, summary
 from evaluation.datasets import decode
 from evaluation.datasets.containers import open_container
-from evaluation.records import read_finished
 from evaluation.run import main
-from evaluation.shapes import Record
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import read_finished
+from evaluation.runs.shapes import Record
+from evaluation.settings.config import RunConfig
 from reports import build
 from spaces.errors import InputError
 from spaces.files.arrays import read_array, read_arrays
@@ -29,8 +31,8 @@ from spaces.files.reading import parsing, read_bytes
 from spaces.files.saving import save_bytes, save_json
 from spaces.files.schema import typed
 from spaces.files.untrusted_text import csv_cell, terminal_line
-from spaces.multipliers.figures import read_figures
-from spaces.multipliers.files import read_table
+from spaces.multipliers.files.datasheet import read_figures
+from spaces.multipliers.files.tables import read_table
 from spaces.terminal import Terminal
 from tests import tiny
 from tests.made_records import RECORDS, finalist, record, save

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import torch
 
-from evaluation.config import RunConfig
 from evaluation.datasets import Dataset, ImageSet
-from evaluation.problem import SearchProblem
-from evaluation.protocols import Protocol
+from evaluation.search.problem import SearchProblem
+from evaluation.settings.config import RunConfig
+from evaluation.settings.protocols import Protocol
 from methods import METHODS
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.datasets.containers import Container
-from evaluation.datasets.watch import Watch
+from evaluation.datasets.progress import Watch
 from spaces.errors import InputError
 from spaces.files.untrusted_text import shortened
 

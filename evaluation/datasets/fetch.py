@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from evaluation.datasets.watch import Watch
+from evaluation.datasets.progress import Watch
 from spaces import cache
 from spaces.errors import InputError
 from spaces.files.reading import open_file, parsing

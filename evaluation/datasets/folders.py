@@ -8,9 +8,9 @@ import numpy as np
 
 from evaluation.datasets.containers import Container, Listing, open_container, plain_name
 from evaluation.datasets.decode import IMAGE_SUFFIXES, decode
+from evaluation.datasets.decoded_cache import Decoded, kept_or_made
 from evaluation.datasets.images import Dataset, ImageSet
-from evaluation.datasets.kept import Decoded, kept_or_made
-from evaluation.datasets.watch import Watch
+from evaluation.datasets.progress import Watch
 from spaces.errors import InputError
 
 PARTS = ("train", "test")

@@ -8,9 +8,9 @@ import numpy as np
 
 from evaluation.datasets import formats
 from evaluation.datasets.containers import stamp_of
+from evaluation.datasets.decoded_cache import Decoded, kept_or_made
 from evaluation.datasets.fetch import Copy, OfficialFile, find_copies
 from evaluation.datasets.images import Dataset, ImageSet
-from evaluation.datasets.kept import Decoded, kept_or_made
 from spaces.errors import InputError
 
 PARTS = ("train", "test")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation import memory
+from evaluation.training import memory
 
 ENVIRONMENT, EXACTNESS, AGREEMENT, TRAINING, SPEED = "environment", "exactness", "agreement", "training", "speed"
 SECTIONS = (ENVIRONMENT, EXACTNESS, AGREEMENT, TRAINING, SPEED)  # in the order in which they run

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from evaluation import nvml
 from evaluation.device_check.checks import ENVIRONMENT, Check, Outcome
+from evaluation.runs import nvml
 from spaces.arithmetic import precision
 
 PACKAGES = ("approxnas-bench", "torch", "triton", "numba", "numpy")

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.config import RunConfig
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.device_check.checks import TRAINING, Check, Outcome
 from evaluation.device_check.threads import threads
-from evaluation.problem import SearchProblem, build_seeded
-from evaluation.protocols import Protocol
-from evaluation.training import DeviceImages, Schedule, Training
+from evaluation.search.problem import SearchProblem, build_seeded
+from evaluation.settings.config import RunConfig
+from evaluation.settings.protocols import Protocol
+from evaluation.training.loop import DeviceImages, Schedule, Training
 from methods import METHODS
 from spaces.errors import InputError
 from spaces.multipliers import catalogue

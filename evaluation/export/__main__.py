@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from evaluation.flags import guarded
+from evaluation.cli.flags import guarded
 from spaces.commands import leave
 from spaces.errors import InputError, suggest
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluation import checkpoints, datasets
+from evaluation import datasets
 from evaluation.export import files, make_staging, network, onnx_file, require_new
 from evaluation.export.graph import record
-from evaluation.records import RECORD, RunFolder, read_finished
-from evaluation.runner import Run
-from evaluation.training import DeviceImages
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import RECORD, RunFolder, read_finished
+from evaluation.runs.stages import Run
+from evaluation.training.loop import DeviceImages
 from spaces.arithmetic import emulate
 from spaces.errors import InputError
 from spaces.files.reading import parsing

@@ -15,8 +15,8 @@ from spaces.files.json_files import read_json
 from spaces.files.reading import parsing
 from spaces.files.saving import save_bytes, save_json
 from spaces.files.schema import typed
-from spaces.multipliers.files import read_multipliers
-from spaces.multipliers.importing import keep_tables
+from spaces.multipliers.files.importing import keep_tables
+from spaces.multipliers.files.tables import read_multipliers
 
 FORMAT = 1
 JSON, NPZ, ONNX, TABLES = "network.json", "network.npz", "int8.onnx", "multipliers"

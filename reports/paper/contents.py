@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from evaluation.protocols import named_protocol
+from evaluation.settings.protocols import named_protocol
 from reports.load import LeftOut, Run
 from reports.paper import measures
 from reports.paper.measures import EMPTY

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from evaluation.comparison import speed_ups
+from evaluation.cli.comparison import speed_ups
 from reports.load import Run
 from reports.paper.qualifying import Counted
 from reports.tables import Cell

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.protocols import named_protocol
+from evaluation.settings.protocols import named_protocol
 from reports.load import Run
 from reports.paper.published import published
 from spaces.cells import published as genotypes

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import median_low
 
-from evaluation.config import Budget
+from evaluation.settings.config import Budget
 from reports import statistics
 from reports.load import Run, Section
 from reports.rows import STAGES

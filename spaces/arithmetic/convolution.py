@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import kernels
+from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import (
     GradientFactors,
@@ -170,7 +170,7 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
         return values[index.int()]
     looked_up = torch.empty_like(index, dtype=torch.float32)  # dense, as index is
     images = [flat(part).view(len(index), -1).numpy() for part in (index, looked_up)]
-    kernels.expand_floats(images[0], values.numpy()[None], images[1])
+    loops.expand_floats(images[0], values.numpy()[None], images[1])
     return looked_up
 
 
@@ -179,6 +179,6 @@ def cleared(values: Tensor, where: Tensor | None) -> Tensor:
     if where is None:
         return values
     if values.device.type == "cpu" and flat(values) is not None and values.stride() == where.stride():
-        kernels.clear(flat(values).numpy(), flat(where).numpy())
+        loops.clear(flat(values).numpy(), flat(where).numpy())
         return values
     return values.masked_fill_(where.bool(), 0.0)

@@ -8,17 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import (
-    costs,
-    float32,
-    gather,
-    int8,
-    reference,
-    self_test,
-    triton_factored,
-    triton_gather,
-)
+from spaces.arithmetic.engines import float32, reference, self_test, timing
+from spaces.arithmetic.engines.cpu import gather, int8
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import factored as triton_factored
+from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.errors import InputError, suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import ProductTable, operand_table
@@ -83,7 +77,7 @@ def _fastest(
         able = [name for name in able if ENGINES[name].channels(table) > 0]
     if len(able) <= 1:
         return able[0] if able else "reference"
-    return min(able, key=lambda name: costs.seconds(ENGINES[name], table, w_shape, geometry, device, threads))
+    return min(able, key=lambda name: timing.seconds(ENGINES[name], table, w_shape, geometry, device, threads))
 
 
 def approx_conv2d(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.phases import Phases
 from spaces.arithmetic.precision import plain_fp32
+from spaces.arithmetic.undilated import Phases
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
-from spaces.arithmetic.engines import blends
+from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
-from spaces.arithmetic.phases import Phases
 from spaces.arithmetic.precision import plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
+from spaces.arithmetic.undilated import Phases
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_basis
 from spaces.multipliers.multiplier import Multiplier
@@ -90,9 +90,9 @@ class _Mixture(torch.autograd.Function):
         if choice.moves(codes.scale.zero):  # the code of zero adds something, also where it pads
             ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, codes.scale.zero)
             ctx.geometry = ctx.geometry.unpadded()
-        by_weight, scale = blends.weight_features(w_index, choice.v), codes.scale.step * w_scale
+        by_weight, scale = mixtures.weight_features(w_index, choice.v), codes.scale.step * w_scale
         # Scaled at the end, so that a single circuit's sums are as exact as in a layer of its own.
-        y = blends.convolve(index, blended.detach().float(), by_weight, ctx.geometry).mul_(scale.view(1, -1, 1, 1))
+        y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry).mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
@@ -108,7 +108,7 @@ class _Mixture(torch.autograd.Function):
         if blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
-            grad_blended, grad_x = blends.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)
+            grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)
             grad_blended.mul_(step)
         factors = gradient_factors(ctx.choice.tables[0], "straight-through")
         wanted = (x_wanted and grad_x is None, w_wanted)

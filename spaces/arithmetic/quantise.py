@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.arithmetic.engines import kernels
+from spaces.arithmetic.engines import loops
 from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
@@ -89,12 +89,12 @@ def quantise(x: Tensor, scale: Scale) -> Codes:
     x = x.float()
     x = x.contiguous() if flat(x) is None else x
     memory, index = flat(x).numpy(), torch.empty_like(x, dtype=torch.uint8)
-    flags = kernels.quantise(memory, scale.number, scale.low, scale.high, scale.zero, flat(index).numpy())
+    flags = loops.quantise(memory, scale.number, scale.low, scale.high, scale.zero, flat(index).numpy())
     clamped = None
-    if flags & kernels.CLAMPED:
+    if flags & loops.CLAMPED:
         clamped = torch.empty_like(index)
-        kernels.outside(memory, scale.number, scale.low, scale.high, flat(clamped).numpy())
-    if flags & kernels.NAN:
+        loops.outside(memory, scale.number, scale.low, scale.high, flat(clamped).numpy())
+    if flags & loops.NAN:
         scale = Scale(torch.full_like(scale.step, torch.nan), scale.low, scale.high, scale.zero)
     return Codes(index, clamped, scale)
 
@@ -139,7 +139,7 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     if weight.device.type == "cpu":
         index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(len(weight))
         rows = (part.view(len(weight), -1).numpy() for part in (weight.contiguous(), index))
-        kernels.quantise_rows(
+        loops.quantise_rows(
             next(rows), np.float32(LARGEST_CODE), _SMALLEST_SCALE, WEIGHT_ZERO, next(rows), scale.numpy()
         )
         return index, scale

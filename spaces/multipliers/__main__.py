@@ -26,10 +26,10 @@ from spaces.commands import guarded, leave
 from spaces.errors import InputError, suggest
 from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
-from spaces.multipliers.figures import Figures, deviations
-from spaces.multipliers.files import Datasheet, read_datasheets, verify
-from spaces.multipliers.importing import import_tables, read_sources
-from spaces.multipliers.index_order import Order
+from spaces.multipliers.files.datasheet import Figures, deviations
+from spaces.multipliers.files.importing import import_tables, read_sources
+from spaces.multipliers.files.index_order import Order
+from spaces.multipliers.files.tables import Datasheet, read_datasheets, verify
 
 DEVIATES = 1  # exit code
 PROGRAM = "python -m spaces.multipliers"

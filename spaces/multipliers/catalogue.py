@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spaces.errors import InputError, suggest
 from spaces.multipliers.families import broken_array_table, from_name
-from spaces.multipliers.files import SUFFIXES, read_multipliers
+from spaces.multipliers.files.tables import SUFFIXES, read_multipliers
 from spaces.multipliers.multiplier import Multiplier, exact_products
 
 EVOAPPROX = "EvoApproxLib v1 (Mrazek et al., DATE 2017), MIT licence"

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 
 from spaces.multipliers.factors import factorise
-from spaces.multipliers.figures import HARDWARE, deviations
-from spaces.multipliers.files import Datasheet
+from spaces.multipliers.files.datasheet import HARDWARE, deviations
+from spaces.multipliers.files.tables import Datasheet
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.multipliers.products import operand_table
 from spaces.terminal import Terminal

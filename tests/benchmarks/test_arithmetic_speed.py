@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import gather, kernels
+from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.cpu import gather
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.layers import ApproxConv2d
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
@@ -124,9 +125,9 @@ def test_look_ups(benchmark, how):
         base, offset = gather._positions((8, 34, 34, 64), (32, 32), (3, 3), geometry)
         flat = x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
         out = np.empty((base.size, 64), np.int32)
-        kernels.use_threads(out.size)
+        loops.use_threads(out.size)
         arguments = (flat, base, offset, 1, 64, packed.table, packed.weights, out, 512)
-        benchmark.pedantic(lambda: kernels.gather_products(*arguments), rounds=3, warmup_rounds=1)
+        benchmark.pedantic(lambda: loops.gather_products(*arguments), rounds=3, warmup_rounds=1)
     else:
         columns = torch.nn.functional.unfold(x[:1].float(), 3).int()[0]  # one image is enough: it takes long
         entries = torch.tensor(table.table)

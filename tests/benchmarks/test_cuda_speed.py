@@ -11,8 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spaces.arithmetic.engines import triton_factored, triton_gather
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import factored as triton_factored
+from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import operand_table
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.config import Budget
+from evaluation.settings.config import Budget
 from methods import METHODS
 from spaces.files.saving import save_json
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from spaces.arithmetic.engines import self_test, triton_factored
+from spaces.arithmetic.engines import self_test
+from spaces.arithmetic.engines.gpu import factored as triton_factored
 from tests.gpu import variants as recorded
 
 CAPABILITIES = (80, 90)  # Ampere's, the lowest that int8 is computed for; Hopper's, which has instructions of its own

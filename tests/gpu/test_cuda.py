@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import reference, self_test, triton_factored, triton_gather
+from spaces.arithmetic.engines import reference, self_test
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import factored as triton_factored
+from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers.products import ProductTable
 from tests.test_triton import FACTORED, FILL, GATHERED, GEOMETRIES, INTERPRETED, operands
 

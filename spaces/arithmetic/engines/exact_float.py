@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import kernels
+from spaces.arithmetic.engines import loops
 
 EXACT_FLOAT32 = 1 << 24  # integers up to here, and so sums that stay below it in any order, are exact in float32
 
@@ -47,7 +47,7 @@ def finish(sums: Tensor, constant: Tensor | None, scale: Tensor | None) -> Tenso
     channels_last = sums.is_contiguous(memory_format=torch.channels_last) and sums.device.type == "cpu"
     if constant is not None and scale is not None and channels_last and sums.dtype == torch.float32:
         rows = sums.permute(0, 2, 3, 1).view(-1, sums.shape[1]).numpy()
-        kernels.add_and_scale(rows, constant.float().numpy(), scale.numpy())
+        loops.add_and_scale(rows, constant.float().numpy(), scale.numpy())
         return sums
     if constant is not None:
         sums = sums.add_(constant.to(sums.dtype).view(1, -1, 1, 1))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import kernels
+from spaces.arithmetic.engines import loops
 from spaces.multipliers.byte_factors import as_bits
 from spaces.multipliers.multiplier import SIZE
 
@@ -90,15 +90,15 @@ def expand(x: Tensor, features: Features, groups: int) -> Tensor:
     out = torch.empty((batch, height, width, channels * features.count), dtype=dtype)
     target = out.view(-1, channels // groups * features.count).numpy()
     if features.bits is not None:
-        kernels.expand_bits(flat, *features.bits, target)
+        loops.expand_bits(flat, *features.bits, target)
     elif dtype == torch.float32 and flat.shape[1] == 1:
-        kernels.expand_rows(flat.ravel(), features.values, target)
+        loops.expand_rows(flat.ravel(), features.values, target)
     elif dtype == torch.float32:
-        kernels.expand_floats(flat, features.transposed, target)
+        loops.expand_floats(flat, features.transposed, target)
     else:
         start = 0
         for words, (_, span) in zip(features.words, features.chunks):
-            kernels.expand_words(flat, words, start // span, target.view(words.dtype))
+            loops.expand_words(flat, words, start // span, target.view(words.dtype))
             start += span * flat.shape[1]
     return out.permute(0, 3, 1, 2)
 

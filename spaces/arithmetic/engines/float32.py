@@ -15,7 +15,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.byte_factors import MOST_CHANNELS
 from spaces.multipliers.factors import Factors, candidates
 from spaces.multipliers.products import ProductTable
-from spaces.preparation import preparing
+from spaces.warmup import preparing
 
 _CHUNK = 1 << 20  # features, of four bytes each, that are expanded at a time
 

@@ -22,7 +22,7 @@ from spaces.full_memory import is_full
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable, operand_table
-from spaces.preparation import preparing
+from spaces.warmup import preparing
 
 FORMS = ("sums", "scaled")
 

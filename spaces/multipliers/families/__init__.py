@@ -1,5 +1,6 @@
 """Truth tables from formulas: families of approximate multipliers, each with its published source."""
 
+from spaces.multipliers.families.adders import compressor_tree, kulkarni, lower_part_or
 from spaces.multipliers.families.arrays import (
     adder_cells,
     broken_array,
@@ -9,7 +10,6 @@ from spaces.multipliers.families.arrays import (
     perforation,
     truncation,
 )
-from spaces.multipliers.families.cells import compressor_tree, kulkarni, lower_part_or
 from spaces.multipliers.families.logarithmic import mitchell, roba
 from spaces.multipliers.families.registry import FAMILIES, Family, from_name
 from spaces.multipliers.families.segments import drum, etm, ssm

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spaces.errors import InputError
-from spaces.multipliers.families import arrays, cells, logarithmic, segments
+from spaces.multipliers.families import adders as cells
+from spaces.multipliers.families import arrays, logarithmic, segments
 from spaces.multipliers.families.parameters import Ranges, bounds
 from spaces.multipliers.multiplier import Multiplier
 

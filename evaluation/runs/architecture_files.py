@@ -1,0 +1,162 @@
+"""An architecture that somebody hands in: a published one by name, a finalist of a record, or a JSON file.
+
+JSON files hold an architecture as records spell it, or a genotype in the form of DARTS.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evaluation.runs.folder import RECORD, TABLES, read_record
+from methods.method import Architecture
+from spaces.cells import published
+from spaces.cells.architecture import CellArchitecture
+from spaces.errors import InputError
+from spaces.files.json_files import read_json
+from spaces.grid.architecture import GridArchitecture
+from spaces.multipliers import catalogue
+from spaces.multipliers.files.tables import read_multipliers
+from spaces.multipliers.multiplier import Multiplier
+
+SPACES = {"cells": CellArchitecture, "grid": GridArchitecture}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What to train: the architecture, what to call it, and its circuits."""
+
+    name: str
+    architecture: Architecture
+    library: tuple[Multiplier, ...]
+
+    @property
+    def space_settings(self) -> dict:
+        """The settings of a run that describe the architecture's space."""
+        architecture = self.architecture
+        if isinstance(architecture, GridArchitecture):
+            sizes = {name: getattr(architecture, name) for name in ("rows", "columns", "levels_back")}
+            return {"space": "grid", "scope": "all", "nodes": 4, **sizes}
+        return {"space": "cells", "scope": architecture.scope, "nodes": len(architecture.cells[0].nodes)}
+
+
+def resolve(text: str, finalist: int = 0, multiplier: str = "", scope: str = "own") -> Given:
+    """The architecture that ``text`` names.
+
+    ``text`` is a published name, a record, a run folder or another JSON file. ``finalist`` counts from 1 and is for
+    records, of which 0 takes the first. ``multiplier`` (a name or a table file) replaces every circuit, and ``scope``
+    what they govern ("own": as the architecture says). Raises InputError for what cannot be found, read or combined.
+    """
+    path = Path(text)
+    try:
+        name, genotype = published.find(text)
+    except InputError as error:
+        if path.exists() or path.suffix == ".json" or len(path.parts) > 1:
+            return _from_path(path, finalist, multiplier, scope)
+        raise InputError(f"{error}; or give a record.json or a genotype.json") from None
+    _refuse_finalist(finalist, text)
+    return _from_genotype(name, genotype, multiplier, scope)
+
+
+def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
+    if path.is_dir():
+        if not (path / RECORD).exists():
+            raise InputError(f"'{path}' is not the folder of a finished run: it has no {RECORD}")
+        path = path / RECORD
+    data = read_json(path)
+    if isinstance(data, dict) and "finalists" in data:
+        return _from_record(path, finalist, multiplier, scope)
+    _refuse_finalist(finalist, str(path))
+    try:
+        if published.is_genotype(data):
+            return _from_genotype(_as_name(path.stem), published.from_json(data), multiplier, scope)
+        architecture = _from_json(data)
+        library = _library(architecture.multipliers, {}, {}) if not multiplier else _one(multiplier)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Given(_as_name(path.stem), _changed(architecture, library, multiplier, scope), library)
+
+
+def _from_genotype(name: str, genotype: published.Genotype, multiplier: str, scope: str) -> Given:
+    library = _one(multiplier or catalogue.EXACT_SIGNED)
+    return Given(name, genotype.architecture(library[0].name, "all" if scope == "own" else scope), library)
+
+
+def _from_record(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
+    record = read_record(path)
+    finalists = record["finalists"]
+    number = finalist or 1
+    if not isinstance(finalists, list) or not 1 <= number <= len(finalists):
+        count = len(finalists) if isinstance(finalists, list) else 0
+        raise InputError(f"{path} has no finalist {number}; it has {count}")
+    try:
+        architecture = _from_json(finalists[number - 1]["architecture"])
+        tables = dict(record.get("tables", {}))
+        name = _as_name(f"{record['method'].removeprefix('given-')}-{architecture.key[:8]}")
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"its finalist {number} is none"
+        raise InputError(f"{path} is damaged: {reason}") from None
+    if multiplier:
+        library = _one(multiplier)
+    else:
+        kept = path.parent / TABLES
+        foreign = {each.name: each for each in read_multipliers(kept)} if kept.is_dir() else {}
+        library = _library(architecture.multipliers, foreign, tables)
+    return Given(name, _changed(architecture, library, multiplier, scope), library)
+
+
+def _from_json(data: object) -> Architecture:
+    space = data.get("space") if isinstance(data, dict) else None
+    if not isinstance(space, str) or space not in SPACES:
+        raise InputError(
+            "neither a record nor an architecture (with 'space': cells or grid) nor a genotype (with 'normal' and 'reduce')"
+        )
+    return SPACES[space].from_json(data)
+
+
+def _one(multiplier: str) -> tuple[Multiplier, ...]:
+    library = catalogue.library([multiplier])
+    if len(library) > 1:
+        raise InputError(f"--multiplier takes one circuit, but '{multiplier}' holds {len(library)}; name a table file")
+    return library
+
+
+def _library(names: Sequence[str], foreign: dict[str, Multiplier], keys: dict[str, str]) -> tuple[Multiplier, ...]:
+    """The circuits of an architecture; ``keys`` say which truth tables are meant where names alone would not."""
+    multipliers = []
+    for name in names:
+        try:
+            multiplier = foreign[name] if name in foreign else catalogue.get(name)
+        except InputError as error:
+            raise InputError(f"{error}; give a circuit with --multiplier") from None
+        if keys.get(name, multiplier.key) != multiplier.key:
+            raise InputError(
+                f"{name} is another circuit here than in the record; keep the record in its run folder, or give --multiplier"
+            )
+        multipliers.append(multiplier)
+    return catalogue.check_library(multipliers)
+
+
+def _changed(architecture: Architecture, library: tuple[Multiplier, ...], multiplier: str, scope: str) -> Architecture:
+    """The architecture with its circuits and its scope replaced, where that is asked for."""
+    if isinstance(architecture, GridArchitecture):
+        if scope == "separable":
+            raise InputError("a grid has no separable convolutions; leave --scope away")
+        return architecture.with_multiplier(library[0].name) if multiplier else architecture
+    scope = architecture.scope if scope == "own" else scope
+    if multiplier:
+        return architecture.with_multiplier(library[0].name, scope)
+    if scope == "all" and architecture.scope == "separable":
+        raise InputError(
+            "this architecture has circuits for separable convolutions alone; --scope all needs --multiplier"
+        )
+    return replace(architecture, scope=scope)
+
+
+def _refuse_finalist(finalist: int, text: str) -> None:
+    if finalist:
+        raise InputError(f"--finalist is for records; '{text}' is a single architecture")
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)

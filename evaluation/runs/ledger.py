@@ -1,0 +1,131 @@
+"""Who used the device for how long: device-seconds = synchronised wall time × devices, booked apart by stage.
+
+Beside the time: how much of it went into getting ready, the energy that the GPUs drew, their clocks, the memory used.
+"""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evaluation.runs import nvml
+from spaces import warmup
+
+STAGES = ("search", "selection", "final", "test")
+MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
+
+NOTHING = {
+    "device_seconds": 0.0,
+    "wall_seconds": 0.0,
+    "warm_up_seconds": 0.0,  # of the device-seconds: compiling and the like
+    "devices": 1,  # the most that were used at once
+    "joules": 0.0,  # that the GPUs drew in this time; None where it is not known of all of it
+    "peak_memory_bytes": None,  # of the first device; on a CPU: of the process, since it was started
+    "sm_clock_mhz": None,  # of the first GPU, at the end of the stage
+    "memory_clock_mhz": None,
+}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    seconds: float
+    warm_up: float
+    joules: float | None
+
+
+class Ledger:
+    """What each stage took. Survives a stop: its JSON form is saved with every checkpoint."""
+
+    def __init__(self, device: torch.device, booked: dict | None = None) -> None:
+        self.device, self.boards = device, nvml.boards(device)
+        self.booked = {stage: dict(NOTHING) for stage in (*STAGES, MEASURING)}
+        for stage, row in (booked or {}).items():
+            self.booked[stage].update({"joules": None if row["wall_seconds"] else 0.0} | row)
+
+    @contextmanager
+    def measure(self, stage: str, devices: int = 1) -> Iterator[None]:
+        """Book the block's time to ``stage``; work already queued on the device is waited for at both ends."""
+        self._synchronise()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        before = self._read(devices)
+        try:
+            yield
+        finally:  # a training that fails has used the device all the same
+            self._synchronise()
+            after = self._read(devices)
+            joules = None if before.joules is None or after.joules is None else after.joules - before.joules
+            self.book(stage, after.seconds - before.seconds, after.warm_up - before.warm_up, joules, devices)
+            self._look(stage)
+
+    def book(
+        self, stage: str, seconds: float, warm_up: float = 0.0, joules: float | None = None, devices: int = 1
+    ) -> None:
+        """Book wall time, and the warm-up within it. Joules of all devices together; None where they are not known."""
+        row = self.booked[stage]
+        row["device_seconds"] += seconds * devices
+        row["wall_seconds"] += seconds
+        row["warm_up_seconds"] += warm_up * devices
+        row["devices"] = max(row["devices"], devices)
+        row["joules"] = None if None in (row["joules"], joules) else row["joules"] + joules
+
+    def device_seconds(self, stage: str) -> float:
+        return self.booked[stage]["device_seconds"]
+
+    def total(self) -> float:
+        """Device-seconds of all stages, without those of snapshots."""
+        return sum(self.device_seconds(stage) for stage in STAGES)
+
+    def to_json(self) -> dict:
+        return {stage: dict(row) for stage, row in self.booked.items()}
+
+    def describe_device(self) -> dict:
+        """Type, name and number of devices, for the record."""
+        count = max(row["devices"] for row in self.booked.values())
+        if self.device.type != "cuda":
+            return {"type": "cpu", "name": _processor_name(), "count": count, "threads": torch.get_num_threads()}
+        facts = self.boards[0].facts() if self.boards else {"driver": None, "power_limit_watts": None}
+        return {"type": "cuda", "name": torch.cuda.get_device_name(self.device), "count": count, **facts}
+
+    def _read(self, devices: int) -> _Reading:
+        joules = [board.joules() for board in self.boards[:devices]]
+        # Of several machines, only this one's boards can be read.
+        known = devices <= min(len(joules), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) and None not in joules
+        return _Reading(time.perf_counter(), warmup.seconds(), sum(joules) if known else None)
+
+    def _look(self, stage: str) -> None:
+        row = self.booked[stage]
+        peaks = (row["peak_memory_bytes"], self._peak_memory())
+        row["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
+        if self.boards:
+            row["sm_clock_mhz"], row["memory_clock_mhz"] = self.boards[0].clocks()
+
+    def _peak_memory(self) -> int | None:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,131 @@
+"""The record of a finished run: everything that a table needs."""
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from evaluation.datasets import Dataset
+from evaluation.runs.ledger import Ledger
+from evaluation.runs.state import RunState
+from evaluation.search.problem import SearchProblem
+from evaluation.settings.config import SCHEMA, RunConfig
+from methods.method import Architecture
+from spaces.arithmetic.factory import ARITHMETICS
+from spaces.energy import ENERGY_MODELS, EnergyModel, LayerCost, total_macs, total_params
+from spaces.shape import NetworkShape
+
+
+def record(
+    config: RunConfig,
+    dataset: Dataset,
+    problem: SearchProblem,
+    ledger: Ledger,
+    state: RunState,
+    final_shape: NetworkShape,
+) -> dict:
+    """The content of ``record.json``."""
+    return {
+        "schema": SCHEMA,
+        "status": "complete",
+        "method": config.method,
+        "method_config": config.method_config,
+        "space": config.space,
+        "space_config": _space_config(config),
+        "dataset": dataset.name,
+        "dataset_origin": dataset.origin,
+        "dataset_fingerprint": dataset.fingerprint,
+        "test_fingerprint": state.test_fingerprint,
+        "train_limit": config.train_limit,
+        "seed": config.seed,
+        "protocol": {**asdict(config.protocol), "hash": config.protocol.hash},
+        "scope": config.scope,
+        "multiplier_choice": config.multiplier_choice,
+        "energy_model": config.energy_model,
+        "multipliers": list(config.multipliers),
+        "tables": config.tables,
+        "engine": config.engine,
+        "deterministic": config.deterministic,
+        "budget": config.budget,
+        "snapshots": config.snapshots,
+        "versions": _versions(),
+        "command": config.command,
+        "device": ledger.describe_device(),
+        "ledger": ledger.to_json(),
+        "search_training_seconds": sum(problem.spent.values()),
+        "steps": state.lines,
+        "reference_pj": problem.reference_pj,
+        "hypervolume": state.anytime[-1]["hypervolume"] if state.anytime else None,
+        "anytime": state.anytime,
+        "evaluations": problem.candidates,
+        "cache_hits": problem.hits,
+        "finalists": [_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))],
+        "notes": state.notes,
+        "failures": _candidate_failures(problem) + state.failures,
+    }
+
+
+def _space_config(config: RunConfig) -> dict:
+    names = ("rows", "columns", "levels_back") if config.space == "grid" else ("nodes",)
+    return {name: getattr(config, name) for name in names}
+
+
+def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> dict:
+    architecture: Architecture = state.finalists[index]
+    rows = problem.space.costs(architecture, final_shape)
+    judged = problem.judged.get(architecture.key)  # None where the architecture was given
+    tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
+    return {
+        "architecture": architecture.to_json(),
+        "key": architecture.key,
+        "summary": architecture.short(),
+        "params": total_params(rows),
+        "macs": total_macs(rows),
+        "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
+        "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
+        "layers": _layers(rows, ENERGY_MODELS[problem.config.energy_model]),
+    }
+
+
+def _layers(rows: Sequence[LayerCost], model: EnergyModel) -> list[dict]:
+    """Where the energy goes, layer by layer, memory traffic left out; layers that cost nothing are not listed."""
+    layers = [
+        {
+            "name": row.name,
+            "kind": row.kind,
+            "multiplier": row.multiplier.name if row.multiplier else None,
+            "macs": row.macs,
+            **{f"{arithmetic}_pj": model.layer(row, arithmetic).total for arithmetic in ARITHMETICS},
+        }
+        for row in rows
+    ]
+    return [layer for layer in layers if layer["fp32_pj"] > 0]
+
+
+def _candidate_failures(problem: SearchProblem) -> list[dict]:
+    """Of the search and of selection, each with what it cost."""
+    searched = [
+        {"stage": "candidate", "key": e.key, "reason": e.failure, "device_seconds": problem.spent[at]}
+        for at, e in problem.evaluations.items()
+        if e.failure
+    ]
+    judged = [
+        {"stage": "selection", "key": e.key, "reason": e.failure, "device_seconds": problem.judging[e.key]}
+        for e in problem.judged.values()
+        if e.failure
+    ]
+    return searched + judged
+
+
+def _versions() -> dict:
+    names = ("approxnas-bench", "torch", "numpy", "scikit-learn", "moocore", "deap")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    versions["cuda"] = torch.version.cuda
+    return versions

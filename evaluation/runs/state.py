@@ -1,0 +1,125 @@
+"""How far a run has come, and its one checkpoint."""
+
+import json
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+
+import torch
+
+from evaluation.datasets import Dataset
+from evaluation.runs import checkpoints
+from evaluation.runs.folder import CONFIG, RunFolder
+from evaluation.runs.ledger import STAGES, Ledger
+from evaluation.runs.shapes import Checkpoint
+from evaluation.search.problem import SearchProblem, derived_seed
+from evaluation.settings.config import SCHEMA, RunConfig
+from methods.method import Architecture
+from spaces.errors import InputError
+from spaces.files.reading import parsing
+from spaces.files.schema import typed
+
+STATE = Path("checkpoint") / "state.pt"
+
+
+@dataclass
+class RunState:
+    """Everything about a run that changes, but for the problem and the ledger, which keep their own."""
+
+    stage: str = STAGES[0]
+    lines: int = 0  # of the history
+    share: float = 0.0  # of the search that is done
+    anytime: list[dict] = field(default_factory=list)  # the front after parts of the search, and at its end
+    proposals: list[Architecture] = field(default_factory=list)
+    selected: int = 0  # proposals that selection has dealt with
+    finalists: list[Architecture] = field(default_factory=list)
+    failures: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a reader of the results should know
+    results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
+    training: dict | None = None  # of the final training in flight
+    final_devices: int = 0  # that train finalists together
+    test_fingerprint: str = ""  # of the test images, once they are read
+    method: dict | None = None  # of the search in flight
+
+
+_ARCHITECTURES = ("proposals", "finalists")
+
+
+def save(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, state: RunState, problem: SearchProblem, ledger: Ledger
+) -> None:
+    """Replace the checkpoint."""
+    content = {name.name: getattr(state, name.name) for name in fields(state)}
+    for name in _ARCHITECTURES:
+        content[name] = [architecture.to_json() for architecture in content[name]]
+    checkpoints.save(
+        folder.path / STATE,
+        {
+            "schema": SCHEMA,
+            "config": config.to_json(),
+            "data": dataset.fingerprint,
+            "device": problem.device.type,
+            "ledger": ledger.to_json(),
+            "problem": problem.state_dict(),
+            "state": content,
+        },
+    )
+
+
+def load(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, problem: SearchProblem, device: torch.device
+) -> tuple[RunState, Ledger]:
+    """State and ledger as the checkpoint left them, or new ones; the problem and the history follow.
+
+    Raises InputError for a checkpoint that cannot be read, or that other settings or other data led to.
+    """
+    path = folder.path / STATE
+    if not path.exists():
+        folder.truncate_history(0)
+        return RunState(), Ledger(device)
+    with parsing(path, "is not a checkpoint of this program", "; start a new run"):
+        kept = typed(checkpoints.load(path, torch.device("cpu")), Checkpoint)
+    _require_same(kept, config, dataset, folder)
+    with parsing(path, "is not a checkpoint of this program", "; start a new run"):
+        content = dict(kept["state"])
+        for name in _ARCHITECTURES:
+            content[name] = [problem.space.from_json(data) for data in content[name]]
+        state, ledger = RunState(**content), Ledger(device, kept["ledger"])
+        _move_generators(kept, state, problem, config.seed)
+        problem.load_state_dict(kept["problem"])
+    folder.truncate_history(state.lines)
+    return state, ledger
+
+
+def _move_generators(kept: dict, state: RunState, problem: SearchProblem, seed: int) -> None:
+    """Give a run that was on another type of device new random numbers, since that one's generators do not fit here.
+
+    They depend on the run's seed and on how far it has come, so that two such moves lead to the same result.
+    """
+    fitting = problem.generator.get_state().shape
+    before, now = kept.get("device", problem.device.type), problem.device.type
+    for place in (kept["problem"], state.training or {}):
+        if "generator" in place and place["generator"].shape != fitting:
+            generator = torch.Generator(problem.device).manual_seed(derived_seed(seed, "moved", state.lines))
+            place["generator"] = generator.get_state()
+            before = "another type of device" if before == now else before
+    if before != now:
+        state.notes.append(f"resumed on {now} after {before} at step {state.lines}: other random numbers from there on")
+
+
+def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
+    """Raises InputError where the checkpoint is not of this configuration and these images."""
+    # A setting that is newer than the checkpoint had its default value then.
+    unsaid = {setting.name: setting.default for setting in fields(RunConfig) if setting.default is not MISSING}
+    told, known = config.to_json(), {**unsaid, **(kept.get("config") or {})}
+    if known.get("method") != config.method:
+        raise InputError(
+            f"{folder.path / STATE} belongs to method '{known.get('method')}', config.json says '{config.method}'"
+        )
+    changed = [name for name in told if json.dumps(told[name]) != json.dumps(known.get(name))]
+    if changed:
+        where = folder.path / CONFIG
+        raise InputError(
+            f"{where} was changed since the checkpoint ({', '.join(changed)}); restore it or start a new run"
+        )
+    if kept.get("data") != dataset.fingerprint:
+        raise InputError(f"the training images of '{config.dataset}' are not those that this run began with")

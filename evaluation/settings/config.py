@@ -1,0 +1,197 @@
+"""What a run is told: the settings of the command line. Nothing here imports torch."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evaluation.settings.protocols import LARGEST, Protocol
+from spaces.errors import InputError
+from spaces.files.schema import typed
+
+SCHEMA = 2  # of settings, checkpoints and records
+
+# Device time that each method gets when several are compared without --budget. Ours for quick and fast; ApproxDARTS
+# needs just under ten GPU-hours for a search under the published setting.
+COMPARISON_BUDGETS = {"quick": "90s", "fast": "10m"}
+COMPARISON_BUDGET = "10h"
+COMPARISON_SNAPSHOTS = 3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search stage stops: after so many device-seconds, steps or trained candidates."""
+
+    seconds: float | None = None
+    steps: int | None = None
+    evaluations: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """``60s``, ``5m``, ``2h``, ``10steps`` or ``200evals``; the empty text sets no limit. Raises InputError otherwise."""
+        if not text:
+            return cls()
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?|evals?)", text.strip())
+        counted = match and match[2] not in _SECONDS
+        if not match or float(match[1]) <= 0 or (counted and not match[1].isdigit()):
+            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h, 10steps or 200evals")
+        if counted:
+            return cls(**{"steps" if match[2].startswith("step") else "evaluations": int(match[1])})
+        return cls(seconds=float(match[1]) * _SECONDS[match[2]])
+
+    def share(self, seconds: float, steps: int, evaluations: int) -> float:
+        """How much of it is spent, from 0; at 1 it is used up. 0 where nothing is limited."""
+        spent = ((seconds, self.seconds), (steps, self.steps), (evaluations, self.evaluations))
+        return max((done / limit for done, limit in spent if limit is not None), default=0.0)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Flags of every program that makes runs."""
+
+    dataset: str = "digits"
+    """digits (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
+    a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
+    data_dir: str = ""
+    """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
+    train_limit: int = 0
+    """Keep so many training images, each class with its share, for trials on small machines; 0 keeps all."""
+    protocol: str = "quick"
+    """Named protocol: how candidates are trained and judged."""
+    energy_model: str = "horowitz45"
+    """Accounting that guides a search and that the final tables show; records hold all."""
+    seed: int = 0
+    """Random seed; of several runs the first."""
+    baselines: Literal["all", "first", "none"] = "all"
+    """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu or cuda."""
+    engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
+    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
+    deterministic: bool = False
+    """Bit-identical results on the same device, times aside, at the price of speed on CUDA; a budget of device time rules it
+    out."""
+    threads: int = 0
+    """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
+    image_size: int = 0
+    """Resize image files to this many pixels a side; 0 keeps them, and then all must be of one size."""
+    out: Path = Path("runs")
+    """Where run folders go."""
+    resume: tuple[Path, ...] = ()
+    """Run folders to go on with; their own settings apply; of other flags only --device may be given."""
+
+
+@dataclass(frozen=True)
+class Options(RunOptions):
+    """Flags of a search, whatever the method."""
+
+    method: tuple[str, ...] = ("approxdarts",)
+    """Search methods to run, one after the other."""
+    multipliers: tuple[str, ...] = ()
+    """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
+    space: Literal["auto", "cells", "grid"] = "auto"
+    """Search space; auto takes cells where several methods are compared, else the method's native one."""
+    nodes: int = 4
+    """Nodes per cell (cells)."""
+    rows: int = 5
+    """Rows of the grid (grid). This grid and its levels-back are those of CGP-CNN."""
+    columns: int = 30
+    """Columns of the grid (grid)."""
+    levels_back: int = 10
+    """Columns back from which a node may read (grid)."""
+    scope: Literal["all", "separable"] = "all"
+    """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv (as published)."""
+    multiplier_choice: Literal["edge", "cell", "network"] = "edge"
+    """How finely circuits are chosen; an edge of a cell is a node of a grid."""
+    seeds: int = 1
+    """Number of runs per method, with consecutive seeds."""
+    budget: str = ""
+    """Search until this much device time, steps or trained candidates are spent: 60s, 5m, 2h, 10steps, 200evals.
+    Where several methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
+    snapshots: int = -1
+    """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
+    search); -1 takes 3 where several methods are compared and none otherwise."""
+
+
+RANGES = {
+    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
+    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
+    "train_limit": (0, 2**31),
+}  # fmt: skip
+
+
+def require_ranges(settings: object, prefix: str = "--") -> None:
+    """Raises InputError for a number among the settings or options that is out of its range."""
+    for name, (lowest, highest) in RANGES.items():
+        if hasattr(settings, name) and not lowest <= getattr(settings, name) <= highest:
+            shown = f"--{name.replace('_', '-')}" if prefix else name
+            raise InputError(f"{shown} must be between {lowest} and {highest}")
+
+
+def require_schema(schema: int, path: Path) -> None:
+    """Raises InputError for a file in another form than this program writes."""
+    if schema > SCHEMA:
+        raise InputError(f"{path}: schema {schema} is newer than this program knows ({SCHEMA}); update it")
+    if schema < SCHEMA:
+        raise InputError(f"{path}: schema {schema} is older than this program's ({SCHEMA}); start a new run")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, completely described: the content of ``config.json``."""
+
+    method: str
+    method_config: dict
+    seed: int
+    protocol: Protocol
+    dataset: str
+    multipliers: tuple[str, ...]
+    nodes: int
+    scope: str
+    multiplier_choice: str
+    energy_model: str
+    budget: str
+    baselines: str
+    device: str
+    threads: int
+    image_size: int
+    command: str
+    engine: str = "auto"
+    tables: dict[str, str] = field(default_factory=dict)  # key of every circuit's truth table
+    space: str = "cells"
+    rows: int = 5
+    columns: int = 30
+    levels_back: int = 10
+    snapshots: int = 0
+    data_dir: str = ""
+    train_limit: int = 0
+    architecture: dict | None = None  # to be trained without a search
+    deterministic: bool = False
+    schema: int = field(default=SCHEMA)
+
+    def __post_init__(self) -> None:
+        # In the form that a file gives back, so that a resumed run describes itself in the same words.
+        object.__setattr__(self, "method_config", json.loads(json.dumps(self.method_config)))
+        if self.deterministic and Budget.parse(self.budget).seconds is not None:
+            raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object, path: Path) -> "RunConfig":
+        """The inverse of ``to_json``; raises InputError naming ``path`` for anything else."""
+        if isinstance(data, dict) and type(data.get("schema")) is int:
+            require_schema(data["schema"], path)
+        try:
+            settings = typed(data, cls)
+            require_ranges(settings, "")
+        except InputError as error:
+            raise InputError(
+                f"{path}: not the settings of a run ({error}); restore the file or start a new run"
+            ) from None
+        return settings

@@ -1,0 +1,80 @@
+"""Look every product up: for tables without factors, or with too many."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers.multiplier import SIZE
+from spaces.multipliers.products import ProductTable
+
+FEWEST_OUTPUTS = 4  # outputs per group from which rows of products are worth building
+
+
+@dataclass(frozen=True)
+class Packed:
+    weights: np.ndarray  # (K, O) uint8, taps in the order (row, column, channel)
+    kernel: tuple[int, int]
+    outputs: int
+    table: np.ndarray  # (256, 256), by activation
+    columns: np.ndarray  # the same by weight
+    geometry: Geometry
+
+
+def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
+    """Why the engine cannot be used: another device."""
+    return "" if device.type == "cpu" else "it runs on the CPU"
+
+
+def channels(table: ProductTable) -> int:  # noqa: ARG001
+    """No factors: products are looked up."""
+    return 0
+
+
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+    outputs, _, *kernel = weights.shape
+    taps = weights.permute(2, 3, 1, 0).flatten(0, 2).contiguous().numpy()
+    small = np.iinfo(np.int16)
+    fits = table.table.min() >= small.min and table.table.max() <= small.max
+    entries = table.table.astype(np.int16 if fits else np.int32)
+    return Packed(taps, tuple(kernel), outputs, entries, np.ascontiguousarray(entries.T), geometry)
+
+
+def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    geometry, kernel = packed.geometry, packed.kernel
+    batch, channels = x.shape[:2]
+    height, width = geometry.output_size(x.shape[2:], kernel)
+    padded = geometry.pad(x, fill).permute(0, 2, 3, 1).contiguous()
+    base, offset = _positions(padded.shape, (height, width), kernel, geometry)
+    flat = padded.view(-1).numpy()
+    sums = torch.empty(batch, height, width, packed.outputs, dtype=torch.int32)
+    target = sums.view(base.size, packed.outputs).numpy()
+    inner, per_group = channels // geometry.groups, packed.outputs // geometry.groups
+    loops.use_threads(base.size * len(offset))
+    chunk = max(1, min(loops.CHUNK, -(-base.size // torch.get_num_threads())))
+    if per_group < FEWEST_OUTPUTS or base.size < SIZE:
+        loops.gather_products(flat, base, offset, geometry.groups, inner, packed.table, packed.weights, target, chunk)
+    else:
+        for group in range(geometry.groups):
+            own = slice(group * per_group, (group + 1) * per_group)
+            weights = np.ascontiguousarray(packed.weights[:, own])
+            loops.gather_rows(flat, base + group * inner, offset, packed.columns, weights, target[:, own], chunk)
+    sums = sums.permute(0, 3, 1, 2)
+    return sums if scale is None else sums.to(torch.float32).mul_(scale.view(1, -1, 1, 1))
+
+
+def _positions(shape: tuple, size: tuple[int, int], kernel: tuple[int, int], geometry: Geometry) -> tuple:
+    """Where output pixels begin and how far their taps reach, in a flat (N, H, W, C) array: int64 each."""
+    batch, height, width, channels = shape
+    inner = channels // geometry.groups
+    image = np.arange(batch) * height
+    row = np.arange(size[0]) * geometry.stride[0]
+    column = np.arange(size[1]) * geometry.stride[1]
+    base = ((image[:, None, None] + row[:, None]) * width + column) * channels
+    down = np.arange(kernel[0]) * geometry.dilation[0]
+    right = np.arange(kernel[1]) * geometry.dilation[1]
+    offset = (down[:, None, None] * width + right[:, None]) * channels + np.arange(inner)
+    return base.ravel(), offset.ravel()

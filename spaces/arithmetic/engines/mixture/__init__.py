@@ -1,0 +1,1 @@
+"""One convolution on a mixture of multipliers."""

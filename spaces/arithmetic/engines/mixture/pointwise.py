@@ -1,0 +1,99 @@
+"""Pointwise layers through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), where many pixels share few codes; on the CPU.
+
+What one activation adds to all outputs is one row of neighbouring numbers, and each channel has 256 of them: the sums add up
+one row for each activation. The gradient goes the other way: the output's gradients of a pixel are added to the rows of
+its codes, and only these sums meet the weights. The rank plays no part in the loops over pixels. Results do not depend on
+the number of threads.
+"""
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from spaces.arithmetic.engines.cpu.simd import sum_adder
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.loops import use_threads
+from spaces.multipliers.multiplier import SIZE
+
+_ENOUGH = 8  # numbers of a channel's rows for each of its pixels, up to which building or reading the rows pays
+_LANES = 16  # outputs at a time
+_TOGETHER = 8  # channels at a time
+_PIXELS = 1024  # per task
+
+_add_rows, _add_row = sum_adder(_LANES, _TOGETHER), sum_adder(_LANES, 1)
+
+
+def suit(index: Tensor, by_weight: Tensor, geometry: Geometry) -> bool:
+    """Whether this is fast for codes (N, C, H, W) and weight features (O, R, C/groups, kH, kW)."""
+    outputs, _, inner, *kernel = by_weight.shape
+    whole = kernel == [1, 1] and geometry == Geometry() and outputs % _LANES == 0 and inner % _TOGETHER == 0
+    return whole and index.device.type == "cpu" and outputs * SIZE <= _ENOUGH * (index.numel() // index.shape[1])
+
+
+def convolve(index: Tensor, u: Tensor, by_weight: Tensor) -> Tensor:
+    """The sums (N, O, H, W) float32; ``index`` (N, C, H, W) uint8, ``u`` (R, 256), ``by_weight`` (O, R, C, 1, 1)."""
+    x, outputs = index.permute(0, 2, 3, 1).contiguous(), by_weight.shape[0]
+    rows = u.t() @ by_weight.flatten(2).permute(1, 2, 0).flatten(1)  # (256, C·O)
+    sums = torch.empty((*x.shape[:3], outputs))
+    run = _convolve_together if use_threads(sums.numel()) else _convolve
+    run(x.view(-1, x.shape[3]).numpy(), rows.view(-1).numpy(), outputs, sums.view(-1).numpy())
+    return sums.permute(0, 3, 1, 2)
+
+
+@njit(cache=True, nogil=True)
+def _convolve(x, rows, outputs, sums):
+    channels = x.shape[1]
+    sums[:] = 0
+    for c in range(0, channels, _TOGETHER):
+        first = c * outputs
+        for p in range(x.shape[0]):
+            codes = x[p, c : c + _TOGETHER]
+            r0 = first + np.intp(codes[0]) * (channels * outputs)
+            r1 = first + np.intp(codes[1]) * (channels * outputs) + outputs
+            r2 = first + np.intp(codes[2]) * (channels * outputs) + outputs * 2
+            r3 = first + np.intp(codes[3]) * (channels * outputs) + outputs * 3
+            r4 = first + np.intp(codes[4]) * (channels * outputs) + outputs * 4
+            r5 = first + np.intp(codes[5]) * (channels * outputs) + outputs * 5
+            r6 = first + np.intp(codes[6]) * (channels * outputs) + outputs * 6
+            r7 = first + np.intp(codes[7]) * (channels * outputs) + outputs * 7
+            for o in range(0, outputs, _LANES):
+                starts = (r0 + o, r1 + o, r2 + o, r3 + o, r4 + o, r5 + o, r6 + o, r7 + o)
+                _add_rows(sums, p * outputs + o, rows, starts)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _convolve_together(x, rows, outputs, sums):
+    for task in prange((x.shape[0] + _PIXELS - 1) // _PIXELS):
+        first, last = task * _PIXELS, min(x.shape[0], (task + 1) * _PIXELS)
+        _convolve(x[first:last], rows, outputs, sums[first * outputs : last * outputs])
+
+
+def table_gradient(index: Tensor, grad: Tensor, by_weight: Tensor) -> Tensor:
+    """The gradient for ``u`` (R, 256) of ``convolve``, from that of its output (N, O, H, W)."""
+    codes, g = index.transpose(0, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
+    channels, outputs = codes.shape[0], g.shape[3]
+    rows = torch.zeros((SIZE, channels * outputs + _LANES))  # a power of two apart, rows would share a cache's lines
+    run = _rows_by_code_together if use_threads(codes.numel()) else _rows_by_code
+    run(codes.view(channels, -1).numpy(), g.view(-1).numpy(), outputs, rows.shape[1], rows.view(-1).numpy())
+    return by_weight.flatten(2).permute(1, 2, 0).flatten(1) @ rows[:, :-_LANES].t()
+
+
+@njit(cache=True, nogil=True)
+def _channel_by_code(codes, g, outputs, first, pitch, rows):
+    for p in range(codes.size):
+        row = first + np.intp(codes[p]) * pitch
+        for o in range(0, outputs, _LANES):
+            _add_row(rows, row + o, g, (p * outputs + o,))
+
+
+@njit(cache=True, nogil=True)
+def _rows_by_code(codes, g, outputs, pitch, rows):
+    for c in range(len(codes)):
+        _channel_by_code(codes[c], g, outputs, c * outputs, pitch, rows)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _rows_by_code_together(codes, g, outputs, pitch, rows):
+    for c in prange(len(codes)):
+        _channel_by_code(codes[c], g, outputs, c * outputs, pitch, rows)

@@ -1,0 +1,29 @@
+"""The main job finds what it found before: its networks, their accuracies and energies."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluation.run import main
+
+GOLDEN = Path(__file__).parent / "golden" / "main_job.json"
+
+
+@pytest.mark.slow  # two minutes; accuracies are those of CPUs with 8-bit matrix units and one thread
+def test_the_main_job_finds_what_it_found_before(tmp_path):
+    known = json.loads(GOLDEN.read_text())
+    arguments = known["command"].removeprefix("python -m evaluation.run ").split()
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*/record.json")
+    record = json.loads(path.read_text())
+    found = [
+        {
+            "key": finalist["key"],
+            "validation": finalist["accuracy"]["validation"],
+            **finalist["accuracy"]["test"],
+            "energy_pj": finalist["energy"]["horowitz45"]["approximate_pj"],
+        }
+        for finalist in record["finalists"]
+    ]
+    assert found == known["finalists"] and record["hypervolume"] == known["hypervolume"]
