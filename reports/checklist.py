@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evaluation.significance import needed_pairs
-from methods import BUILT_IN
+from methods import METHODS
 from reports.load import Loaded, Run, Section
 from reports.rows import STAGES
 from reports.variants import settings_of
@@ -104,7 +104,7 @@ def _training_settings(loaded: Loaded) -> _Answer:
 
 
 def _method_code(loaded: Loaded) -> _Answer:
-    foreign = [run for run in loaded.runs if run.method not in BUILT_IN and not _given(run)]
+    foreign = [run for run in loaded.runs if run.method not in METHODS.built_in and not _given(run)]
     names = sorted({run.method for run in foreign})
     if foreign:
         return UNKNOWN, f"Not part of this suite: {_list(names)}. The records cannot say where it is.", _named(foreign)

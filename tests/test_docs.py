@@ -58,11 +58,12 @@ def test_the_line_in_methods_makes_the_method_known(tmp_path):
     shutil.copytree(ROOT / "methods", tmp_path / "methods", ignore=shutil.ignore_patterns("__pycache__"))
     (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "hill_climbing.py"]
     (diff,) = [block for block in blocks(DOCS / "new-method.md") if block.language == "diff"]
-    context, added = diff.text.splitlines()
+    *context, added = (line[1:] for line in diff.text.splitlines())
     (tmp_path / "methods" / "hill_climbing.py").write_text(code.text)
     registry = tmp_path / "methods" / "__init__.py"
-    assert registry.read_text().count(f"{context[1:]}\n") == 1
-    registry.write_text(registry.read_text().replace(context[1:], f"{context[1:]}\n{added[1:]}"))
+    before = "\n".join(context)
+    assert registry.read_text().count(f"{before}\n") == 1
+    registry.write_text(registry.read_text().replace(before, f"{before}\n{added}"))
     line = [sys.executable, "-c", "import methods; print(methods.METHODS['hill_climbing'])"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "<class 'methods.hill_climbing.HillClimbing'>", done.stderr
@@ -130,14 +131,14 @@ CONTRACT = [
 
 @pytest.mark.usefixtures("hill_climbing")
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_the_guides_method_keeps_the_contract(check, monkeypatch, tmp_path):
-    monkeypatch.setitem(METHODS._paths, "hill_climbing", "hill_climbing:HillClimbing")
-    check("hill_climbing", **({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(check).parameters else {}))
+def test_the_guides_method_keeps_the_contract(check, tmp_path):
+    with METHODS.temporarily("hill_climbing", "hill_climbing:HillClimbing"):
+        check("hill_climbing", **({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(check).parameters else {}))
 
 
-def test_a_method_under_a_name_that_no_flag_can_have_is_refused(monkeypatch):
-    monkeypatch.setitem(METHODS._paths, "hill-climbing", "hill_climbing:HillClimbing")
-    with pytest.raises(InputError, match="letters, digits and underscores"):
+def test_a_method_under_a_name_that_no_flag_can_have_is_refused():
+    entry = METHODS.temporarily("hill-climbing", "hill_climbing:HillClimbing")
+    with entry, pytest.raises(InputError, match="letters, digits and underscores"):
         run_parse(["--method", "hill-climbing"])
 
 

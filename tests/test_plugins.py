@@ -1,0 +1,49 @@
+"""Registries: names without imports, entry points, and what an unknown or a bad name ends with."""
+
+import collections
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from spaces import plugins
+from spaces.errors import InputError
+from spaces.plugins import Registry
+
+
+@pytest.fixture
+def registry(monkeypatch) -> Registry:
+    installed = [
+        EntryPoint("ordered", "collections:OrderedDict", "things"),
+        EntryPoint("counter", "somebody.else:Counter", "things"),
+        EntryPoint("two-words", "collections:deque", "things"),
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: installed if group == "things" else [])
+    return Registry("thing", "things", {"counter": "collections:Counter", "missing": "no_such_module:Thing"})
+
+
+def test_names_are_sorted_and_known_without_importing_anything(registry):
+    assert list(registry) == ["counter", "missing", "ordered", "two-words"]
+    assert len(registry) == 4
+    assert "missing" in registry and "none" not in registry
+    with pytest.raises(ModuleNotFoundError):
+        registry["missing"]
+
+
+def test_entry_points_add_to_our_entries_and_do_not_replace_them(registry):
+    assert registry["ordered"] is collections.OrderedDict
+    assert registry["counter"] is collections.Counter
+
+
+def test_unknown_and_bad_names_are_refused(registry):
+    with pytest.raises(InputError, match="unknown thing 'conter'; did you mean counter"):
+        registry["conter"]
+    with pytest.raises(InputError, match="thing 'two-words' needs another name in its entry point"):
+        registry["two-words"]
+
+
+def test_an_entry_for_a_while(registry):
+    with registry.temporarily("mine", "collections:ChainMap"), registry.temporarily("counter", collections.UserDict):
+        assert registry["mine"] is collections.ChainMap
+        assert registry["counter"] is collections.UserDict
+    assert "mine" not in registry
+    assert registry["counter"] is collections.Counter
