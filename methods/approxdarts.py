@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.method import Architecture, Problem, StepReport
+from methods.method import Problem, StepReport
 from spaces.cells.architecture import OPERATION_NAMES
 from spaces.cells.expected import ExpectedEnergy
 from spaces.cells.space import CellSpace
 from spaces.cells.supernet import CellSupernet
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import error_metrics
+from spaces.space import Architecture
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import moocore
 import numpy as np
 from deap import base, tools
 
-from methods.method import Architecture, Evaluation, Problem, StepReport, representatives
+from methods.method import Evaluation, Problem, StepReport, representatives
 from spaces.errors import InputError
 from spaces.files.schema import typed
+from spaces.space import Architecture
 
 WORST = (1.0, 1e15, 1e15)  # objectives of what failed: finite, and worse than any network's
 _ATTEMPTS = 20  # mutations in search of a network that was not evaluated yet

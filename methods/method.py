@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import moocore
@@ -10,49 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.energy import EnergyModel, LayerCost
-from spaces.multipliers.multiplier import Multiplier
+from spaces.energy import EnergyModel
 from spaces.shape import NetworkShape
-
-
-class Architecture(Protocol):
-    """A frozen value with a lossless JSON form; equal networks have equal keys."""
-
-    @property
-    def key(self) -> str: ...
-
-    def to_json(self) -> dict: ...
-
-    def short(self) -> str: ...
-
-
-class Space(Protocol):
-    """What can be built. A differentiable space also has ``supernet`` machinery that a method may import from it.
-
-    Two offers are optional. ``drift(architecture, rng)``: the same network, with other genes that have no effect on it.
-    ``inherited(child, parent, shape)``: modules of the child's network → those of the parent's whose weights they can
-    start from.
-    """
-
-    name: str
-    library: tuple[Multiplier, ...]
-
-    def sample(self, rng: np.random.Generator) -> Architecture: ...
-
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture: ...
-
-    def reference(self) -> Architecture:
-        """A large network, always the same: its energy in exact int8 is the unit of hypervolumes."""
-
-    def from_json(self, data: object) -> Architecture: ...
-
-    def build(
-        self, architecture: Architecture, shape: NetworkShape, arithmetic: str = "approximate"
-    ) -> torch.nn.Module: ...
-
-    def costs(self, architecture: Architecture, shape: NetworkShape) -> list[LayerCost]: ...
-
-    def draw(self, architecture: Architecture, path: Path) -> None: ...
+from spaces.space import Architecture, Space
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
-from methods.method import Architecture, Evaluation, Problem, StepReport, pareto_front, representatives
+from methods.method import Evaluation, Problem, StepReport, pareto_front, representatives
 from spaces.errors import InputError
 from spaces.files.schema import typed
+from spaces.space import Architecture
 
 _DRAWS_PER_NEW = 200  # repeated draws before the space counts as exhausted
 

@@ -10,11 +10,5 @@ class NetworkShape:
     channels: int  # initial width C; every reduction doubles it
     cells: int  # depth
     classes: int
-    input_channels: int
-    image_size: tuple[int, int]  # height, width in pixels
+    input_shape: tuple[int, ...]  # of one input, without the batch: (C, H, W) of an image
     auxiliary: bool = False  # a second classifier at 2/3 of the depth, in training only
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        return (self.input_channels, *self.image_size)

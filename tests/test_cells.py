@@ -28,7 +28,7 @@ from spaces.shape import NetworkShape
 NAMES = ("mul8s_1KV8", "mul8s_1KVL", "mul8s_1L2D")
 LIBRARY = catalogue.library(NAMES)
 EXACT, ROUGH, CHEAP = NAMES
-SHAPE = NetworkShape(channels=2, cells=3, classes=5, input_channels=3, image_size=(8, 8))
+SHAPE = NetworkShape(channels=2, cells=3, classes=5, input_shape=(3, 8, 8))
 CHOICES, SCOPES = ("edge", "cell", "network"), ("all", "separable")
 every_space = pytest.mark.parametrize(
     ("choice", "scope"), list(itertools.product(CHOICES, SCOPES)), ids=lambda value: value
@@ -431,7 +431,7 @@ def test_derivation_equals_brute_force(seed, choice, scope, nodes):
 def test_every_sample_computes_in_every_arithmetic(seed, scope, size, depth):
     space = space_of(scope=scope, nodes=2)
     architecture = space.sample(np.random.default_rng(seed))
-    shape = NetworkShape(channels=2, cells=depth, classes=5, input_channels=3, image_size=size)
+    shape = NetworkShape(channels=2, cells=depth, classes=5, input_shape=(3, *size))
     images = torch.randn(3, 3, *size)
     for arithmetic in ARITHMETICS:
         network = space.build(architecture, shape, arithmetic)
@@ -445,7 +445,7 @@ def test_every_sample_computes_in_every_arithmetic(seed, scope, size, depth):
 def test_the_cells_have_the_widths_and_sizes_of_darts():
     """Depth 6, C = 4, two nodes: reductions at positions 2 and 4 double the width and halve 7×9 to 4×5 and 2×3."""
     space = space_of(nodes=2)
-    shape = NetworkShape(channels=4, cells=6, classes=5, input_channels=1, image_size=(7, 9))
+    shape = NetworkShape(channels=4, cells=6, classes=5, input_shape=(1, 7, 9))
     network = space.build(space.sample(np.random.default_rng(0)), shape, "fp32")
     shapes = []
     for stage in network.cells:
@@ -469,7 +469,7 @@ def test_factorized_reduction_by_hand():
 @pytest.mark.parametrize("scope", SCOPES)
 def test_costs_do_not_depend_on_the_arithmetic(scope):
     space = space_of(scope=scope, nodes=2)
-    architecture, shape = space.sample(np.random.default_rng(4)), replace(SHAPE, image_size=(7, 9), auxiliary=True)
+    architecture, shape = space.sample(np.random.default_rng(4)), replace(SHAPE, input_shape=(3, 7, 9), auxiliary=True)
     rows = space.costs(architecture, shape)
     for arithmetic in ARITHMETICS:
         network = space.build(architecture, replace(shape, auxiliary=False), arithmetic)
@@ -530,7 +530,7 @@ def test_what_cannot_be_built_is_refused():
     refused("at least 3 cells", cells=2)
     refused("even number", channels=3)
     refused("even number", channels=0)
-    refused("at least 4×4", image_size=(8, 3))
+    refused("at least 4×4", input_shape=(3, 8, 3))
     refused("5 cells do not fit a network of 3", a=per_position(architecture, 5))
     pools = ((Edge(0, "max_pool_3x3", None), Edge(1, "max_pool_3x3", None)),)
     swapped = CellArchitecture((Cell(pools, True, EXACT), Cell(pools, False, EXACT)), EXACT)
@@ -590,7 +590,7 @@ def copy_state(supernet: CellSupernet, network: CellNetwork, space: CellSpace, a
                 mine.body.operations[node][k].load_state_dict(operation.state_dict())
 
 
-DEEP = NetworkShape(channels=2, cells=4, classes=5, input_channels=3, image_size=(7, 8))
+DEEP = NetworkShape(channels=2, cells=4, classes=5, input_shape=(3, 7, 8))
 
 
 def both_networks(choice: str, scope: str, seed: int) -> tuple:
@@ -705,7 +705,7 @@ def test_partial_channels_pass_the_others_by(stride, partial):
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_a_partial_supernet_computes(size):
     space = space_of(nodes=2)
-    supernet = CellSupernet(space, NetworkShape(4, 3, 5, 3, size), partial=2)
+    supernet = CellSupernet(space, NetworkShape(4, 3, 5, (3, *size)), partial=2)
     supernet.choose(torch.full((2, 5, 8), 1 / 8), torch.full((space.sites.count, 3), 1 / 3))
     for net in (supernet, supernet.eval()):
         logits = net(torch.randn(3, 3, *size))
@@ -743,7 +743,7 @@ def test_an_auxiliary_head_is_there_only_if_asked_and_only_in_training():
 )
 def test_an_auxiliary_head_fits_every_image(size):
     space = space_of(nodes=1)
-    shape = NetworkShape(2, 3, 5, 3, size, auxiliary=True)
+    shape = NetworkShape(2, 3, 5, (3, *size), auxiliary=True)
     network = space.build(space.sample(np.random.default_rng(0)), shape, "fp32")
     network(torch.randn(2, 3, *size))
     assert network.auxiliary_logits.shape == (2, 5)
@@ -752,7 +752,7 @@ def test_an_auxiliary_head_fits_every_image(size):
 def test_the_auxiliary_head_is_that_of_darts():
     """At C = 36, 32×32: 576 channels at position 13; 128·576 + 768·128·2·2 weights, two norms, ten classes."""
     space = space_of()
-    shape = NetworkShape(36, 20, 10, 3, (32, 32), auxiliary=True)
+    shape = NetworkShape(36, 20, 10, (3, 32, 32), auxiliary=True)
     with torch.device("meta"):
         network = space.build(space.sample(np.random.default_rng(0)), shape, "fp32")
     by_hand = 128 * 576 + 2 * 128 + 768 * 128 * 4 + 2 * 768 + 768 * 10 + 10

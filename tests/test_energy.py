@@ -170,7 +170,7 @@ def test_a_multiplier_without_power_has_no_energy():
 
 # -- the published network ---------------------------------------------------------------------------------------------
 
-CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
+CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
 
 
 def darts_v2(multiplier: str, scope: str) -> CellArchitecture:
@@ -208,7 +208,7 @@ def test_the_scope_changes_the_default_accounting():
 
 # -- expectations ------------------------------------------------------------------------------------------------------
 
-SMALL = NetworkShape(channels=4, cells=4, classes=3, input_channels=1, image_size=(7, 6))
+SMALL = NetworkShape(channels=4, cells=4, classes=3, input_shape=(1, 7, 6))
 LIBRARY = [catalogue.get(f"mul8s_{name}") for name in ("1KV8", "1L2H", "1KR3")]
 OPERATIONS = len(CHOSEN_OPERATIONS)
 
@@ -320,7 +320,7 @@ def test_the_expectation_is_the_mean_of_sampled_networks():
     """Uniform probabilities against 200 uniform draws: within three standard errors, of 2 % each."""
     space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(0)
     uniform = torch.ones(2, len(space.edges), OPERATIONS + 1)
-    shape = NetworkShape(channels=4, cells=3, classes=3, input_channels=1, image_size=(7, 6))
+    shape = NetworkShape(channels=4, cells=3, classes=3, input_shape=(1, 7, 6))
     beta = torch.full((space.sites.count, len(LIBRARY)), 1 / len(LIBRARY))
     got = expectation(space, shape=shape)(uniform / (OPERATIONS + 1), beta).item()
     energies = np.array([energy_of(space, space.sample(rng), HOROWITZ, shape) for _ in range(200)])
@@ -342,7 +342,7 @@ def test_the_yardsticks_of_the_expectation():
     assert (relative.argmax(dim=-1) == sep5).all()
     # Normal edges at 4 channels per pixel: two times (25 or 9) depthwise and 4 pointwise products, and a shift each.
     by_hand = 2 * ((9 + 4) * 0.3 + 0.1) / (2 * ((25 + 4) * 0.3 + 0.1))
-    one_cell = ExpectedEnergy(space, NetworkShape(4, 3, 3, 1, (8, 8)), HOROWITZ, torch.device("cpu"))
+    one_cell = ExpectedEnergy(space, NetworkShape(4, 3, 3, (1, 8, 8)), HOROWITZ, torch.device("cpu"))
     assert one_cell.relative_costs()[0, :, sep3].tolist() == pytest.approx([by_hand] * len(space.edges))
 
 
@@ -366,7 +366,7 @@ def test_the_expectation_grows_with_the_image_and_the_depth():
     space = CellSpace(LIBRARY, nodes=1)
     uniform = torch.full((2, 2, OPERATIONS + 1), 1 / (OPERATIONS + 1))
     beta = torch.full((space.sites.count, 3), 1 / 3)
-    shapes = [NetworkShape(4, cells, 3, 1, size) for cells, size in ((3, (8, 8)), (3, (8, 16)), (6, (8, 16)))]
+    shapes = [NetworkShape(4, cells, 3, (1, *size)) for cells, size in ((3, (8, 8)), (3, (8, 16)), (6, (8, 16)))]
     energies = [expectation(space, shape=shape)(uniform, beta).item() for shape in shapes]
     assert energies[0] < energies[1] < energies[2]
     assert energies[1] / energies[0] == pytest.approx(2, rel=0.01)  # twice the pixels; the classifier alone stays

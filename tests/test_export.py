@@ -46,7 +46,7 @@ GENES = (
     ("avg_pool_3x3", 1), ("dil_conv_3x3", 2), ("skip_connect", 0), ("sep_conv_5x5", 3),
 )  # fmt: skip
 EVERYTHING = Genotype(normal=GENES, reduce=GENES, source="this test")
-IN_CELLS = NetworkShape(channels=4, cells=3, classes=5, input_channels=3, image_size=(7, 6))
+IN_CELLS = NetworkShape(channels=4, cells=3, classes=5, input_shape=(3, 7, 6))
 
 
 def cells(multiplier: Multiplier, scope: str) -> tuple[CellSpace, object]:
@@ -73,7 +73,7 @@ NETWORKS = {
     "cells, all": lambda: (*cells(HALF, "all"), IN_CELLS),
     "cells, separable": lambda: (*cells(CHEAP, "separable"), IN_CELLS),
     "cells, unsigned": lambda: (*cells(uneven_multiplier(), "all"), IN_CELLS),
-    "grid": lambda: (*grid(), NetworkShape(4, 3, 5, 3, (7, 6))),
+    "grid": lambda: (*grid(), NetworkShape(4, 3, 5, (3, 7, 6))),
 }
 
 

@@ -30,7 +30,7 @@ from spaces.shape import NetworkShape
 NAMES = ("mul8s_1KV8", "mul8s_1KVL", "mul8s_1L2D")
 LIBRARY = catalogue.library(NAMES)
 EXACT, ROUGH, CHEAP = NAMES
-SHAPE = NetworkShape(channels=2, cells=1, classes=5, input_channels=3, image_size=(8, 8))
+SHAPE = NetworkShape(channels=2, cells=1, classes=5, input_shape=(3, 8, 8))
 GRIDS = [(1, 1, 1), (1, 5, 5), (1, 5, 1), *((3, 8, levels_back) for levels_back in range(1, 9)), (5, 30, 10)]
 seeds = st.integers(0, 2**32 - 1)
 every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: "{}x{}, {} back".format(*grid))
@@ -892,7 +892,7 @@ def test_the_reference_is_valid_and_fixed(grid, choice):
     assert [node.sources for node in reference.active] == [(column,) for column in range(columns)]
     assert [node.position for node in reference.active] == [column * grid[0] for column in range(columns)]
     assert multipliers_of(reference) == {max(LIBRARY, key=lambda m: m.power_mw).name}
-    rows = space.costs(reference, replace(SHAPE, image_size=(32, 32)))
+    rows = space.costs(reference, replace(SHAPE, input_shape=(3, 32, 32)))
     assert energy_model("horowitz45").network(rows, "int8").total > 0
 
 
@@ -909,7 +909,7 @@ def test_every_genotype_has_costs(grid, samples, steps):
     sizes = itertools.cycle([(6, 6), (32, 32), (5, 7), (1, 1), (2, 9)])
     for architecture in random_walk(space, rng, samples, steps):
         size = next(sizes)
-        rows = space.costs(architecture, NetworkShape(int(rng.choice([1, 2, 3, 8])), 1, 10, 3, size))
+        rows = space.costs(architecture, NetworkShape(int(rng.choice([1, 2, 3, 8])), 1, 10, (3, *size)))
         assert all(number >= 0 for row in rows for number in (row.macs, row.adds, row.params, row.activations))
         energies = [model.network(rows, arithmetic).total for arithmetic in ARITHMETICS]
         assert all(0 < energy < math.inf for energy in energies)
@@ -924,7 +924,7 @@ def test_every_genotype_has_costs(grid, samples, steps):
 )
 def test_every_genotype_computes(channels, images, draws):
     rng = np.random.default_rng(channels)
-    shape = NetworkShape(channels, 1, 5, images[1], images[2:])
+    shape = NetworkShape(channels, 1, 5, tuple(images[1:]))
     for grid in ((1, 1, 1), (1, 5, 5), (3, 8, 2)):
         space = GridSpace(LIBRARY, *grid)
         for architecture in random_walk(space, rng, -(-draws // 6), 1):
@@ -938,12 +938,12 @@ def test_every_genotype_computes(channels, images, draws):
 def test_every_genotype_learns_in_every_arithmetic(arithmetic):
     space, rng = GridSpace(LIBRARY, 2, 4, 2), np.random.default_rng(0)
     for architecture in random_walk(space, rng, 3, 3):
-        network = space.build(architecture, NetworkShape(2, 1, 5, 1, (6, 6)), arithmetic)
+        network = space.build(architecture, NetworkShape(2, 1, 5, (1, 6, 6)), arithmetic)
         nn.functional.cross_entropy(network(torch.randn(4, 1, 6, 6)), torch.tensor([0, 1, 2, 3])).backward()
         assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-WIDE = NetworkShape(channels=4, cells=1, classes=5, input_channels=3, image_size=(8, 6))  # widths 4, 8, 16, 32
+WIDE = NetworkShape(channels=4, cells=1, classes=5, input_shape=(3, 8, 6))  # widths 4, 8, 16, 32
 
 
 def costs_of(architecture: GridArchitecture, shape: NetworkShape = WIDE) -> list[tuple]:
@@ -1048,7 +1048,7 @@ def test_a_concatenation_that_would_be_too_wide_is_a_sum():
 )
 def test_pooling_drops_odd_edges_and_ends_at_one_pixel(function, size, pixels):
     chain = architecture_of(*(gene(function, source) for source in range(4)))
-    rows = costs_of(chain, replace(WIDE, image_size=size))
+    rows = costs_of(chain, replace(WIDE, input_shape=(3, *size)))
     left = pixels[-1] if pixels else size[0] * size[1]
     assert rows == [*(("pool", 0, 3 * n * 3, 0) for n in pixels), *head(3, left)]
 
@@ -1056,7 +1056,7 @@ def test_pooling_drops_odd_edges_and_ends_at_one_pixel(function, size, pixels):
 def test_a_merge_pools_as_often_as_the_smaller_map_was():
     """The image of 9×7 meets one that was pooled twice (2×1), and not a third time, since it cannot be."""
     chain = [gene("avg_pool", 0), gene("max_pool", 1), gene("avg_pool", 2)]
-    rows = costs_of(architecture_of(*chain, gene("sum", 0, 3)), replace(WIDE, image_size=(9, 7)))
+    rows = costs_of(architecture_of(*chain, gene("sum", 0, 3)), replace(WIDE, input_shape=(3, 9, 7)))
     pools = [("pool", 0, 3 * 12 * 3, 0), ("pool", 0, 3 * 2 * 3, 0)]
     assert rows == [*pools, *pools, ("sum", 0, 3 * 2, 0), *head(3, 2)]
 
@@ -1094,7 +1094,7 @@ def test_layers_compute_with_the_multipliers_of_the_genes():
 def test_costs_are_those_of_the_real_network(seed, size, channels):
     """Multiplications as torch counts them in a real pass, parameters as it holds them; in every arithmetic."""
     space = GridSpace(LIBRARY, 3, 8, 3)
-    architecture, shape = space.sample(np.random.default_rng(seed)), NetworkShape(channels, 1, 5, 3, size)
+    architecture, shape = space.sample(np.random.default_rng(seed)), NetworkShape(channels, 1, 5, (3, *size))
     rows, network = space.costs(architecture, shape), space.build(architecture, shape, "fp32")
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.randn(1, *shape.input_shape))
@@ -1171,13 +1171,13 @@ def assert_computes_by_functions(architecture: GridArchitecture, shape: NetworkS
 )
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 2)], ids=str)
 def test_networks_by_hand_compute_what_they_should(nodes, size):
-    assert_computes_by_functions(architecture_of(*nodes), NetworkShape(2, 1, 5, 3, size))
+    assert_computes_by_functions(architecture_of(*nodes), NetworkShape(2, 1, 5, (3, *size)))
 
 
 @given(seeds, st.sampled_from([(8, 8), (5, 7), (1, 3)]), st.sampled_from([1, 3]))
 def test_networks_at_random_compute_what_they_should(seed, size, channels):
     architecture = GridSpace(LIBRARY, 3, 8, 3).sample(np.random.default_rng(seed))
-    assert_computes_by_functions(architecture, NetworkShape(channels, 1, 5, 3, size))
+    assert_computes_by_functions(architecture, NetworkShape(channels, 1, 5, (3, *size)))
 
 
 def test_what_cannot_be_built_is_refused():

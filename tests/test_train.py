@@ -34,7 +34,7 @@ from tests.test_methods import quiet
 from tests.test_run import Killed, finished_run, without_times
 
 CPU = torch.device("cpu")
-CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
+CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
 FLAGS = [
     "--baselines",
     "none",

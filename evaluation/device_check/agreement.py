@@ -120,7 +120,7 @@ def logits(device: torch.device) -> dict[str, Tensor]:
     images = torch.randn((8, 3, 12, 12), generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        network = space.build(architecture, NetworkShape(4, 3, 10, 3, (12, 12)))
+        network = space.build(architecture, NetworkShape(4, 3, 10, (3, 12, 12)))
         network.to(device=device, memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last).to(device)
         network.train()(images)

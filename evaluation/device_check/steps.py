@@ -162,7 +162,7 @@ def _step(name: str, relaxation: str, device: torch.device, strict: bool) -> dic
 def _final_training(device: torch.device, strict: bool) -> dict[str, Any]:
     """With cutout, drop-path and the auxiliary head."""
     posed = problem("random", METHODS["random"].Config(), device, strict)
-    shape = NetworkShape(TINY.final_channels, TINY.final_cells, len(CLASSES), 3, (SIDE, SIDE), auxiliary=True)
+    shape = NetworkShape(TINY.final_channels, TINY.final_cells, len(CLASSES), (3, SIDE, SIDE), auxiliary=True)
     architecture = posed.space.sample(np.random.default_rng(0))
     network = build_seeded(lambda: posed.space.build(architecture, shape), 0)
     generator = torch.Generator(device).manual_seed(0)

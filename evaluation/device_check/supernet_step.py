@@ -80,9 +80,9 @@ def measured(device: torch.device, quick: bool) -> dict[str, Any]:
 def size(device: torch.device, quick: bool) -> tuple[NetworkShape, int, int]:
     """Network, nodes per cell and batch; on a GPU those of the published search, but for its batch of 64."""
     if device.type == "cuda":
-        return NetworkShape(16, 8, 10, 3, (32, 32)), 4, 16 if quick else 32
+        return NetworkShape(16, 8, 10, (3, 32, 32)), 4, 16 if quick else 32
     size, channels, batch = (12, 4, 8) if quick else (32, 16, 16)
-    return NetworkShape(channels, 3, 10, 3, (size, size)), 1 if quick else 4, batch
+    return NetworkShape(channels, 3, 10, (3, size, size)), 1 if quick else 4, batch
 
 
 def _median(search: Search, device: torch.device, rounds: int) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.runs.folder import RECORD, TABLES, read_record
-from methods.method import Architecture
 from spaces.cells import published
 from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
@@ -18,6 +17,7 @@ from spaces.grid.architecture import GridArchitecture
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.tables import read_multipliers
 from spaces.multipliers.multiplier import Multiplier
+from spaces.space import Architecture
 
 SPACES = {"cells": CellArchitecture, "grid": GridArchitecture}
 

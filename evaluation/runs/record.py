@@ -12,10 +12,10 @@ from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
 from evaluation.search.problem import SearchProblem
 from evaluation.settings.config import SCHEMA, RunConfig
-from methods.method import Architecture
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.energy import ENERGY_MODELS, EnergyModel, LayerCost, total_macs, total_params
 from spaces.shape import NetworkShape
+from spaces.space import Architecture
 
 
 def record(

@@ -25,7 +25,7 @@ from evaluation.settings.config import Budget, RunConfig
 from evaluation.training import distributed, memory
 from evaluation.training.loop import DeviceImages, Schedule, Training, accuracy
 from methods import METHODS
-from methods.method import Architecture, Evaluation, Method, StepReport, pareto_front, relative_hypervolume
+from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
 from spaces.arithmetic import emulate
 from spaces.arithmetic.factory import ARITHMETICS
 from spaces.errors import InputError
@@ -34,6 +34,7 @@ from spaces.files.saving import save_json
 from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
+from spaces.space import Architecture
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from evaluation.runs.ledger import STAGES, Ledger
 from evaluation.runs.shapes import Checkpoint
 from evaluation.search.problem import SearchProblem, derived_seed
 from evaluation.settings.config import SCHEMA, RunConfig
-from methods.method import Architecture
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.schema import typed
+from spaces.space import Architecture
 
 STATE = Path("checkpoint") / "state.pt"
 

@@ -13,12 +13,13 @@ from evaluation.datasets import Dataset, split_index
 from evaluation.search import failures
 from evaluation.settings.config import Budget, RunConfig
 from evaluation.training.loop import DeviceImages, Schedule, Training, accuracy, channel_statistics
-from methods.method import Architecture, Evaluation, Space, relative_hypervolume
+from methods.method import Evaluation, relative_hypervolume
 from spaces.cells.space import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
 from spaces.grid.space import GridSpace
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
+from spaces.space import Architecture, Space
 from spaces.warmup import first_step_watched
 
 FAILED_ENERGY_PJ = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
@@ -68,10 +69,8 @@ class SearchProblem:
         protocol = config.protocol
         self.space = make_space(config, library)
         self.energy_model = energy_model(config.energy_model)
-        channels, *size = dataset.train.images.shape[1:]
-        self.shape = NetworkShape(
-            protocol.search_channels, protocol.search_cells, len(dataset.classes), channels, tuple(size)
-        )
+        images = tuple(dataset.train.images.shape[1:])
+        self.shape = NetworkShape(protocol.search_channels, protocol.search_cells, len(dataset.classes), images)
         training, validation = split_index(dataset.train.labels, protocol.validation_share, protocol.split_seed)
         statistics = channel_statistics(dataset.train)
         self.everything = DeviceImages(dataset.train, *statistics, device)

@@ -12,7 +12,7 @@ from spaces.energy import LayerCost, energy_model, total_macs, total_params
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 
-CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_channels=3, image_size=(32, 32))
+CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
 MODEL = energy_model("approxdarts")
 EXPLAINS = 0.515  # of the exact circuit's power: near to what either reported saving asks for
 

@@ -68,7 +68,7 @@ class ExpectedEnergy:
         everything = self.space.scope == "all"
         exact = catalogue.exact(self.space.library[0].signed)
         costs: dict[tuple, tuple[float, float]] = {}
-        channels, size = shape.channels, shape.image_size
+        channels, size = shape.channels, shape.input_shape[1:]
         for position in range(shape.cells):
             kind = int(position in reduction_positions(shape.cells))
             channels *= 1 + kind

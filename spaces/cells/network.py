@@ -141,10 +141,10 @@ class CellNetwork(nn.Module):
         super().__init__()
         stem = STEM_WIDTH * shape.channels
         edge = outer(None)
-        self.stem = nn.Sequential(edge.conv(shape.input_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
+        self.stem = nn.Sequential(edge.conv(shape.input_shape[0], stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
         reductions = reduction_positions(shape.cells)
         widths, channels, halved = (stem, stem), shape.channels, False
-        size = shape.image_size
+        size = shape.input_shape[1:]
         self.cells = nn.ModuleList()
         self.auxiliary, self.auxiliary_position = None, 2 * shape.cells // 3
         self.auxiliary_logits: Tensor | None = None  # of the latest training pass

@@ -287,8 +287,9 @@ def check_shape(shape: NetworkShape) -> None:
         raise InputError(f"a cell network needs at least 3 cells (reductions at 1/3 and 2/3), not {shape.cells}")
     if shape.channels < 2 or shape.channels % 2:
         raise InputError(f"the initial channels must be an even number of at least 2, not {shape.channels}")
-    if min(shape.image_size) < 4:
-        raise InputError(f"images must be at least 4×4 pixels to be halved twice, not {shape.image_size}")
+    size = shape.input_shape[1:]
+    if min(size) < 4:
+        raise InputError(f"images must be at least 4×4 pixels to be halved twice, not {size}")
 
 
 def expand_cells(cells: tuple[Cell, ...], depth: int) -> list[Cell]:

@@ -34,7 +34,7 @@ class GridNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.sources = [node.sources for node in nodes]
-        maps = [Map(shape.input_channels, 0)]
+        maps = [Map(shape.input_shape[0], 0)]
         self.nodes = nn.ModuleList()
         for node in nodes:
             module, size = _build(node, [maps[source] for source in node.sources], shape, layers(node.multiplier))
@@ -68,7 +68,7 @@ def _build(node: ActiveNode, inputs: list[Map], shape: NetworkShape, layers: Lay
         return block, Map(max(first.channels, channels), first.halvings)
     if node.function in MERGES:
         return _merge(node.function, inputs, shape)
-    if min(shape.image_size) >> (first.halvings + 1) == 0:
+    if min(shape.input_shape[1:]) >> (first.halvings + 1) == 0:
         return nn.Identity(), first
     pool = nn.MaxPool2d(2) if node.function == "max_pool" else nn.AvgPool2d(2)
     return pool, Map(first.channels, first.halvings + 1)
