@@ -132,7 +132,7 @@ class ApproxDarts:
         self.choice_optimiser = torch.optim.Adam(
             self.choices, config.choice_lr, config.choice_betas, weight_decay=config.choice_decay
         )
-        self.energy = ExpectedEnergy(space, problem.shape, problem.energy_model, device)
+        self.energy = ExpectedEnergy(space, problem.shape, problem.cost_model, device)
         self.exact_energy = self.energy.exact_uniform()
         self.epoch = 0
 
@@ -300,7 +300,7 @@ class ApproxDarts:
         )
 
     def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
-        energy = {a.key: self.problem.energy_pj(a) for a in [first, *rest]}
+        energy = {a.key: self.problem.cost_of(a) for a in [first, *rest]}
         picked: list[Architecture] = []
         for target in np.linspace(max(energy.values()), min(energy.values()), self.config.proposals - 1):
             left = [a for a in rest if a not in picked]
@@ -321,7 +321,7 @@ class ApproxDarts:
             step=self.epoch,
             total=self.config.epochs,
             validation_error=held_out.error,
-            energy_pj=self.problem.energy_pj(derived),
+            cost=self.problem.cost_of(derived),
             diagnostics={
                 "train_loss": train.loss,
                 "train_error": train.error,
@@ -329,7 +329,7 @@ class ApproxDarts:
                 "beta_entropy": _relative_entropy(self.beta),
                 "skips_normal": skips[0],
                 "skips_reduction": skips[1],
-                "expected_energy_pj": expected,
+                "expected_cost": expected,
                 **self._mean_choices(),
             },
         )

@@ -94,7 +94,7 @@ def objectives(evaluation: Evaluation) -> tuple[float, float, float]:
     DEAP lets a NaN dominate everything, and an infinity turns crowding distances into NaN; so whatever failed, or is not
     finite for any other reason, is worse than every network in all three.
     """
-    values = (evaluation.error, evaluation.energy_pj, float(evaluation.params))
+    values = (evaluation.error, evaluation.cost, float(evaluation.params))
     return values if evaluation.failure is None and np.isfinite(values).all() else WORST
 
 
@@ -170,8 +170,8 @@ class EvoApproxNas:
 
         What needs more is beyond the box in which fronts are measured, and takes longest to train.
         """
-        left = [(math.log(self.problem.energy_pj(architecture)), architecture) for architecture in drawn]
-        highest = min(max(energy for energy, _ in left), math.log(self.problem.reference_pj))
+        left = [(math.log(self.problem.cost_of(architecture)), architecture) for architecture in drawn]
+        highest = min(max(energy for energy, _ in left), math.log(self.problem.reference_cost))
         chosen = []
         for target in np.linspace(min(energy for energy, _ in left), highest, self.config.population):
             if left:
@@ -233,7 +233,7 @@ class EvoApproxNas:
             step=self.generation,
             total=1 + self.config.generations,
             validation_error=best.error,
-            energy_pj=best.energy_pj,
+            cost=best.cost,
             diagnostics={
                 "newcomers": len(newcomers),
                 "failed": sum(individual.evaluation.failure is not None for individual in newcomers),
@@ -247,7 +247,7 @@ class EvoApproxNas:
         """Of the archive in all three objectives, relative to (1, reference energy, reference parameters)."""
         if not len(self.archive):
             return 0.0
-        reference = np.array([1.0, self.problem.reference_pj, self.problem.reference_params])
+        reference = np.array([1.0, self.problem.reference_cost, self.problem.reference_params])
         points = np.array([objectives(individual.evaluation) for individual in self.archive]) / reference
         return float(moocore.hypervolume(points, ref=[1.0, 1.0, 1.0]))
 
@@ -260,7 +260,7 @@ class EvoApproxNas:
     def proposals(self) -> list[Architecture]:
         by_key = {individual.key: individual.architecture for individual in self.archive}
         front = [individual.evaluation for individual in self.archive]
-        chosen = representatives(front, self.config.proposals, self.problem.reference_pj)
+        chosen = representatives(front, self.config.proposals, self.problem.reference_cost)
         return [by_key[evaluation.key] for evaluation in chosen]
 
     def state_dict(self) -> dict:

@@ -20,7 +20,7 @@ class Evaluation:
 
     key: str
     error: float  # share of wrong answers on the validation images, 0..1
-    energy_pj: float  # per inference, in the problem's energy model
+    cost: float  # per inference, in the unit of the problem's cost model
     params: int
     macs: int
     failure: str | None = None
@@ -34,7 +34,7 @@ class StepReport:
     step: int  # steps done so far
     total: int  # steps planned
     validation_error: float  # best so far, or of the supernet; 0..1
-    energy_pj: float  # of the same network, per inference
+    cost: float  # of the same network, per inference
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
@@ -43,11 +43,11 @@ class Problem(Protocol):
 
     space: Space
     shape: NetworkShape  # in which candidates and supernets are built
-    energy_model: EnergyModel
+    cost_model: EnergyModel
     device: torch.device
     rng: np.random.Generator  # the method's own source of randomness, saved with every checkpoint
     generator: torch.Generator  # likewise, on ``device``
-    reference_pj: float  # of the space's reference network in exact int8, per inference
+    reference_cost: float  # of the space's reference network in exact int8, per inference
     reference_params: int  # of the same network
     selection_epochs: int  # of proxy training under the protocol
     open_ended: bool  # a budget ends the search: a method that could go on then should
@@ -59,7 +59,7 @@ class Problem(Protocol):
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of the validation part in random order, without augmentation."""
 
-    def energy_pj(self, architecture: Architecture) -> float:
+    def cost_of(self, architecture: Architecture) -> float:
         """Per inference in approximate arithmetic, known without training; cached by key."""
 
     def evaluate(
@@ -97,7 +97,7 @@ class Method(Protocol):
     def finished(self) -> bool: ...
 
     def proposals(self) -> list[Architecture]:
-        """Architectures worth training, best first, spread over energy; may be called after any step."""
+        """Architectures worth training, best first, spread over cost; may be called after any step."""
 
     def state_dict(self) -> dict: ...
 
@@ -105,26 +105,26 @@ class Method(Protocol):
 
 
 def pareto_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The evaluations that no other beats in error and energy at once, most accurate first; one of equals is kept."""
+    """The evaluations that no other beats in error and cost at once, most accurate first; one of equals is kept."""
     front: list[Evaluation] = []
-    for candidate in sorted(evaluations, key=lambda e: (e.error, e.energy_pj, e.key)):
-        if not front or candidate.energy_pj < front[-1].energy_pj:
+    for candidate in sorted(evaluations, key=lambda e: (e.error, e.cost, e.key)):
+        if not front or candidate.cost < front[-1].cost:
             front.append(candidate)
     return front
 
 
-def relative_hypervolume(evaluations: Sequence[Evaluation], reference_pj: float) -> float:
-    """Area, 0..1, that the evaluations dominate: error by energy / ``reference_pj``, up to the point (1, 1)."""
-    good = [(e.error, e.energy_pj / reference_pj) for e in evaluations if e.failure is None]
+def relative_hypervolume(evaluations: Sequence[Evaluation], reference_cost: float) -> float:
+    """Area, 0..1, that the evaluations dominate: error by cost / ``reference_cost``, up to the point (1, 1)."""
+    good = [(e.error, e.cost / reference_cost) for e in evaluations if e.failure is None]
     return float(moocore.hypervolume(np.array(good), ref=[1.0, 1.0])) if good else 0.0
 
 
-def representatives(evaluations: Sequence[Evaluation], count: int, reference_pj: float) -> list[Evaluation]:
+def representatives(evaluations: Sequence[Evaluation], count: int, reference_cost: float) -> list[Evaluation]:
     """At most ``count`` points of the Pareto front: the most accurate, then, one by one, what adds most hypervolume."""
     front = pareto_front(evaluations)
     chosen, rest = front[:1], front[1:]
     while rest and len(chosen) < count:
-        best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_pj))
+        best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_cost))
         rest.remove(best)
         chosen.append(best)
     return chosen

@@ -61,7 +61,7 @@ class RandomSearch:
             step=self.steps,
             total=-(-self._samples // self.config.batch),
             validation_error=best.error,
-            energy_pj=best.energy_pj,
+            cost=best.cost,
             diagnostics={"evaluated": len(self.evaluations), "failed": failures, "front": len(front)},
         )
 
@@ -70,7 +70,7 @@ class RandomSearch:
         return self.exhausted or len(self.architectures) >= self._samples
 
     def proposals(self) -> list[Architecture]:
-        chosen = representatives(self._good(), self.config.proposals, self.problem.reference_pj)
+        chosen = representatives(self._good(), self.config.proposals, self.problem.reference_cost)
         return [self.architectures[evaluation.key] for evaluation in chosen]
 
     @property

@@ -41,7 +41,7 @@ class Space(Protocol):
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture: ...
 
     def reference(self) -> Architecture:
-        """A large network, always the same: its energy in exact int8 is the unit of hypervolumes."""
+        """A large network, always the same: its cost in exact int8 is the unit of hypervolumes."""
 
     def from_json(self, data: object) -> Architecture: ...
 

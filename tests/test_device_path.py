@@ -299,7 +299,7 @@ def test_a_step_of_the_supernet_waits_for_nothing(relaxation, order, monkeypatch
 
 @pytest.mark.parametrize("multipliers", [("mul8s_1KV8", "mul8s_1L2H"), ("mitchell8u", "kulkarni8u")], ids="su")
 def test_a_training_step_waits_for_nothing(multipliers, monkeypatch):
-    config = tiny.run_config("random", multipliers=multipliers, energy_model="horowitz45")
+    config = tiny.run_config("random", multipliers=multipliers, cost="horowitz45")
     library = tuple(
         dataclasses.replace(catalogue.get(name), power_mw=0.3) if name.endswith("8u") else catalogue.get(name)
         for name in multipliers

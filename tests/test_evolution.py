@@ -73,7 +73,7 @@ class Box:
 class Toy:
     """ZDT1 or ZDT2 (Zitzler, Deb & Thiele, 2000) in the shape of a search problem."""
 
-    reference_pj, reference_params, selection_epochs = 1.0, 10, 1
+    reference_cost, reference_params, selection_epochs = 1.0, 10, 1
 
     def __init__(self, exponent: float, seed: int = 0, size: int = 4) -> None:
         self.space, self.rng, self.exponent = Box(size), np.random.default_rng(seed), exponent
@@ -211,7 +211,7 @@ def test_what_errs_far_more_than_the_best_survives_only_where_places_are_left():
 def test_the_first_population_is_spread_over_energy():
     toy = Toy(0.5)
     energies = {Point((x / 10,)): energy for x, energy in enumerate([1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])}
-    toy.energy_pj, toy.reference_pj = energies.get, 16.0
+    toy.cost_of, toy.reference_cost = energies.get, 16.0
     method = EvoApproxNas(toy, EvoApproxNasConfig(population=3, draws=2))
     assert [energies[point] for point in method._spread_over_energy(list(energies))] == [1.0, 4.0, 16.0]
     few = [point for point in energies if energies[point] > 5]
@@ -384,7 +384,7 @@ def test_judging_knows_nothing_of_the_search(problem):
     judged = problem.judge([parent])[0]
     again = tiny.problem("evoapproxnas", space="grid", rows=2, columns=4, levels_back=4)
     assert again.judge([parent]) == [judged]
-    assert (judged.energy_pj, judged.params) == (searched.energy_pj, searched.params)
+    assert (judged.cost, judged.params) == (searched.cost, searched.params)
     assert problem.judge([parent])[0] is judged
 
 
@@ -429,7 +429,7 @@ def test_when_everything_fails_nothing_is_proposed(problem):
     problem._trained_network = broken
     method = EvoApproxNas(problem, EvoApproxNasConfig(**tiny.SMALL["evoapproxnas"]))
     report = method.step()
-    assert method.proposals() == [] and np.isfinite(report.energy_pj)
+    assert method.proposals() == [] and np.isfinite(report.cost)
 
 
 def test_a_small_space_is_exhausted_rather_than_searched_forever():

@@ -59,7 +59,7 @@ def run_config(method: str = "random", **changes) -> RunConfig:
         "nodes": 2,
         "scope": "all",
         "multiplier_choice": "edge",
-        "energy_model": "horowitz45",
+        "cost": "horowitz45",
         "budget": "",
         "baselines": "first",
         "device": "cpu",

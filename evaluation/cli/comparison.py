@@ -61,9 +61,9 @@ def common_energy(records: Iterable[dict]) -> float:
     return median_low(energy for record in records for _, energy in record["anytime"][-1]["front"])
 
 
-def error_within(record: dict, energy_pj: float) -> float:
+def error_within(record: dict, cost: float) -> float:
     """The lowest validation error, 0..1, of a run's final front up to this energy; infinite where it has nothing there."""
-    return min((error for error, energy in record["anytime"][-1]["front"] if energy <= energy_pj), default=math.inf)
+    return min((error for error, energy in record["anytime"][-1]["front"] if energy <= cost), default=math.inf)
 
 
 def target_hypervolume(records: Iterable[dict]) -> float:

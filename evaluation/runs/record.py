@@ -43,7 +43,7 @@ def record(
         "protocol": {**asdict(config.protocol), "hash": config.protocol.hash},
         "scope": config.scope,
         "multiplier_choice": config.multiplier_choice,
-        "energy_model": config.energy_model,
+        "energy_model": config.cost,
         "multipliers": list(config.multipliers),
         "tables": config.tables,
         "engine": config.engine,
@@ -56,7 +56,7 @@ def record(
         "ledger": ledger.to_json(),
         "search_training_seconds": sum(problem.spent.values()),
         "steps": state.lines,
-        "reference_pj": problem.reference_pj,
+        "reference_pj": problem.reference_cost,
         "hypervolume": state.anytime[-1]["hypervolume"] if state.anytime else None,
         "anytime": state.anytime,
         "evaluations": problem.candidates,
@@ -85,7 +85,7 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         "macs": total_macs(rows),
         "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
         "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
-        "layers": _layers(rows, ENERGY_MODELS[problem.config.energy_model]),
+        "layers": _layers(rows, ENERGY_MODELS[problem.config.cost]),
     }
 
 

@@ -143,7 +143,7 @@ class KeptEvaluation(TypedDict):
 
     key: str
     error: float
-    energy_pj: float
+    cost: float
     params: int
     macs: int
     failure: str | None

@@ -95,14 +95,14 @@ class Run:
             self.problem.load_state_dict(before)  # the constructor draws from the generators, as it did at first
         return method
 
-    def _record_step(self, stage: str, error: float | None, energy_pj: float | None, diagnostics: dict) -> None:
+    def _record_step(self, stage: str, error: float | None, cost: float | None, diagnostics: dict) -> None:
         self.folder.append_history(
             {
                 "step": self.state.lines + 1,
                 "stage": stage,
                 "device_seconds": self.ledger.total(),
                 "validation_error": error,
-                "energy_pj": energy_pj,
+                "cost": cost,
                 "hypervolume": self.problem.hypervolume(),
                 "diagnostics": {name: float(value) for name, value in diagnostics.items()},
             }
@@ -161,7 +161,7 @@ class Run:
 
     def _search_step(self, method: Method, budget: Budget, progress: RunProgress) -> None:
         self.problem.on_evaluation = lambda e: progress.note(
-            f"candidate {self.problem.candidates}: {e.failure or _note(e.error, e.energy_pj)}"
+            f"candidate {self.problem.candidates}: {e.failure or _note(e.error, e.cost)}"
         )
         with self.ledger.measure("search"):
             try:
@@ -175,12 +175,12 @@ class Run:
                 ) from error
             kept = method.state_dict()
         self.problem.on_evaluation = lambda _: None
-        self._record_step("search", report.validation_error, report.energy_pj, report.diagnostics)
+        self._record_step("search", report.validation_error, report.cost, report.diagnostics)
         spent = budget.share(self.ledger.device_seconds("search"), self.state.lines, self.problem.candidates)
         self.state.share = spent if self.config.budget else report.step / report.total
         self.state.method = kept
         self._save()
-        note = _note(report.validation_error, report.energy_pj)
+        note = _note(report.validation_error, report.cost)
         if self.config.budget:
             progress.step(min(100, int(100 * spent)), f"% of {self.config.budget}, step {report.step}: {note}")
         else:
@@ -206,8 +206,8 @@ class Run:
                 "mark": mark,  # of snapshots + 1 equal parts
                 "device_seconds": self.ledger.device_seconds("search"),
                 "evaluations": self.problem.candidates,
-                "hypervolume": relative_hypervolume(front, self.problem.reference_pj),
-                "front": [[e.error, e.energy_pj] for e in front],
+                "hypervolume": relative_hypervolume(front, self.problem.reference_cost),
+                "front": [[e.error, e.cost] for e in front],
             }
         )
 
@@ -221,10 +221,10 @@ class Run:
                 evaluation = self.problem.judge([architecture])[0]
             if known:  # what a snapshot has judged already is booked, and told, as if it were judged now
                 self.ledger.book("selection", self.problem.judging[architecture.key])
-            self._record_step("selection", evaluation.error, evaluation.energy_pj, {"candidate": number})
+            self._record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
             self.state.selected = number
             self._save()
-            progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.energy_pj))
+            progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.cost))
         judged = self.problem.judge(proposals)
         front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
         if not front:
@@ -389,5 +389,5 @@ class Run:
         return f"{self.config.method} found no architecture to train{why}"
 
 
-def _note(error: float, energy_pj: float) -> str:
-    return f"validation error {error:.1%}, {energy_pj / 1e6:.3g} µJ"
+def _note(error: float, cost: float) -> str:
+    return f"validation error {error:.1%}, {cost / 1e6:.3g} µJ"

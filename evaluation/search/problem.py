@@ -22,7 +22,7 @@ from spaces.shape import NetworkShape
 from spaces.space import Architecture, Space
 from spaces.warmup import first_step_watched
 
-FAILED_ENERGY_PJ = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
+FAILED_COST = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
 
 
 def derived_seed(*parts: object) -> int:
@@ -68,7 +68,7 @@ class SearchProblem:
         self.config, self.device = config, device
         protocol = config.protocol
         self.space = make_space(config, library)
-        self.energy_model = energy_model(config.energy_model)
+        self.cost_model = energy_model(config.cost)
         images = tuple(dataset.train.images.shape[1:])
         self.shape = NetworkShape(protocol.search_channels, protocol.search_cells, len(dataset.classes), images)
         training, validation = split_index(dataset.train.labels, protocol.validation_share, protocol.split_seed)
@@ -90,7 +90,7 @@ class SearchProblem:
         self.on_evaluation: Callable[[Evaluation], None] = lambda _: None
         self.machine = failures.MachineFailures()
         reference = self.space.costs(self.space.reference(), self.shape)
-        self.reference_pj = self.energy_model.network(reference, "int8").total
+        self.reference_cost = self.cost_model.network(reference, "int8").total
         self.reference_params = total_params(reference)
         self.selection_epochs = protocol.selection_epochs
         self.warm = False  # in this process
@@ -108,14 +108,14 @@ class SearchProblem:
     def init_seed(self) -> int:
         return int(self.rng.integers(2**48))
 
-    def energy_pj(self, architecture: Architecture) -> float:
-        """See ``methods.method.Problem.energy_pj``."""
+    def cost_of(self, architecture: Architecture) -> float:
+        """See ``methods.method.Problem.cost_of``."""
         return self._cost(architecture)[0]
 
     def _cost(self, architecture: Architecture) -> tuple[float, int, int]:
         if architecture.key not in self._costs:
             rows = self.space.costs(architecture, self.shape)
-            energy = self.energy_model.network(rows, "approximate").total
+            energy = self.cost_model.network(rows, "approximate").total
             self._costs[architecture.key] = (energy, total_params(rows), total_macs(rows))
         return self._costs[architecture.key]
 
@@ -167,7 +167,7 @@ class SearchProblem:
         self, architecture: Architecture, purpose: str, epochs: int, start: Trained | None = None
     ) -> tuple[Evaluation, torch.nn.Module | None, float]:
         """The outcome, the trained network unless it failed, and the seconds that its training took."""
-        energy, params, macs = FAILED_ENERGY_PJ, 0, 0
+        energy, params, macs = FAILED_COST, 0, 0
         began = time.perf_counter()
         try:
             energy, params, macs = self._cost(architecture)
@@ -214,7 +214,7 @@ class SearchProblem:
         """Of the search's own evaluations, if it made any; see ``methods.method.relative_hypervolume``."""
         if not self.evaluations:
             return None
-        return relative_hypervolume(self.full_fidelity(), self.reference_pj)
+        return relative_hypervolume(self.full_fidelity(), self.reference_cost)
 
     def state_dict(self) -> dict:
         return {

@@ -62,8 +62,8 @@ class RunOptions:
     """Keep so many training images, each class with its share, for trials on small machines; 0 keeps all."""
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
-    energy_model: str = "horowitz45"
-    """Accounting that guides a search and that the final tables show; records hold all."""
+    cost: str = "horowitz45"
+    """Cost model that guides a search and that the final tables show; records hold all that can be computed."""
     seed: int = 0
     """Random seed; of several runs the first."""
     baselines: Literal["all", "first", "none"] = "all"
@@ -153,7 +153,7 @@ class RunConfig:
     nodes: int
     scope: str
     multiplier_choice: str
-    energy_model: str
+    cost: str
     budget: str
     baselines: str
     device: str

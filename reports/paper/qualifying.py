@@ -121,7 +121,8 @@ def _expected(name: str, command: str) -> list[Expected]:
     _require_setting(name, options, protocol)
     library = catalogue.library(options.multipliers or catalogue.names())
     shared = {
-        **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "energy_model", "budget")},
+        **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "budget")},
+        "energy_model": options.cost,
         "space_config": {"nodes": options.nodes},
         "multipliers": [multiplier.name for multiplier in library],
         "tables": {multiplier.name: multiplier.key for multiplier in library},
