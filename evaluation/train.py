@@ -26,8 +26,8 @@ from evaluation.cli.flags import (
     require_folders,
     require_known,
     settled_protocol,
+    take_part,
 )
-from evaluation.run import go_on, shared_settings, start, take_part
 from evaluation.settings.config import RunConfig, RunOptions, require_ranges
 from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.commands import leave
@@ -68,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
             from evaluation.export import require_new
 
             require_new(Path(options.export))
+        from evaluation.cli.executing import go_on, start
+
         if options.resume:
             require_alone(arguments, "--export", "--device")
             if options.export and len(options.resume) > 1:
@@ -121,6 +123,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
 def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunConfig, tuple]:
     """The run of an architecture and its circuits. Raises InputError for what no run could be made of."""
     require_ranges(options)
+    from evaluation.cli.plan import shared_settings
     from evaluation.runs.architecture_files import resolve
 
     given = resolve(options.architecture, options.finalist, options.multiplier, options.scope)

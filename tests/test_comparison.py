@@ -7,7 +7,8 @@ import math
 import pytest
 
 from evaluation.cli import comparison
-from evaluation.run import _plan, parse
+from evaluation.cli.plan import plan_runs
+from evaluation.run import parse
 from evaluation.runs.folder import read_record
 from evaluation.settings.config import Budget
 from methods.method import Evaluation, relative_hypervolume, representatives
@@ -147,7 +148,7 @@ def test_representatives_begin_with_the_best_and_add_most_hypervolume():
 
 
 def planned(*arguments: str):
-    return _plan(*parse(list(arguments)), "command")[0]
+    return plan_runs(*parse(list(arguments)), "command")[0]
 
 
 def test_methods_are_compared_on_one_space_with_one_budget_and_seed_by_seed():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.run import _set_determinism
+from evaluation.cli.device import set_determinism
 from evaluation.settings.config import RunConfig
 from spaces.errors import InputError
 from tests import tiny
@@ -46,17 +46,17 @@ def test_two_processes_write_the_same_record(tmp_path):
 
 def test_torch_is_told_and_told_otherwise_again(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    _set_determinism(False)
+    set_determinism(False)
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     torch.backends.cudnn.benchmark = True
     try:
-        _set_determinism(True)
+        set_determinism(True)
         assert (
             torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
         )
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8" and not torch.backends.cudnn.benchmark
     finally:
-        _set_determinism(False)  # the next run of the same process does not ask for it
+        set_determinism(False)  # the next run of the same process does not ask for it
     assert not torch.are_deterministic_algorithms_enabled()
 
 

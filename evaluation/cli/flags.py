@@ -69,6 +69,13 @@ def _guarded_part(take_part: Callable[[], None]) -> int:
     return 0
 
 
+def take_part() -> None:
+    """Train in step with the first of torchrun's processes; imported where there is one."""
+    from evaluation.cli import executing
+
+    executing.take_part()
+
+
 def command_line(module: str, arguments: Sequence[str]) -> str:
     """The command that a person typed, for the record."""
     start = ["python"]

@@ -19,6 +19,7 @@ from spaces.multipliers.files.tables import read_multipliers
 from spaces.multipliers.multiplier import Multiplier
 
 CONFIG, HISTORY, PROPOSALS, RECORD = "config.json", "history.jsonl", "proposals.json", "record.json"
+STATE = Path("checkpoint") / "state.pt"
 LARGEST_HISTORY = 256 << 20  # bytes: a million steps
 TABLES = "multipliers"  # the folder of truth tables that are not built in
 

@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 
 import torch
 
 from evaluation.datasets import Dataset
 from evaluation.runs import checkpoints
-from evaluation.runs.folder import CONFIG, RunFolder
+from evaluation.runs.folder import CONFIG, STATE, RunFolder
 from evaluation.runs.ledger import STAGES, Ledger
 from evaluation.runs.shapes import Checkpoint
 from evaluation.search.problem import SearchProblem, derived_seed
@@ -17,8 +16,6 @@ from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.schema import typed
 from spaces.space import Architecture
-
-STATE = Path("checkpoint") / "state.pt"
 
 
 @dataclass
