@@ -198,9 +198,9 @@ class ApproxDarts:
         images, labels = batch
         self.net.choose(*self._relaxed())
         logits = self.net(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = self.problem.loss(logits, labels)
         if tally is not None:
-            tally.add(loss.detach(), logits.detach(), labels)
+            tally.add(loss.detach(), self.problem.errors(logits.detach(), labels))
         return loss
 
     # -- the relaxation ----------------------------------------------------------------------------------------------
@@ -397,15 +397,15 @@ class _Sample:
 
 
 class _Tally:
-    """Sums of loss and wrong answers on the device, read once."""
+    """Sums of loss and errors on the device, read once."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(2, device=device)
         self.images = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._sums += torch.stack([loss * len(labels), (logits.argmax(1) != labels).sum()])
-        self.images += len(labels)
+    def add(self, loss: Tensor, errors: Tensor) -> None:
+        self._sums += torch.stack([loss * len(errors), errors.sum()])
+        self.images += len(errors)
 
     @property
     def loss(self) -> float:

@@ -59,6 +59,12 @@ class Problem(Protocol):
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of the validation part in random order, without augmentation."""
 
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What training minimises: a scalar, the mean over a batch of those that the batches below consist of."""
+
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How wrong each answer is: (N,), 0 to 1. Their mean over the validation part is ``Evaluation.error``."""
+
     def cost_of(self, architecture: Architecture) -> float:
         """Per inference in approximate arithmetic, known without training; cached by key."""
 

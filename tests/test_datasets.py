@@ -14,7 +14,8 @@ from evaluation.datasets import Dataset, ImageSet
 from evaluation.datasets.images import limited
 from evaluation.runs import state
 from evaluation.runs.folder import RunFolder, read_record
-from evaluation.training.loop import DeviceImages, channel_statistics
+from evaluation.training.data import DeviceImages, channel_statistics
+from evaluation.training.tasks.task import Augmentation
 from spaces.errors import InputError
 from tests import tiny
 from tests.test_datasets_folders import FILES, as_archive, png
@@ -149,8 +150,8 @@ def test_parts_of_a_set_share_its_memory_and_give_the_batches_of_a_copy():
         assert part.images.data_ptr() == whole.images.data_ptr()
         assert same(part.in_order(8), copied.in_order(8))
         generators = [torch.Generator().manual_seed(3) for _ in range(2)]
-        settings = {"crop_padding": 1, "flip": True, "cutout": 2}
-        assert same(*(s.shuffled(8, g, **settings) for s, g in zip((part, copied), generators)))
+        varied = Augmentation(crop_padding=1, flip=True, cutout=2)
+        assert same(*(s.shuffled(8, g, varied) for s, g in zip((part, copied), generators)))
     assert len(whole) == 75
 
 

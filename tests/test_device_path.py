@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evaluation.search.problem import SearchProblem
-from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.training.data import DeviceImages, channel_statistics
+from evaluation.training.loop import Schedule, Training
 from methods import METHODS, approxdarts
 from spaces.arithmetic import emulate, precision
 from spaces.arithmetic.engines import float32

@@ -22,8 +22,9 @@ from evaluation.runs.folder import read_history, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
 from evaluation.training import distributed
+from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.distributed import ALONE, Team
-from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.training.loop import Schedule, Training
 from spaces.cells.network import DropPath
 from spaces.errors import InputError
 from tests import tiny
@@ -148,7 +149,7 @@ def test_two_processes_train_as_two_replicas_averaged_by_hand(trained):
         for replica, generator in zip(replicas, generators):
             replica.train()
             replica.drop_path.probability, replica.drop_path.generator = plan.drop_path * epoch / 2, generator
-        batches = [images().shuffled(21, g, plan.crop_padding, plan.flip, plan.cutout) for g in generators]
+        batches = [images().shuffled(21, g, plan.augmentation) for g in generators]
         sums = []
         for step, pair in enumerate(zip(*batches)):
             torch.testing.assert_close(pair[0][0], pair[1][0], rtol=0, atol=0)

@@ -14,7 +14,8 @@ from evaluation.runs.folder import RunFolder
 from evaluation.runs.stages import Run
 from evaluation.search import failures, problem
 from evaluation.training import loop, memory
-from evaluation.training.loop import DeviceImages, Training, accuracy, channel_statistics
+from evaluation.training.data import DeviceImages, channel_statistics
+from evaluation.training.loop import Training, accuracy
 from methods.approxdarts import ApproxDarts
 from spaces.errors import InputError
 from tests import tiny

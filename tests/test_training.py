@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.training.loop import DeviceImages, Schedule, Training, channel_statistics
+from evaluation.training.data import DeviceImages, channel_statistics
+from evaluation.training.loop import Schedule, Training
+from evaluation.training.tasks.task import Augmentation
 from tests import tiny
 
-SCHEDULE = Schedule(epochs=1, batch=20, lr=0.05, momentum=0.9, weight_decay=3e-4, clip=5.0, crop_padding=1, flip=True)
+SHIFTED = Augmentation(crop_padding=1, flip=True)
+SCHEDULE = Schedule(epochs=1, batch=20, lr=0.05, momentum=0.9, weight_decay=3e-4, clip=5.0, augmentation=SHIFTED)
 
 
 def images() -> DeviceImages:
@@ -28,7 +31,7 @@ def test_an_epoch_equals_one_by_hand():
     loss = training.run_epoch()
     by_hand, losses = network().train(), []
     momenta: dict = {}
-    batches = images().shuffled(20, torch.Generator().manual_seed(2), crop_padding=1, flip=True)
+    batches = images().shuffled(20, torch.Generator().manual_seed(2), SHIFTED)
     for step, (x, y) in enumerate(batches):
         current = F.cross_entropy(by_hand(x), y)
         names = [name for name, _ in by_hand.named_parameters()]

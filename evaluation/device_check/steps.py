@@ -18,7 +18,8 @@ from evaluation.device_check.threads import threads
 from evaluation.search.problem import SearchProblem, build_seeded
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import Protocol
-from evaluation.training.loop import DeviceImages, Schedule, Training
+from evaluation.training.data import DeviceImages
+from evaluation.training.loop import Schedule, Training
 from methods import METHODS
 from spaces.errors import InputError
 from spaces.multipliers import catalogue

@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evaluation.device_check import timing
+from evaluation.training.tasks.image_classification import ImageClassification
 from spaces.arithmetic.mixture import MultiplierMixture
 from spaces.cells.space import CellSpace
 from spaces.cells.supernet import CellSupernet
@@ -47,7 +47,7 @@ class Search:
             for tensor in tensors:
                 tensor.requires_grad_(flag)
         self.net.choose(*(choice.softmax(-1) for choice in self.choices))
-        return F.cross_entropy(self.net(self.images), self.labels)
+        return ImageClassification().loss(self.net(self.images), self.labels)
 
 
 def _replace_mixtures(net: nn.Module) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from evaluation.export.graph import record
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import RECORD, RunFolder, read_finished
 from evaluation.runs.stages import Run
-from evaluation.training.loop import DeviceImages
+from evaluation.training.data import DeviceImages
 from spaces.arithmetic import emulate
 from spaces.errors import InputError
 from spaces.files.reading import parsing
@@ -84,7 +83,7 @@ class TrainedFinalist:
         self.space, self.shape = again.problem.space, again.final_shape
         self.architecture = self.space.from_json(self.finalist["architecture"])
         self.mean, self.std = again.problem.statistics
-        self.images = DeviceImages(self.dataset.test(), self.mean, self.std, CPU)
+        self.images = DeviceImages(self.dataset.test(), self.mean, self.std, CPU, again.problem.task)
 
     def network(self, arithmetic: str) -> nn.Module:
         """The network with the weights that were trained in approximate arithmetic, ready to answer."""
@@ -128,12 +127,12 @@ def _check_onnx(trained: TrainedFinalist, path: Path) -> str:
 
     Runtimes may round float32 otherwise, which now and then moves a code by one. So classes are compared, not bits.
     """
-    expected = trained.logits("int8").numpy()
-    got = np.concatenate([onnx_file.run(path, part.numpy()) for part in trained.pixels().split(BATCH)])
-    same = int((got.argmax(1) == expected.argmax(1)).sum())
+    expected, task = trained.logits("int8"), trained.images.task
+    got = torch.cat([torch.from_numpy(onnx_file.run(path, part.numpy())) for part in trained.pixels().split(BATCH)])
+    same = int((task.errors(got, task.answers(expected)) == 0).sum())
     if same < 0.98 * len(expected):
         raise RuntimeError(f"onnxruntime gives another class for {len(expected) - same} of {len(expected)} test images")
-    apart = float(np.abs(got - expected).max())
+    apart = float((got - expected).abs().max())
     return (
         f"{files.ONNX}: onnxruntime gives the same class for {same} of {len(expected)}, logits up to {apart:.1e} apart"
     )

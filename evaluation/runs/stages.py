@@ -23,7 +23,8 @@ from evaluation.search import failures
 from evaluation.search.problem import SearchProblem, build_seeded, derived_seed
 from evaluation.settings.config import Budget, RunConfig
 from evaluation.training import distributed, memory
-from evaluation.training.loop import DeviceImages, Schedule, Training, accuracy
+from evaluation.training.data import DeviceImages
+from evaluation.training.loop import Schedule, Training, accuracy
 from methods import METHODS
 from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
 from spaces.arithmetic import emulate
@@ -336,7 +337,7 @@ class Run:
         images = self.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
         self.state.test_fingerprint = images.fingerprint
         with self.ledger.measure("test"):
-            data = DeviceImages(images, *self.problem.statistics, self.device)
+            data = DeviceImages(images, *self.problem.statistics, self.device, self.problem.task)
         for number, (index, arithmetic) in enumerate(jobs, 1):
             with self.ledger.measure("test"), memory.full_means_bad_input(self.config, "test"):
                 network, _ = self._finalist_network(index, arithmetic)

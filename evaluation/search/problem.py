@@ -12,7 +12,10 @@ from torch import Tensor
 from evaluation.datasets import Dataset, split_index
 from evaluation.search import failures
 from evaluation.settings.config import Budget, RunConfig
-from evaluation.training.loop import DeviceImages, Schedule, Training, accuracy, channel_statistics
+from evaluation.training.data import DeviceImages, channel_statistics
+from evaluation.training.loop import Schedule, Training, accuracy
+from evaluation.training.tasks import TASKS
+from evaluation.training.tasks.task import Augmentation
 from methods.method import Evaluation, relative_hypervolume
 from spaces.cells.space import CellSpace
 from spaces.energy import energy_model, total_macs, total_params
@@ -69,11 +72,16 @@ class SearchProblem:
         protocol = config.protocol
         self.space = make_space(config, library)
         self.cost_model = energy_model(config.cost)
-        images = tuple(dataset.train.images.shape[1:])
-        self.shape = NetworkShape(protocol.search_channels, protocol.search_cells, len(dataset.classes), images)
+        self.task = TASKS[config.task]()
+        self.shape = NetworkShape(
+            protocol.search_channels,
+            protocol.search_cells,
+            self.task.outputs(dataset),
+            self.task.input_shape(dataset),
+        )
         training, validation = split_index(dataset.train.labels, protocol.validation_share, protocol.split_seed)
         statistics = channel_statistics(dataset.train)
-        self.everything = DeviceImages(dataset.train, *statistics, device)
+        self.everything = DeviceImages(dataset.train, *statistics, device, self.task)
         self.training, self.validation = self.everything.part(training), self.everything.part(validation)
         self.statistics = statistics
         self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
@@ -97,13 +105,20 @@ class SearchProblem:
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         protocol = self.config.protocol
-        batches = self.training.shuffled(protocol.search_batch, self.generator, protocol.crop_padding, protocol.flip)
+        augmentation = Augmentation(protocol.crop_padding, protocol.flip)
+        batches = self.training.shuffled(protocol.search_batch, self.generator, augmentation)
         if not self.warm:
             batches, self.warm = first_step_watched(batches, self.device), True
         return batches
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.validation.shuffled(self.config.protocol.search_batch, self.generator)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.task.loss(outputs, targets)
+
+    def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.task.errors(outputs, targets)
 
     def init_seed(self) -> int:
         return int(self.rng.integers(2**48))

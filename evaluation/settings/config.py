@@ -60,6 +60,8 @@ class RunOptions:
     """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
     train_limit: int = 0
     """Keep so many training images, each class with its share, for trials on small machines; 0 keeps all."""
+    task: str = "image_classification"
+    """What the networks are trained to do: loss, measure of error and augmentation."""
     protocol: str = "quick"
     """Named protocol: how candidates are trained and judged."""
     cost: str = "horowitz45"
@@ -169,6 +171,7 @@ class RunConfig:
     snapshots: int = 0
     data_dir: str = ""
     train_limit: int = 0
+    task: str = "image_classification"
     architecture: dict | None = None  # to be trained without a search
     deterministic: bool = False
     schema: int = field(default=SCHEMA)
