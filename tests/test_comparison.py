@@ -14,7 +14,7 @@ from evaluation.settings.config import Budget
 from methods.method import Evaluation, relative_hypervolume, representatives
 from spaces.errors import InputError
 from spaces.terminal import Terminal
-from tests.test_run import SMALL_FLAGS, run_cli
+from tests.running import SMALL_FLAGS, run_cli
 
 
 def record(method: str, moments: list[tuple[float, float]], front: list[list[float]], seed: int = 0, **changes) -> dict:

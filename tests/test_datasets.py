@@ -18,8 +18,8 @@ from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.tasks.task import Augmentation
 from spaces.errors import InputError
 from tests import tiny
-from tests.test_datasets_folders import FILES, as_archive, png
-from tests.test_run import SMALL_RANDOM
+from tests.image_files import FILES, as_archive, png
+from tests.running import SMALL_RANDOM
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from evaluation.cli.device import set_determinism
 from evaluation.settings.config import RunConfig
 from spaces.errors import InputError
 from tests import tiny
-from tests.test_run import SMALL_RANDOM, run_cli
+from tests.running import SMALL_RANDOM, run_cli
 
 TINY_DARTS = [
     "--approxdarts.epochs",

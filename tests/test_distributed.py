@@ -28,8 +28,7 @@ from evaluation.training.loop import Schedule, Training
 from spaces.cells.network import DropPath
 from spaces.errors import InputError
 from tests import tiny
-from tests.test_run import SMALL_RANDOM, without_times
-from tests.test_stopping import resume, stopped_run
+from tests.running import SMALL_RANDOM, resume, stopped_run, without_times
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 

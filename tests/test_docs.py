@@ -1,7 +1,6 @@
 """The guides, followed as they stand; and what README promises: links that lead somewhere, commands that are understood."""
 
 import importlib.util
-import inspect
 import json
 import re
 import shutil
@@ -17,8 +16,9 @@ from methods import METHODS
 from methods.method import Evaluation
 from spaces.errors import InputError
 from spaces.multipliers.files.tables import read_multipliers
-from tests import test_methods, tiny
+from tests import tiny
 from tests.guides import OWN, ROOT, Reader, blocks, commands
+from tests.method_contract import CONTRACT
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -124,16 +124,11 @@ def test_the_guides_method_ends_where_its_space_does(hill_climbing):
     assert steps == len(few) + 1  # the last found nothing new
 
 
-CONTRACT = [
-    check for check in vars(test_methods).values() if test_methods.every_method.mark in getattr(check, "pytestmark", [])
-]
-
-
 @pytest.mark.usefixtures("hill_climbing")
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_the_guides_method_keeps_the_contract(check, tmp_path):
     with METHODS.temporarily("hill_climbing", "hill_climbing:HillClimbing"):
-        check("hill_climbing", **({"tmp_path": tmp_path} if "tmp_path" in inspect.signature(check).parameters else {}))
+        check("hill_climbing", tmp_path)
 
 
 def test_a_method_under_a_name_that_no_flag_can_have_is_refused():

@@ -25,7 +25,7 @@ from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
 from tests import tiny
-from tests.test_run import finished_run
+from tests.running import finished_run
 
 CPU = torch.device("cpu")
 HALF, CHEAP = catalogue.get("mul8s_1L2H"), catalogue.get(catalogue.names()[-1])

@@ -9,9 +9,7 @@ from evaluation.search import failures
 from evaluation.training.loop import Training
 from spaces.errors import InputError
 from tests import tiny
-from tests.test_memory import run_again, start
-from tests.test_methods import quiet
-from tests.test_run import finished_run, without_times
+from tests.running import finished_run, new_run, quiet, resume, without_times
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
 LINE = r"two trainings in a row failed alike \(RuntimeError: CUDA error: an illegal memory access .*\): .*check_device"
@@ -56,7 +54,7 @@ def test_only_equal_failures_in_a_row_count():
 def test_a_search_on_a_broken_machine_ends_at_its_second_candidate(tmp_path, monkeypatch, method):
     tried = []
     monkeypatch.setattr(Training, "run_epoch", lambda self: tried.append(self) or raising(BROKEN)(self))
-    run, folder = start(tmp_path, tiny.run_config(method, budget="1000evals"))
+    run, folder = new_run(tmp_path, tiny.run_config(method, budget="1000evals"))
     with pytest.raises(InputError, match=LINE):
         run.execute(folder, quiet())
     assert len(tried) == 2 and not (folder.path / "record.json").exists()
@@ -66,7 +64,7 @@ def test_a_search_on_a_broken_machine_ends_at_its_second_candidate(tmp_path, mon
 def test_a_machine_that_was_mended_ends_with_the_undisturbed_record(tmp_path, monkeypatch, where):
     config = tiny.run_config("random", baselines="all")
     _, whole = finished_run(tmp_path, config)
-    run, folder = start(tmp_path, config)
+    run, folder = new_run(tmp_path, config)
     stage = {"search": "_search", "selection": "_selection", "final": "_final"}[where]
     work = getattr(Run, stage)
 
@@ -79,7 +77,7 @@ def test_a_machine_that_was_mended_ends_with_the_undisturbed_record(tmp_path, mo
         patch.setattr(Run, stage, broken)
         with pytest.raises(InputError, match=LINE):
             run.execute(folder, quiet())
-    resumed = run_again(folder)
+    resumed = resume(folder)
     assert resumed["failures"] == []
     assert without_times(resumed) == without_times(whole)
 
@@ -98,13 +96,13 @@ def test_a_supernet_on_a_broken_machine_says_what_to_look_at(tmp_path, monkeypat
         raise BROKEN
 
     monkeypatch.setattr(ApproxDarts, "step", broken)
-    run, folder = start(tmp_path, tiny.run_config("approxdarts"))
+    run, folder = new_run(tmp_path, tiny.run_config("approxdarts"))
     with pytest.raises(InputError, match=r"the search cannot go on \(RuntimeError: .*check_device"):
         run.execute(folder, quiet())
 
 
 def test_a_damaged_training_in_a_checkpoint_is_bad_input_and_no_failed_training(tmp_path):
-    run, _ = start(tmp_path, tiny.run_config("random"))
+    run, _ = new_run(tmp_path, tiny.run_config("random"))
     run.state.finalists = [run.problem.space.reference()]
     run.state.training = {"epoch": 1, "network": {"stem": torch.zeros(1)}, "optimiser": {}, "generator": torch.zeros(3)}
     with pytest.raises(InputError, match="the checkpoint does not fit this training.*start a new run"):
@@ -116,12 +114,12 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_pa
     def full(*_):
         raise RuntimeError("unexpected pos 64 vs 0")  # as torch's own writer says
 
-    run, folder = start(tmp_path, tiny.run_config("random", baselines="none"))
+    run, folder = new_run(tmp_path, tiny.run_config("random", baselines="none"))
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", full)
         with pytest.raises(RuntimeError, match="unexpected pos"):
             run.execute(folder, quiet())
-    assert run_again(folder)["failures"] == []
+    assert resume(folder)["failures"] == []
 
 
 def test_a_supernet_that_diverges_names_both_rates(monkeypatch):

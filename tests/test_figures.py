@@ -15,7 +15,7 @@ from spaces.multipliers.files import datasheet
 from spaces.multipliers.files.datasheet import deviations, read_figures
 from spaces.multipliers.files.tables import read_datasheets, read_multipliers, write_table
 from spaces.multipliers.multiplier import error_metrics, exact_products
-from tests.test_files import multiplier, saved
+from tests.table_files import multiplier, saved
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "evoapprox"
 needs_tables = pytest.mark.skipif(not (SHARED / "tables").is_dir(), reason="shared/data is not mounted here")
@@ -76,13 +76,13 @@ def test_figures_are_found_in_the_parent(folder):
 def test_named_figures_come_before_found_ones(folder):
     (folder / "a.csv").write_text("name,power_mw\none,0.2\ntwo,0.3\n")
     other = saved(folder.parent / "other.csv", "name,power_mw\none,0.4\ntwo,0.5\n")
-    assert [multiplier.power_mw for multiplier in read_multipliers(folder, datasheet=other)] == [0.4, 0.5]
+    assert [multiplier.power_mw for multiplier in read_multipliers(folder, figures=other)] == [0.4, 0.5]
 
 
 def test_a_published_bias_may_be_negative(folder):
     # a & ~3 lacks 0, 1, 2 or 3, on average 1.5: the error is −1.5 b on average, and the mean of b is −0.5 or 127.5.
     datasheet = saved(folder.parent / "bias.csv", "name,bias\none,0.75\ntwo,-191.25\n")
-    assert len(read_multipliers(folder, datasheet=datasheet)) == 2
+    assert len(read_multipliers(folder, figures=datasheet)) == 2
 
 
 BAD_FIGURES = {
@@ -124,9 +124,9 @@ def test_a_multiplier_in_two_csvs_is_refused(folder):
 @pytest.mark.parametrize("content", ["", "1,2\n3,4\n", "name,age\none,3\n", "\x00", 'name,power_mw\n"one,1\n'])
 def test_a_named_csv_without_figures_is_refused(content, folder):
     with pytest.raises(InputError, match="x.csv"):
-        read_multipliers(folder, datasheet=saved(folder.parent / "x.csv", content))
+        read_multipliers(folder, figures=saved(folder.parent / "x.csv", content))
     with pytest.raises(InputError, match="nowhere.csv"):
-        read_multipliers(folder, datasheet=folder / "nowhere.csv")
+        read_multipliers(folder, figures=folder / "nowhere.csv")
 
 
 def test_a_folder_that_cannot_be_read_is_refused(folder, tmp_path):

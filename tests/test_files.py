@@ -14,25 +14,9 @@ from spaces.multipliers.families import broken_array
 from spaces.multipliers.files.index_order import AXES
 from spaces.multipliers.files.tables import SUFFIXES, read_multipliers, read_table, write_table
 from spaces.multipliers.multiplier import Multiplier, exact_products
+from tests.table_files import NUMERIC, UNSIGNED, multiplier, product, rows, saved
 
-NUMERIC = list(range(-128, 128))
 BYTES = [*range(128), *range(-128, 0)]  # operand values in the order of their two's-complement bytes
-UNSIGNED = list(range(256))
-
-
-def product(a: int, b: int) -> int:
-    """An operand-asymmetric circuit that works for both signednesses: it drops the two lowest bits of a."""
-    return (a & ~3) * b
-
-
-def rows(a_values: list[int], b_values: list[int], word: int = 0) -> list[list[int]]:
-    """The table with the given operands beside it; modulo 2^``word`` if that is given."""
-    return [[product(a, b) % (1 << word) if word else product(a, b) for b in b_values] for a in a_values]
-
-
-def multiplier(signed: bool, name: str = "mine") -> Multiplier:
-    values = NUMERIC if signed else UNSIGNED
-    return Multiplier(name=name, signed=signed, table=np.array(rows(values, values)))
 
 
 def words(table: list[list[int]]) -> bytes:
@@ -46,16 +30,6 @@ def lines(table: list[list[int]], separator: str = " ") -> str:
 def header(table: list[list[int]], declaration: str = "const int16_t lut [256][256]") -> str:
     body = ",\n".join("{" + ", ".join(map(str, row)) + "}" for row in table)
     return f"#include <stdint.h>\n\n{declaration} = {{{body}}};\n"
-
-
-def saved(path: Path, content: bytes | str | np.ndarray) -> Path:
-    if isinstance(content, np.ndarray):
-        np.save(path, content)
-    elif isinstance(content, str):
-        path.write_text(content)
-    else:
-        path.write_bytes(content)
-    return path
 
 
 # -- reading files made by hand ----------------------------------------------------------------------------------------

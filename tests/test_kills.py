@@ -15,7 +15,7 @@ import pytest
 
 from evaluation.runs.folder import read_finished, read_history
 from methods import METHODS
-from tests.test_run import SMALL_FLAGS, without_times
+from tests.running import SMALL_FLAGS, without_times
 
 SHORT, WHOLE = 3, 24  # moments of each method
 CODES = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGSTOP": 0}

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from evaluation.runs import stages
-from evaluation.runs.folder import RunFolder
 from evaluation.runs.stages import Run
 from evaluation.search import failures, problem
 from evaluation.training import loop, memory
@@ -19,8 +18,7 @@ from evaluation.training.loop import Training, accuracy
 from methods.approxdarts import ApproxDarts
 from spaces.errors import InputError
 from tests import tiny
-from tests.test_methods import quiet
-from tests.test_run import finished_run, without_times
+from tests.running import finished_run, new_run, quiet, resume, without_times
 
 CPU = torch.device("cpu")
 FULL = [
@@ -33,11 +31,6 @@ FULL = [
 
 def full(*_, **__) -> None:
     raise FULL[0]
-
-
-def start(tmp_path, config) -> tuple[Run, RunFolder]:
-    folder = RunFolder.create(tmp_path, config, tiny.library(config))
-    return Run(config, tiny.dataset(), CPU, tiny.library(config)), folder
 
 
 @pytest.mark.parametrize("error", FULL)
@@ -69,18 +62,13 @@ def test_the_advice_halves_the_batch_that_counts(stage, batch, expected):
 
 @pytest.mark.parametrize("where", ["step", "__init__"])
 def test_in_the_search_of_a_supernet(tmp_path, monkeypatch, where):
-    run, folder = start(tmp_path, tiny.run_config("approxdarts"))
+    run, folder = new_run(tmp_path, tiny.run_config("approxdarts"))
     with monkeypatch.context() as patch:
         patch.setattr(ApproxDarts, where, full)
         message = "in search at batch size 20: .*search-batch 10 or --approxdarts.partial 2, or go on with --resume on"
         with pytest.raises(InputError, match=message):
             run.execute(folder, quiet())
-    assert run_again(folder)["failures"] == []
-
-
-def run_again(folder: RunFolder) -> dict:
-    config = folder.config()
-    return Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
+    assert resume(folder)["failures"] == []
 
 
 def test_a_candidate_that_does_not_fit_is_a_recorded_failure(tmp_path, monkeypatch):
@@ -92,7 +80,7 @@ def test_a_candidate_that_does_not_fit_is_a_recorded_failure(tmp_path, monkeypat
 
 
 def test_where_no_candidate_fits_the_reason_is_told(tmp_path, monkeypatch):
-    run, folder = start(tmp_path, tiny.run_config("random"))
+    run, folder = new_run(tmp_path, tiny.run_config("random"))
     monkeypatch.setattr(Training, "run_epoch", full)
     with pytest.raises(
         InputError, match="every candidate failed, the last with: out of memory .* 20; .*--protocol.batch 10$"
@@ -103,7 +91,7 @@ def test_where_no_candidate_fits_the_reason_is_told(tmp_path, monkeypatch):
 def test_in_final_training_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch):
     config = tiny.run_config("random", baselines="none", protocol=dataclasses.replace(tiny.PROTOCOL, batch=30))
     _, whole = finished_run(tmp_path, config)
-    run, folder = start(tmp_path, config)
+    run, folder = new_run(tmp_path, config)
     record_step = Run._record_step
 
     def fill_up(self, stage, *arguments) -> None:
@@ -117,7 +105,7 @@ def test_in_final_training_the_run_can_go_on_to_the_same_result(tmp_path, monkey
         with pytest.raises(InputError, match="out of memory in final at batch size 30: .*--protocol.batch 15"):
             run.execute(folder, quiet())
         monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    resumed = run_again(folder)
+    resumed = resume(folder)
     assert without_times(resumed) == without_times(whole) and resumed["failures"] == []
 
 
@@ -143,13 +131,13 @@ def test_a_test_that_does_not_fit_is_done_in_smaller_batches(monkeypatch):
 def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch):
     config = tiny.run_config("random", baselines="none")
     _, whole = finished_run(tmp_path, config)
-    run, folder = start(tmp_path, config)
+    run, folder = new_run(tmp_path, config)
     with monkeypatch.context() as patch:
         patch.setattr(stages, "accuracy", full)
         assert problem.accuracy is not full
         with pytest.raises(InputError, match="out of memory in the test: go on with --resume on a device with"):
             run.execute(folder, quiet())
-    assert without_times(run_again(folder)) == without_times(whole)
+    assert without_times(resume(folder)) == without_times(whole)
 
 
 def test_images_that_do_not_fit_end_with_one_line(tmp_path):

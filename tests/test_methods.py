@@ -1,143 +1,25 @@
 """The contract that every registered method keeps, and what each method claims for itself."""
 
 import dataclasses
-import io
-import json
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
-from evaluation.runs.folder import HISTORY, RunFolder, read_history
-from evaluation.runs.progress import RunProgress
-from evaluation.runs.stages import Run
 from methods import METHODS
 from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gradient
 from methods.method import Evaluation, pareto_front
 from methods.random_search import RandomConfig, RandomSearch
 from spaces.errors import InputError
-from spaces.terminal import Terminal
 from tests import tiny
-
-every_method = pytest.mark.parametrize("name", sorted(METHODS))
-
-
-def make(name: str, **changes):
-    problem = tiny.problem(name, **changes)
-    cls = METHODS[name]
-    return problem, cls(problem, cls.Config(**tiny.method_config(name)))
+from tests.method_contract import CONTRACT, every_method
 
 
-def through_a_file(state: dict) -> dict:
-    """As a checkpoint would give it back: tensors and plain values only."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
-    return a == b
-
-
-def quiet() -> RunProgress:
-    return RunProgress(Terminal(file=io.StringIO()), "test")
-
-
-# -- the contract ------------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 @every_method
-def test_a_method_finishes_and_proposes_valid_architectures(name):
-    problem, method = make(name)
-    reports = []
-    while not method.finished:
-        reports.append(method.step())
-        assert len(reports) <= 50
-    assert [report.step for report in reports] == list(range(1, len(reports) + 1))
-    assert reports[-1].step == reports[-1].total
-    for report in reports:
-        assert 0 <= report.validation_error <= 1
-        assert report.cost > 0
-        assert all(np.isfinite(value) for value in report.diagnostics.values())
-    proposals = method.proposals()
-    assert proposals
-    assert len({architecture.key for architecture in proposals}) == len(proposals)
-    for architecture in proposals:
-        assert problem.space.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
-        network = problem.space.build(architecture, problem.shape)
-        assert torch.isfinite(network(torch.zeros(2, *problem.shape.input_shape))).all()
-
-
-@every_method
-def test_same_seed_same_result_and_another_seed_another(name):
-    runs = []
-    for seed in (0, 0, 1):
-        _, method = make(name, seed=seed)
-        reports = [method.step(), method.step()]
-        runs.append((reports, [a.key for a in method.proposals()], method.state_dict()))
-    assert runs[0][:2] == runs[1][:2]
-    assert same(runs[0][2], runs[1][2])
-    assert not same(runs[0][2], runs[2][2])
-
-
-@every_method
-def test_a_resumed_method_equals_an_uninterrupted_one(name):
-    _, straight = make(name)
-    reports = []
-    while not straight.finished:
-        reports.append(straight.step())
-    problem, first = make(name)
-    first.step()
-    saved = through_a_file({"method": first.state_dict(), "problem": problem.state_dict()})
-    problem, second = make(name)
-    second.load_state_dict(saved["method"])
-    problem.load_state_dict(saved["problem"])
-    resumed = []
-    while not second.finished:
-        resumed.append(second.step())
-    assert resumed == reports[1:]
-    assert second.proposals() == straight.proposals()
-    assert same(second.state_dict(), straight.state_dict())
-
-
-@every_method
-def test_a_budget_of_steps_is_kept(name, tmp_path):
-    config = tiny.run_config(name, budget="1steps")
-    folder = RunFolder.create(tmp_path, config, tiny.library(config))
-    Run(config, tiny.dataset(), torch.device("cpu"), tiny.library(config)).execute(folder, quiet())
-    stages = [line["stage"] for line in read_history(folder.path / HISTORY)]
-    assert stages.count("search") == 1
-
-
-@every_method
-def test_the_test_set_is_read_in_the_test_stage_only(name, tmp_path):
-    stages_of_reading = []
-
-    def read():
-        stages_of_reading.append(run.state.stage)
-        return tiny.dataset().test()
-
-    config = tiny.run_config(name)
-    run = Run(config, tiny.dataset(read), torch.device("cpu"), tiny.library(config))
-    run.execute(RunFolder.create(tmp_path, config, tiny.library(config)), quiet())
-    assert stages_of_reading == ["test"]
-
-
-@every_method
-def test_settings_that_make_no_sense_are_refused(name):
-    cls = METHODS[name]
-    for field in dataclasses.fields(cls.Config):
-        if field.name in ("samples", "batch", "proposals", "generations", "population", "offspring", "rungs"):
-            with pytest.raises(InputError):
-                dataclasses.replace(cls.Config(), **{field.name: 0})
+def test_every_method_keeps_the_contract(check, name, tmp_path):
+    check(name, tmp_path)
 
 
 def test_an_unknown_method_is_refused_with_a_suggestion():

@@ -29,7 +29,7 @@ from reports.paper.qualifying import OFFICIAL, sort_out
 from spaces.cells.published import PUBLISHED
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
-from tests import test_datasets_official as official_files
+from tests import official_files
 from tests.made_records import damaged, finalist, moment, record, save
 
 ROOT = Path(__file__).parents[1]

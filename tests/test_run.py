@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pickle
-import shlex
 import shutil
 import signal
 import subprocess
@@ -27,36 +26,8 @@ from spaces.energy import ENERGY_MODELS, total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import tiny
-from tests.test_methods import every_method, quiet
-
-CPU = torch.device("cpu")
-SMALL_FLAGS = shlex.split(
-    "--nodes 1 --multipliers mul8s_1KV8 mul8s_1L2H --protocol.search-channels 2 --protocol.final-channels 2 "
-    "--protocol.search-batch 180 --protocol.batch 180 --protocol.selection-epochs 1 --protocol.final-epochs 2 "
-    "--protocol.finalists 2 --protocol.finalist-margin 1"
-)
-SMALL_RANDOM = ["--method", "random", "--random.samples", "3", "--random.batch", "1", *SMALL_FLAGS]
-
-
-def run_cli(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "evaluation.run", *arguments], capture_output=True, text=True, check=False, **options
-    )
-
-
-TIMES = ("ledger", "command", "search_training_seconds", "anytime")
-
-
-def without_times(record: dict) -> dict:
-    timeless = {key: value for key, value in record.items() if key not in TIMES}
-    moments = [{k: v for k, v in moment.items() if k != "device_seconds"} for moment in record["anytime"]]
-    return timeless | {"anytime": moments}
-
-
-def finished_run(parent: Path, config) -> tuple[RunFolder, dict]:
-    folder = RunFolder.create(parent, config, tiny.library(config))
-    return folder, Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
-
+from tests.method_contract import every_method
+from tests.running import CPU, SMALL_RANDOM, Killed, finished_run, quiet, run_cli, without_times
 
 # -- the record --------------------------------------------------------------------------------------------------------
 
@@ -108,13 +79,6 @@ def test_a_finalist_that_diverges_is_recorded(tmp_path):
     assert record["failures"]
     assert all(f["stage"] == "final" and "finite" in f["reason"] for f in record["failures"])
     assert record["finalists"][0]["accuracy"]["test"]["approximate"] is None
-
-
-# -- stopping and going on ---------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the program may catch it and tidy up."""
 
 
 @every_method

@@ -21,13 +21,12 @@ from evaluation.runs.folder import RunFolder, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
 from evaluation.search.problem import derived_seed
-from evaluation.settings.config import RunConfig
 from spaces import stopping
 from spaces.errors import InputError
 from spaces.files import saving
 from tests import tiny
-from tests.test_methods import every_method, quiet
-from tests.test_run import SMALL_RANDOM, Killed, finished_run, without_times
+from tests.method_contract import every_method
+from tests.running import SMALL_RANDOM, finished_run, quiet, resume, stopped_run, without_times
 
 CPU = torch.device("cpu")
 HUNG = 240  # seconds
@@ -297,25 +296,6 @@ def test_handlers_are_as_before_afterwards():
     assert seen == [before]
 
 
-# -- on another device -------------------------------------------------------------------------------------------------
-
-
-def stopped_run(parent: Path, config: RunConfig, saves: int) -> RunFolder:
-    """A run that was killed right after so many checkpoints."""
-    folder = RunFolder.create(parent, config, tiny.library(config))
-    save, calls = checkpoints.save, iter(range(1, 1000))
-
-    def dying(path: Path, state: dict) -> None:
-        save(path, state)
-        if next(calls) == saves:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoints, "save", dying)
-        Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
-    return folder
-
-
 def as_if_from_cuda(folder: RunFolder) -> dict:
     """The checkpoint as a GPU would have left it: generators of CUDA have 16 bytes of state."""
     kept = checkpoints.load(folder.path / STATE, CPU)
@@ -325,11 +305,6 @@ def as_if_from_cuda(folder: RunFolder) -> dict:
         kept["state"]["training"]["generator"] = torch.arange(16, dtype=torch.uint8)
     checkpoints.save(folder.path / STATE, kept)
     return kept
-
-
-def resume(folder: RunFolder) -> dict:
-    config = folder.config()
-    return Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
 
 
 @pytest.mark.parametrize(("stage", "saves"), [("search", 1), ("final", 9)])

@@ -30,8 +30,7 @@ from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
 from spaces.terminal import Terminal
 from tests import tiny
-from tests.test_methods import quiet
-from tests.test_run import Killed, finished_run, without_times
+from tests.running import Killed, finished_run, quiet, without_times
 
 CPU = torch.device("cpu")
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))

@@ -12,7 +12,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers.products import ProductTable
-from tests.test_triton import FACTORED, FILL, GATHERED, GEOMETRIES, INTERPRETED, operands
+from tests.kernel_cases import FACTORED, FILL, GATHERED, GEOMETRIES, INTERPRETED, operands
 
 pytestmark = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs CUDA")
 
