@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.energy import EnergyModel
+from spaces.costs.model import CostModel
 from spaces.shape import NetworkShape
 from spaces.space import Architecture, Space
 
@@ -43,7 +43,7 @@ class Problem(Protocol):
 
     space: Space
     shape: NetworkShape  # in which candidates and supernets are built
-    cost_model: EnergyModel
+    cost_model: CostModel
     device: torch.device
     rng: np.random.Generator  # the method's own source of randomness, saved with every checkpoint
     generator: torch.Generator  # likewise, on ``device``

@@ -17,7 +17,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """Name → entry, in alphabetical order. An unknown name raises InputError and suggests the nearest.
+    """Name → entry, ours in the order of the table, then others by name. An unknown name raises InputError with the nearest.
 
     ``kind`` is the word for an entry in messages ("method"), ``group`` the entry-point group that other packages name
     ("approxnas.methods"), ``built_in`` our own entries as "module:attribute". Ours take precedence over entry points.
@@ -29,7 +29,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     @functools.cached_property
     def _paths(self) -> dict[str, str | Entry]:
         external = {entry.name: entry.value for entry in entry_points(group=self.group)}
-        return external | self.built_in
+        return self.built_in | {name: external[name] for name in sorted(external.keys() - self.built_in.keys())}
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._paths:
@@ -45,7 +45,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         return getattr(importlib.import_module(module), attribute)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._paths))
+        return iter(tuple(self._paths))
 
     def __len__(self) -> int:
         return len(self._paths)

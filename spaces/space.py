@@ -11,7 +11,7 @@ from spaces.shape import NetworkShape
 if TYPE_CHECKING:  # a space can be asked for its settings, and can draw, without torch
     import torch
 
-    from spaces.energy import LayerCost
+    from spaces.costs.trace import LayerCost
 
 
 class Architecture(Protocol):

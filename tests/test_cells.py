@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.arithmetic.factory import FixedLayers
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.network import CellNetwork, DropPath, FixedCell
 from spaces.cells.operations import FactorizedReduce, State
 from spaces.cells.space import CellSpace, expand_cells
 from spaces.cells.supernet import CellSupernet, MixedEdge, check_mixture
-from spaces.energy import energy_model, total_params, trace
+from spaces.costs import COSTS
+from spaces.costs.trace import total_params, trace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
@@ -358,7 +360,7 @@ def test_a_mutant_differs_in_one_thing_and_anything_can_change():
 
 @every_space
 def test_the_hungriest_network_costs_most(choice, scope):
-    space, rng, model = space_of(choice, scope, 1), np.random.default_rng(0), energy_model("horowitz45")
+    space, rng, model = space_of(choice, scope, 1), np.random.default_rng(0), COSTS["horowitz45"]
     most = model.network(space.costs(space.reference(), SHAPE), "approximate").total
     assert_valid(space.reference(), 1)
     for _ in range(4):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spaces.grid.space as space_module
-from spaces.energy import energy_model
+from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.grid.architecture import FUNCTIONS, GridArchitecture
 from spaces.grid.space import MUTATION_RATE, GridSpace
@@ -260,7 +260,7 @@ def test_the_reference_is_valid_and_fixed(grid, choice):
     assert [node.position for node in reference.active] == [column * grid[0] for column in range(columns)]
     assert multipliers_of(reference) == {max(LIBRARY, key=lambda m: m.power_mw).name}
     rows = space.costs(reference, replace(SHAPE, input_shape=(3, 32, 32)))
-    assert energy_model("horowitz45").network(rows, "int8").total > 0
+    assert COSTS["horowitz45"].network(rows, "int8").total > 0
 
 
 # -- weights that are handed down --------------------------------------------------------------------------------------

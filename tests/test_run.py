@@ -21,8 +21,9 @@ from evaluation.runs import checkpoints
 from evaluation.runs.folder import RunFolder, read_history, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
-from spaces.arithmetic.factory import ARITHMETICS
-from spaces.energy import ENERGY_MODELS, total_macs, total_params
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.costs import COSTS
+from spaces.costs.trace import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import tiny
@@ -47,7 +48,7 @@ def test_the_record_adds_up(tmp_path):
         assert set(finalist["accuracy"]["test"]) == {"fp32", "int8", "approximate"}
         assert all(0 <= share <= 1 for share in finalist["accuracy"]["test"].values())
         for name, energy in finalist["energy"].items():
-            approximate = ENERGY_MODELS[name].network(rows, "approximate").total
+            approximate = COSTS[name].network(rows, "approximate").total
             assert energy["approximate_pj"] == approximate
             assert energy["saving_vs_int8"] == pytest.approx(1 - approximate / energy["int8_pj"])
             assert energy["fp32_pj"] > energy["int8_pj"] >= energy["approximate_pj"]

@@ -22,7 +22,7 @@ from reports import tables, text
 from reports.load import load
 from spaces.cells import published
 from spaces.cells.space import CellSpace
-from spaces.energy import total_macs, total_params
+from spaces.costs.trace import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.importing import keep_tables

@@ -12,8 +12,10 @@ from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
 from evaluation.search.problem import SearchProblem
 from evaluation.settings.config import SCHEMA, RunConfig
-from spaces.arithmetic.factory import ARITHMETICS
-from spaces.energy import ENERGY_MODELS, EnergyModel, LayerCost, total_macs, total_params
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.costs import COSTS
+from spaces.costs.model import CostModel
+from spaces.costs.trace import LayerCost, total_macs, total_params
 from spaces.shape import NetworkShape
 from spaces.space import Architecture
 
@@ -84,12 +86,28 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         "params": total_params(rows),
         "macs": total_macs(rows),
         "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
-        "energy": {name: model.breakdown(rows) for name, model in ENERGY_MODELS.items()},
-        "layers": _layers(rows, ENERGY_MODELS[problem.config.cost]),
+        "energy": {name: _energy(model, rows) for name, model in COSTS.items() if not model.measured},
+        "layers": _layers(rows, COSTS[problem.config.cost]),
     }
 
 
-def _layers(rows: Sequence[LayerCost], model: EnergyModel) -> list[dict]:
+def _energy(model: CostModel, rows: Sequence[LayerCost]) -> dict:
+    """Totals in pJ, relative savings, and the split by arithmetic and by operation."""
+    found = {arithmetic: model.network(rows, arithmetic) for arithmetic in ARITHMETICS}
+    approximate = found["approximate"].total
+    parts = ("multiplications", "additions", "memory")
+    return {
+        **{f"{arithmetic}_pj": cost.total for arithmetic, cost in found.items()},
+        "saving_vs_fp32": 1 - approximate / found["fp32"].total,
+        "saving_vs_int8": 1 - approximate / found["int8"].total,
+        "split": {
+            arithmetic: {f"{part}_pj": {**cost.parts, **cost.apart}.get(part, 0.0) for part in parts}
+            for arithmetic, cost in found.items()
+        },
+    }
+
+
+def _layers(rows: Sequence[LayerCost], model: CostModel) -> list[dict]:
     """Where the energy goes, layer by layer, memory traffic left out; layers that cost nothing are not listed."""
     layers = [
         {

@@ -28,7 +28,7 @@ from evaluation.training.loop import Schedule, Training, accuracy
 from methods import METHODS
 from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
 from spaces.arithmetic import emulate
-from spaces.arithmetic.factory import ARITHMETICS
+from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.saving import save_json
@@ -363,7 +363,7 @@ class Run:
         return [
             (index, arithmetic)
             for index in range(len(self.state.finalists))
-            for arithmetic in reversed(ARITHMETICS)
+            for arithmetic in reversed(tuple(ARITHMETICS))
             if arithmetic == "approximate" or index < baselines
         ]
 

@@ -18,7 +18,8 @@ from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.task import Augmentation
 from methods.method import Evaluation, relative_hypervolume
 from spaces.cells.space import CellSpace
-from spaces.energy import energy_model, total_macs, total_params
+from spaces.costs import COSTS
+from spaces.costs.trace import total_macs, total_params
 from spaces.grid.space import GridSpace
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
@@ -71,7 +72,7 @@ class SearchProblem:
         self.config, self.device = config, device
         protocol = config.protocol
         self.space = make_space(config, library)
-        self.cost_model = energy_model(config.cost)
+        self.cost_model = COSTS[config.cost]
         self.task = TASKS[config.task]()
         self.shape = NetworkShape(
             protocol.search_channels,
@@ -130,8 +131,8 @@ class SearchProblem:
     def _cost(self, architecture: Architecture) -> tuple[float, int, int]:
         if architecture.key not in self._costs:
             rows = self.space.costs(architecture, self.shape)
-            energy = self.cost_model.network(rows, "approximate").total
-            self._costs[architecture.key] = (energy, total_params(rows), total_macs(rows))
+            cost = self.cost_model.network(rows, "approximate").total
+            self._costs[architecture.key] = (cost, total_params(rows), total_macs(rows))
         return self._costs[architecture.key]
 
     def evaluate(

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from spaces.cells.published import PUBLISHED
 from spaces.cells.space import CellSpace
-from spaces.energy import LayerCost, energy_model, total_macs, total_params
+from spaces.costs.approxdarts import APPROXDARTS as MODEL
+from spaces.costs.trace import LayerCost, total_macs, total_params
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
-MODEL = energy_model("approxdarts")
 EXPLAINS = 0.515  # of the exact circuit's power: near to what either reported saving asks for
 
 
@@ -53,19 +53,18 @@ def derive() -> Derivation:
     """Traced from the network itself, layer by layer."""
     rows = _rows("DARTS_V2")
     separable = [row for row in rows if row.kind == "separable"]
-    energies = MODEL.breakdown(rows)
-    return Derivation(
-        total_params(rows), total_macs(rows), total_macs(separable), energies["fp32_pj"], energies["int8_pj"]
-    )
+    fp32, int8 = (MODEL.network(rows, arithmetic).total for arithmetic in ("fp32", "int8"))
+    return Derivation(total_params(rows), total_macs(rows), total_macs(separable), fp32, int8)
 
 
 def multipliers() -> list[tuple[str, float, float, float]]:
     """Of each built-in circuit: its name, its power ÷ that of the exact one, and the savings vs fp32 and vs exact int8."""
-    rows, found = _rows("DARTS_V2"), []
+    rows, found, exact = _rows("DARTS_V2"), [], derive()
     for name in catalogue.names():
         multiplier = catalogue.get(name)
-        energies = MODEL.breakdown([replace(row, multiplier=row.multiplier and multiplier) for row in rows])
-        savings = (energies["saving_vs_fp32"], energies["saving_vs_int8"])
+        governed = [replace(row, multiplier=row.multiplier and multiplier) for row in rows]
+        energy = MODEL.network(governed, "approximate").total
+        savings = (1 - energy / exact.fp32_pj, 1 - energy / exact.int8_pj)
         found.append((name, catalogue.power_ratio(multiplier), *savings))
     return found
 

@@ -5,12 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
+from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
-from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
-
-ARITHMETICS = ("fp32", "int8", "approximate")
 
 
 class LayerFactory(Protocol):
@@ -23,33 +20,28 @@ class LayerFactory(Protocol):
 
 @dataclass(frozen=True)
 class FixedLayers:
-    """Layers of one circuit. ``multiplier`` None means: fp32 in every arithmetic, since no circuit governs them.
+    """Layers of one multiplier in one of the ``ARITHMETICS``, by name.
 
-    The layers remember their circuit and kind for the cost table, whatever arithmetic they compute in.
+    ``multiplier`` None means: fp32 in every arithmetic, since no multiplier governs them. The layers remember their
+    multiplier and kind for the cost table, whatever arithmetic they compute in.
     """
 
     arithmetic: str
     multiplier: Multiplier | None
 
-    def _multiplier(self) -> Multiplier | None:
-        if self.multiplier is None or self.arithmetic == "fp32":
-            return None
-        return catalogue.exact(self.multiplier.signed) if self.arithmetic == "int8" else self.multiplier
-
     def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d:
-        multiplier = self._multiplier()
-        if multiplier is None:
+        if self.multiplier is None:
             layer = nn.Conv2d(inputs, outputs, kernel, **arguments)
         else:
-            layer = ApproxConv2d(inputs, outputs, kernel, multiplier=multiplier, **arguments)
+            layer = ARITHMETICS[self.arithmetic].conv(self.multiplier, inputs, outputs, kernel, **arguments)
         layer.cost_kind, layer.cost_multiplier = kind, self.multiplier
         return layer
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
-        multiplier = self._multiplier()
-        layer = (
-            nn.Linear(inputs, outputs) if multiplier is None else ApproxLinear(inputs, outputs, multiplier=multiplier)
-        )
+        if self.multiplier is None:
+            layer = nn.Linear(inputs, outputs)
+        else:
+            layer = ARITHMETICS[self.arithmetic].linear(self.multiplier, inputs, outputs)
         layer.cost_kind, layer.cost_multiplier = "linear", self.multiplier
         return layer
 

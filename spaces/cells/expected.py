@@ -8,7 +8,8 @@ from spaces.cells.architecture import CHOSEN_OPERATIONS, Cell, CellArchitecture,
 from spaces.cells.network import reduction_positions
 from spaces.cells.operations import build_operation
 from spaces.cells.space import CellSpace
-from spaces.energy import EnergyModel, LayerCost, trace
+from spaces.costs.model import CostModel
+from spaces.costs.trace import trace
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 
@@ -21,7 +22,7 @@ class ExpectedEnergy:
     probabilities: a governed multiplication costs Σ_m β_m P_m / P_exact of an exact one.
     """
 
-    def __init__(self, space: CellSpace, shape: NetworkShape, model: EnergyModel, device: torch.device) -> None:
+    def __init__(self, space: CellSpace, shape: NetworkShape, model: CostModel, device: torch.device) -> None:
         self.space, self.model = space, model
         sites = space.sites
         count = len(space.edges)
@@ -34,7 +35,7 @@ class ExpectedEnergy:
         self._add_outer(shape)
         nodes = torch.tensor([node for node, _ in space.edges], dtype=torch.float64)
         self.kept = (2 / (nodes + 2)).to(device)
-        self.ratios = torch.tensor([catalogue.power_ratio(m) for m in space.library], dtype=torch.float64).to(device)
+        self.ratios = torch.tensor([model.ratio(m) for m in space.library], dtype=torch.float64).to(device)
         self.rows = torch.tensor(sites.edges, device=device)
         self.scaled, self.fixed = self.scaled.to(device), self.fixed.to(device)
         self.outer_scaled = self.outer_scaled.to(device)
@@ -56,13 +57,6 @@ class ExpectedEnergy:
         """Exact int8 energy of every operation (2, E, chosen operations) relative to the dearest on the same edge."""
         cost = self.fixed + self.scaled
         return cost / cost.amax(dim=-1, keepdim=True)
-
-    def _split(self, row: LayerCost) -> tuple[float, float]:
-        """(scaled, fixed) pJ of one row in exact int8 arithmetic."""
-        energy = self.model.layer(row, "int8")
-        if row.multiplier is None or not self.model.counts_as_integer(row):
-            return 0.0, energy.total
-        return energy.multiplications, energy.additions
 
     def _add_edges(self, shape: NetworkShape) -> None:
         everything = self.space.scope == "all"
@@ -92,7 +86,7 @@ class ExpectedEnergy:
             module = torch.nn.Sequential(build_operation(name, channels, stride, layers))
             module.register_parameter("anchor", torch.nn.Parameter(torch.empty(0)))
             rows = trace(module, (channels, *size), integer=self.space.scope == "all")
-        parts = [self._split(row) for row in rows]
+        parts = [self.model.linear(row) for row in rows]
         return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
     def _add_outer(self, shape: NetworkShape) -> None:
@@ -105,7 +99,7 @@ class ExpectedEnergy:
         for row in probe.costs(CellArchitecture(cells, exact, space.scope), shape):
             if ".body.operations." in row.name:
                 continue
-            scaled, fixed = self._split(row)
+            scaled, fixed = self.model.linear(row)
             self.outer_fixed += fixed
             if scaled:
                 position = int(row.name.split(".")[1]) if row.name.startswith("cells.") else None

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.arithmetic.factory import FixedLayers
 from spaces.cells.architecture import (
     CHOSEN_OPERATIONS,
     OPERATION_NAMES,
@@ -18,7 +19,7 @@ from spaces.cells.architecture import (
     Edge,
 )
 from spaces.cells.network import CellNetwork, DropPath, FixedCell, reduction_positions
-from spaces.energy import LayerCost, trace
+from spaces.costs.trace import LayerCost, trace
 from spaces.errors import InputError, suggest
 from spaces.multipliers.catalogue import power_ratio
 from spaces.multipliers.multiplier import Multiplier
@@ -222,13 +223,12 @@ class CellSpace:
         arithmetic: str = "approximate",
         searching: bool = False,
     ) -> CellNetwork:
-        """The stand-alone network in "fp32", exact "int8" or "approximate" arithmetic.
+        """The stand-alone network in one of the ``ARITHMETICS``.
 
         ``searching`` normalises as the supernet does. Raises InputError for a circuit outside the library and for an
         image too small for two reductions.
         """
-        if arithmetic not in ARITHMETICS:
-            raise suggest(arithmetic, ARITHMETICS, "arithmetic")
+        ARITHMETICS[arithmetic]  # an unknown one is refused, whether or not anything is governed
         check_shape(shape)
         cells = expand_cells(architecture.cells, shape.cells)
         drop = DropPath()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spaces.arithmetic.factory import ARITHMETICS, FixedLayers
-from spaces.energy import LayerCost, trace
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.arithmetic.factory import FixedLayers
+from spaces.costs.trace import LayerCost, trace
 from spaces.errors import InputError, suggest
 from spaces.grid.architecture import (
     BLOCKS,
@@ -159,12 +160,11 @@ class GridSpace:
     def build(
         self, architecture: GridArchitecture, shape: NetworkShape, arithmetic: str = "approximate"
     ) -> GridNetwork:
-        """The network in "fp32", exact "int8" or "approximate" arithmetic.
+        """The network in one of the ``ARITHMETICS``.
 
         Raises InputError for a circuit outside the library and for a network without channels.
         """
-        if arithmetic not in ARITHMETICS:
-            raise suggest(arithmetic, ARITHMETICS, "arithmetic")
+        ARITHMETICS[arithmetic]  # an unknown one is refused, whether or not anything is governed
         if shape.channels < 1:
             raise InputError(f"a network needs at least one initial channel, not {shape.channels}")
 

@@ -1,8 +1,10 @@
 """Costs and energies of networks counted by hand, the published numbers, and expectations by enumeration."""
 
 import itertools
-import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +16,16 @@ from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, 
 from spaces.cells.expected import ExpectedEnergy
 from spaces.cells.published import PUBLISHED
 from spaces.cells.space import CellSpace
-from spaces.energy import ENERGY_MODELS, Energy, LayerCost, energy_model, total_macs, total_params, trace
+from spaces.costs import COSTS
+from spaces.costs.model import Cost
+from spaces.costs.trace import LayerCost, LayerGeometry, total_macs, total_params, trace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
-HOROWITZ, APPROXDARTS = energy_model("horowitz45"), energy_model("approxdarts")
+HOROWITZ, APPROXDARTS, MEMORY = COSTS["horowitz45"], COSTS["approxdarts"], COSTS["memory"]
+every_model = pytest.mark.parametrize("model", COSTS.values(), ids=lambda model: model.name)
 EXACT = catalogue.get("mul8s_1KV8")
 HALF = Multiplier(name="half", signed=True, table=catalogue.get("mul8s_1KX2").table, power_mw=0.2125)
 
@@ -103,15 +108,15 @@ def test_horowitz_by_hand():
     adds = 912 + 48 + 144 + 384 + 96 + 96 + 44 + 50
     values = 144 + 96 + 96 + 96 + 192 + 52 + 14 + (76 + 8 + 12 + 50)
     fp32, int8, approximate = (HOROWITZ.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
-    assert fp32.multiplications == pytest.approx(macs * 3.7)
-    assert fp32.additions == pytest.approx(adds * 0.9)
-    assert fp32.memory == pytest.approx(4 * values * 2.5)
-    assert int8.multiplications == pytest.approx(macs * 0.2)
-    assert approximate.multiplications == pytest.approx(macs * 0.1)
+    assert fp32.parts["multiplications"] == pytest.approx(macs * 3.7)
+    assert fp32.parts["additions"] == pytest.approx(adds * 0.9)
+    assert fp32.apart["memory"] == pytest.approx(4 * values * 2.5)
+    assert int8.parts["multiplications"] == pytest.approx(macs * 0.2)
+    assert approximate.parts["multiplications"] == pytest.approx(macs * 0.1)
     for energy in (int8, approximate):
-        assert energy.additions == pytest.approx(adds * 0.1)
-        assert energy.memory == pytest.approx(values * 2.5)
-        assert energy.total == pytest.approx(energy.multiplications + energy.additions)
+        assert energy.parts["additions"] == pytest.approx(adds * 0.1)
+        assert energy.apart["memory"] == pytest.approx(values * 2.5)
+        assert energy.total == pytest.approx(energy.parts["multiplications"] + energy.parts["additions"])
 
 
 def test_horowitz_with_ungoverned_layers_by_hand():
@@ -120,50 +125,93 @@ def test_horowitz_with_ungoverned_layers_by_hand():
     assert HOROWITZ.network(rows, "approximate") == HOROWITZ.network(rows, "int8") == HOROWITZ.network(rows, "fp32")
     rows = list(rows_of(HALF, integer=False).values())  # governed products, but pooling, sums and norms in fp32
     fp32_adds, int_adds = 48 + 384 + 96 + 96 + 44, 912 + 144 + 50
-    assert HOROWITZ.network(rows, "int8").additions == pytest.approx(fp32_adds * 0.9 + int_adds * 0.1)
+    assert HOROWITZ.network(rows, "int8").parts["additions"] == pytest.approx(fp32_adds * 0.9 + int_adds * 0.1)
 
 
 def test_approxdarts_by_hand():
     """Multiplications only, and 8-bit in the separable convolution alone."""
     rows = rows_of(HALF, integer=True)
     fp32, int8, approximate = (APPROXDARTS.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
-    assert fp32 == Energy(multiplications=pytest.approx(1048 * 3.7))
-    assert int8 == Energy(multiplications=pytest.approx(904 * 3.7 + 144 * 0.391))
-    assert approximate == Energy(multiplications=pytest.approx(904 * 3.7 + 144 * 0.391 / 2))
+    assert fp32 == Cost({"multiplications": pytest.approx(1048 * 3.7), "additions": 0.0})
+    assert int8 == Cost({"multiplications": pytest.approx(904 * 3.7 + 144 * 0.391), "additions": 0.0})
+    assert approximate == Cost({"multiplications": pytest.approx(904 * 3.7 + 144 * 0.391 / 2), "additions": 0.0})
 
 
-@pytest.mark.parametrize("model", ENERGY_MODELS.values(), ids=lambda model: model.name)
-def test_the_breakdown_adds_up(model):
+def test_memory_by_hand():
+    """Four bytes a value in fp32, one on integers, each 2.5 pJ; weights and activations are told apart."""
+    rows = rows_of(HALF, integer=True)
+    params, activations = 76 + 8 + 12 + 50, 144 + 96 + 96 + 96 + 192 + 52 + 14
+    fp32, int8, approximate = (MEMORY.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
+    assert fp32.parts == pytest.approx({"weights": 10 * params, "activations": 10 * activations})
+    assert int8 == approximate
+    assert int8.parts == pytest.approx({"weights": 2.5 * params, "activations": 2.5 * activations})
+    assert HOROWITZ.network(rows.values(), "fp32").apart == pytest.approx({"memory": fp32.total})
+
+
+@every_model
+@pytest.mark.parametrize("arithmetic", ["fp32", "int8", "approximate"])
+def test_layers_add_up_to_the_network(model, arithmetic):
     rows = list(rows_of(HALF, integer=True).values())
-    got = model.breakdown(rows)
-    assert json.loads(json.dumps(got)) == got
+    whole, layers = model.network(rows, arithmetic), [model.layer(row, arithmetic) for row in rows]
+    for part, amount in whole.parts.items():
+        assert amount == pytest.approx(sum(layer.parts[part] for layer in layers))
+    assert whole.total == pytest.approx(sum(whole.parts.values())) and whole.total > 0
+
+
+@every_model
+def test_a_layer_that_is_skipped_costs_its_share(model):
+    row = rows_of(HALF, integer=True)["conv"]
     for arithmetic in ("fp32", "int8", "approximate"):
-        split = got["split"][arithmetic]
-        layers = [model.layer(row, arithmetic) for row in rows]
-        assert got[f"{arithmetic}_pj"] == pytest.approx(split["multiplications_pj"] + split["additions_pj"])
-        assert split["multiplications_pj"] == pytest.approx(sum(layer.multiplications for layer in layers))
-        assert split["additions_pj"] == pytest.approx(sum(layer.additions for layer in layers))
-        assert split["memory_pj"] == pytest.approx(sum(layer.memory for layer in layers))
-    assert got["fp32_pj"] > got["int8_pj"] > got["approximate_pj"] > 0
-    assert got["saving_vs_fp32"] == pytest.approx((got["fp32_pj"] - got["approximate_pj"]) / got["fp32_pj"])
-    assert got["saving_vs_int8"] == pytest.approx((got["int8_pj"] - got["approximate_pj"]) / got["int8_pj"])
+        once, skipped = (model.layer(replace(row, share=share), arithmetic) for share in (1.0, 0.25))
+        assert skipped.total == pytest.approx(once.total / 4)
+        assert skipped.apart == pytest.approx({part: amount / 4 for part, amount in once.apart.items()})
+    assert model.linear(replace(row, share=0.25)) == pytest.approx([part / 4 for part in model.linear(row)])
+
+
+@every_model
+@pytest.mark.parametrize("name", list(BY_HAND))
+def test_a_layer_costs_what_its_linear_form_says(model, name):
+    for multiplier in (EXACT, HALF):
+        row = rows_of(multiplier, integer=True)[name]
+        scaled, fixed = model.linear(row)
+        assert fixed + scaled * model.ratio(multiplier) == pytest.approx(model.layer(row, "approximate").total)
+        assert fixed + scaled == pytest.approx(model.layer(row, "int8").total)
+
+
+def test_rows_say_how_large_their_layers_are():
+    rows = rows_of(HALF, integer=True)
+    assert rows["conv"].geometry == LayerGeometry((2, 8, 6), (4, 4, 3), (3, 3), (2, 2), (1, 1))
+    assert rows["depthwise"].geometry == LayerGeometry((4, 4, 3), (4, 4, 3), (1, 3), (1, 1), (1, 1), 4)
+    assert rows["maximum"].geometry == LayerGeometry((4, 4, 3), (4, 4, 3), (3, 3), (1, 1), (1, 1))
+    assert rows["average"].geometry == LayerGeometry((4, 4, 3), (4, 4, 3), (1, 3), (1, 1))
+    assert rows["add"].geometry == rows["norm"].geometry == LayerGeometry((4, 4, 3), (4, 4, 3))
+    assert rows["linear"].geometry == LayerGeometry((4,), (10,))
+
+
+@pytest.mark.parametrize("registry", ["spaces.costs:COSTS", "spaces.arithmetic.arithmetics:ARITHMETICS"])
+def test_names_and_descriptions_are_known_without_torch(registry):
+    module, name = registry.split(":")
+    program = f"import sys; from {module} import {name} as R; [R[n] for n in R]; print(*R, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    *names, imported = done.stdout.split()
+    assert len(names) >= 3 and imported == "False"
 
 
 def test_models_state_the_constants_of_their_sources():
     assert (HOROWITZ.fp32_mult, HOROWITZ.fp32_add, HOROWITZ.int8_mult, HOROWITZ.int32_add) == (3.7, 0.9, 0.2, 0.1)
     assert (APPROXDARTS.fp32_mult, APPROXDARTS.int8_mult) == (3.7, 0.391)
-    assert APPROXDARTS.fp32_add == APPROXDARTS.int32_add == APPROXDARTS.memory_pj_per_byte == 0
+    assert APPROXDARTS.fp32_add == APPROXDARTS.int32_add == 0
 
 
 def test_an_unknown_model_suggests_the_nearest():
     with pytest.raises(InputError, match="did you mean horowitz45"):
-        energy_model("horowitz")
+        COSTS["horowitz"]
 
 
 def test_a_multiplier_without_power_has_no_energy():
     unknown = Multiplier(name="unknown", signed=True, table=EXACT.table)
     row = LayerCost("layer", "conv", 10, unknown, 10, 0, 0, integer=True)
-    assert HOROWITZ.layer(row, "int8").multiplications == pytest.approx(2.0)
+    assert HOROWITZ.layer(row, "int8").parts["multiplications"] == pytest.approx(2.0)
     with pytest.raises(InputError, match="unknown has no power figure"):
         HOROWITZ.layer(row, "approximate")
 
@@ -185,13 +233,13 @@ def test_darts_v2_costs_and_saves_what_was_published(scope):
     assert total_macs(rows) / 1e6 == pytest.approx(528.4, abs=0.05)
     separable = sum(row.macs for row in rows if row.kind == "separable")
     assert separable / total_macs(rows) == pytest.approx(0.5699, abs=5e-5)
-    got = APPROXDARTS.breakdown(rows)
-    assert got["int8_pj"] / got["fp32_pj"] == pytest.approx(0.490, abs=5e-4)
-    assert got["saving_vs_fp32"] == pytest.approx(0.539, abs=5e-4)  # published: 53.84 %
-    assert got["saving_vs_int8"] == pytest.approx(0.0595, abs=1e-4)  # published: 5.97 %
+    fp32, int8, approximate = (APPROXDARTS.network(rows, a).total for a in ("fp32", "int8", "approximate"))
+    assert int8 / fp32 == pytest.approx(0.490, abs=5e-4)
+    assert 1 - approximate / fp32 == pytest.approx(0.539, abs=5e-4)  # published: 53.84 %
+    assert 1 - approximate / int8 == pytest.approx(0.0595, abs=1e-4)  # published: 5.97 %
     # By hand: the share f of separable products becomes 0.391/3.7 of itself.
     share = separable / total_macs(rows)
-    assert got["int8_pj"] / got["fp32_pj"] == pytest.approx(1 - share + share * 0.391 / 3.7)
+    assert int8 / fp32 == pytest.approx(1 - share + share * 0.391 / 3.7)
 
 
 def test_the_scope_changes_the_default_accounting():
@@ -201,7 +249,7 @@ def test_the_scope_changes_the_default_accounting():
         s: CellSpace([multiplier], scope=s).costs(darts_v2(multiplier.name, s), CIFAR) for s in ("all", "separable")
     }
     macs, separable = total_macs(rows["all"]), sum(row.macs for row in rows["all"] if row.kind == "separable")
-    everything, part = (HOROWITZ.network(rows[s], "approximate").multiplications for s in ("all", "separable"))
+    everything, part = (HOROWITZ.network(rows[s], "approximate").parts["multiplications"] for s in ("all", "separable"))
     assert everything == pytest.approx(macs * 0.1)
     assert part == pytest.approx(separable * 0.1 + (macs - separable) * 3.7)
 
