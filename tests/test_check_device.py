@@ -235,14 +235,14 @@ def test_batches_after_the_first_are_worked_on_without_waiting(monkeypatch, stri
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
     posed = steps.problem("random", METHODS["random"].Config(), CPU, strict)
-    posed.training.device = torch.device("cuda")
+    posed.data.training.device = torch.device("cuda")
     monkeypatch.setattr(steps.DeviceImages, "shuffled", lambda *_: iter(range(4)))
-    seen = [modes[-1] for _ in posed.training.shuffled(1, None)]
+    seen = [modes[-1] for _ in posed.data.training.shuffled(1, None)]
     assert seen == ["default", *["error" if strict else "default"] * 3]
     assert modes[-1] == "default"  # what an epoch's end reads is free to wait
-    posed.validation.device, inside = torch.device("cuda"), []
-    for number in posed.training.shuffled(1, None):
-        list(posed.validation.shuffled(1, None))  # an epoch of the one ends within a step of the other
+    posed.data.validation.device, inside = torch.device("cuda"), []
+    for number in posed.data.training.shuffled(1, None):
+        list(posed.data.validation.shuffled(1, None))  # an epoch of the one ends within a step of the other
         inside.append((number, modes[-1]))
     assert [mode for _, mode in inside] == seen
 

@@ -311,7 +311,7 @@ def test_a_training_step_waits_for_nothing(multipliers, monkeypatch):
         problem = SearchProblem(config, tiny.dataset(), DEVICE, library)
         architecture = problem.space.sample(np.random.default_rng(0))
         network = problem.space.build(architecture, dataclasses.replace(problem.shape, auxiliary=True))
-        training = Training(network, problem.training, Schedule.final(config.protocol), problem.generator)
+        training = Training(network, problem.data.training, Schedule.final(config.protocol), problem.generator)
         training.run_epoch()
         waits.clear()
         training.run_epoch()

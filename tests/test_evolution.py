@@ -11,7 +11,9 @@ import pytest
 import torch
 from deap import base, tools
 
-from evaluation.search.problem import SearchProblem, inherit
+from evaluation.search import candidates
+from evaluation.search.candidates import Job, inherit
+from evaluation.search.problem import SearchProblem
 from methods.evoapproxnas import (
     WORST,
     EvoApproxNas,
@@ -272,13 +274,13 @@ def test_silent_mutations_cost_nothing_and_are_counted_apart(problem):
         silent = problem.space.drift(architecture, rng)
     first, second = problem.evaluate([architecture])[0], problem.evaluate([silent])[0]
     assert first is second
-    assert (len(problem.evaluations), problem.hits) == (1, 1)
+    assert (len(problem.searched.trials), problem.searched.hits) == (1, 1)
 
 
 def test_a_child_starts_from_the_weights_of_unchanged_nodes(problem):
     parent, child = pair(problem)
     problem.evaluate([parent], parents=[None])
-    weights = {name: value.clone() for name, value in problem.trained[parent.key].weights.items()}
+    weights = {name: value.clone() for name, value in problem.searched.trained[parent.key].weights.items()}
     network = problem.space.build(child, problem.shape)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     modules = problem.space.inherited(child, parent, problem.shape)
@@ -313,19 +315,20 @@ def test_inheritance_helps_and_can_be_turned_off(problem):
     """A child that differs in one circuit only starts where its parent stands: with no training left, equally good."""
     parent, _ = pair(problem)
     good = problem.evaluate([parent], epochs=6, parents=[None])[0]
-    from_parent = problem._trained_network(parent, "search", 6, problem.trained[parent.key])
-    kept = problem.trained[parent.key].weights
+    job = Job(parent, "search", problem.config.seed, 6, problem.searched.trained[parent.key])
+    from_parent = candidates.trained_network(job, problem.searched.evaluator.conditions)
+    kept = problem.searched.trained[parent.key].weights
     assert all(torch.equal(value, kept[name]) for name, value in from_parent.state_dict().items())
     alone = tiny.problem("evoapproxnas", space="grid", rows=2, columns=4, levels_back=4)
     assert alone.evaluate([parent], epochs=6)[0] == good
-    assert not alone.trained
+    assert not alone.searched.trained
 
 
 def test_weights_are_forgotten_but_for_those_retained(problem):
     parent, child = pair(problem)
     problem.evaluate([parent, child], parents=[None, parent])
     problem.retain([child.key, "unknown"])
-    assert list(problem.trained) == [child.key]
+    assert list(problem.searched.trained) == [child.key]
 
 
 @pytest.mark.parametrize("space", ["grid", "cells"])
@@ -361,21 +364,21 @@ def test_successive_halving_never_mixes_fidelities():
     assert {i.evaluation.epochs for i in (*method.population, *method.archive)} == {8}
 
 
-def test_a_rung_goes_on_where_the_one_before_stopped(problem):
+def test_a_rung_goes_on_where_the_one_before_stopped(problem, monkeypatch):
     parent, _ = pair(problem)
     problem.evaluate([parent], epochs=2, parents=[None])
     trained = []
-    plain = problem._trained_network
+    plain = candidates.trained_network
 
-    def watched(architecture, purpose, epochs, start):
-        trained.append((epochs, start.epochs))
-        return plain(architecture, purpose, epochs, start)
+    def watched(job, conditions):
+        trained.append((job.epochs, job.parent.epochs))
+        return plain(job, conditions)
 
-    problem._trained_network = watched
+    monkeypatch.setattr(candidates, "trained_network", watched)
     problem.evaluate([parent], epochs=4, parents=[parent])
     assert trained == [(4, 2)]
-    assert {e.epochs for e in problem.full_fidelity()} == {4}
-    assert len(problem.evaluations) == 2
+    assert {e.epochs for e in problem.searched.full_fidelity()} == {4}
+    assert len(problem.searched.trials) == 2
 
 
 def test_judging_knows_nothing_of_the_search(problem):
@@ -400,8 +403,8 @@ def test_judging_knows_nothing_of_the_search(problem):
         (FloatingPointError("nan"), "nan"),
     ],
 )
-def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(problem, error, reason):
-    plain = problem._trained_network
+def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(problem, monkeypatch, error, reason):
+    plain = candidates.trained_network
     calls = iter(range(1000))
 
     def unreliable(*arguments):
@@ -409,24 +412,24 @@ def test_a_candidate_that_fails_is_recorded_and_the_search_goes_on(problem, erro
             raise error
         return plain(*arguments)
 
-    problem._trained_network = unreliable
+    monkeypatch.setattr(candidates, "trained_network", unreliable)
     method = EvoApproxNas(problem, EvoApproxNasConfig(**tiny.SMALL["evoapproxnas"]))
     failed = 0
     while not method.finished:
         failed += method.step().diagnostics["failed"]
     assert failed > 0
-    broken = [e for e in problem.evaluations.values() if e.failure]
+    broken = [e for e in problem.searched.evaluations if e.failure]
     assert len(broken) == failed and all(reason in e.failure for e in broken)
-    assert all(problem.spent[e.key, e.epochs] > 0 for e in broken)
+    assert all(problem.searched.trials[e.key, e.epochs].seconds > 0 for e in broken)
     proposed = {architecture.key for architecture in method.proposals()}
     assert proposed and not proposed & {e.key for e in broken}
 
 
-def test_when_everything_fails_nothing_is_proposed(problem):
+def test_when_everything_fails_nothing_is_proposed(problem, monkeypatch):
     def broken(*_):
         raise FloatingPointError("no")
 
-    problem._trained_network = broken
+    monkeypatch.setattr(candidates, "trained_network", broken)
     method = EvoApproxNas(problem, EvoApproxNasConfig(**tiny.SMALL["evoapproxnas"]))
     report = method.step()
     assert method.proposals() == [] and np.isfinite(report.cost)
@@ -473,5 +476,5 @@ def test_a_population_never_holds_one_network_twice(problem):
         method.step()
         keys = [i.key for i in method.population]
         assert len(set(keys)) == len(keys)
-        assert set(problem.trained) <= set(keys)
+        assert set(problem.searched.trained) <= set(keys)
         assert all(i.architecture.key == i.key for i in method.population)

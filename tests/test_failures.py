@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from evaluation.runs import checkpoints
-from evaluation.runs.stages import Run
+from evaluation.runs import checkpoints, finals
+from evaluation.runs.folder import STATE
+from evaluation.runs.stages import WORK
 from evaluation.search import failures
 from evaluation.training.loop import Training
 from spaces.errors import InputError
@@ -37,17 +38,17 @@ def raising(error: Exception, times: int = 10**6, after: int = 0):
 def test_networks_that_fail_by_themselves_may_do_so_for_ever(error):
     machine = failures.MachineFailures()
     for _ in range(5):
-        machine.note(error)
+        machine.note(failures.suspicion(error))
 
 
 def test_only_equal_failures_in_a_row_count():
     machine, others = failures.MachineFailures(), [RuntimeError("a"), RuntimeError("b"), TypeError("a")]
     for error in (*others, *others, BROKEN):
-        machine.note(error)
+        machine.note(failures.suspicion(error))
     machine.clear()
-    machine.note(BROKEN)
+    machine.note(failures.suspicion(BROKEN))
     with pytest.raises(InputError, match=LINE):
-        machine.note(BROKEN)
+        machine.note(failures.suspicion(BROKEN))
 
 
 @pytest.mark.parametrize("method", ["random", "evoapproxnas"])
@@ -65,16 +66,15 @@ def test_a_machine_that_was_mended_ends_with_the_undisturbed_record(tmp_path, mo
     config = tiny.run_config("random", baselines="all")
     _, whole = finished_run(tmp_path, config)
     run, folder = new_run(tmp_path, config)
-    stage = {"search": "_search", "selection": "_selection", "final": "_final"}[where]
-    work = getattr(Run, stage)
+    work = WORK[where]
 
-    def broken(self, progress) -> None:
+    def broken(run, progress) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(Training, "run_epoch", raising(BROKEN))
-            work(self, progress)
+            work(run, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, stage, broken)
+        patch.setitem(WORK, where, broken)
         with pytest.raises(InputError, match=LINE):
             run.execute(folder, quiet())
     resumed = resume(folder)
@@ -106,13 +106,17 @@ def test_a_damaged_training_in_a_checkpoint_is_bad_input_and_no_failed_training(
     run.state.finalists = [run.problem.space.reference()]
     run.state.training = {"epoch": 1, "network": {"stem": torch.zeros(1)}, "optimiser": {}, "generator": torch.zeros(3)}
     with pytest.raises(InputError, match="the checkpoint does not fit this training.*start a new run"):
-        run._final_training(0, "approximate")
+        finals.final_training(run, 0, "approximate")
     assert run.state.failures == []
 
 
 def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_path, monkeypatch):
-    def full(*_):
-        raise RuntimeError("unexpected pos 64 vs 0")  # as torch's own writer says
+    save = checkpoints.save
+
+    def full(path, state) -> None:
+        if path.name != STATE.name:
+            raise RuntimeError("unexpected pos 64 vs 0")  # as torch's own writer says
+        save(path, state)
 
     run, folder = new_run(tmp_path, tiny.run_config("random", baselines="none"))
     with monkeypatch.context() as patch:

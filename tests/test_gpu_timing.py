@@ -170,7 +170,7 @@ def test_the_first_batch_of_an_evaluation_is_watched(monkeypatch):
     monkeypatch.setattr(loop, "_evaluated", set())
     problem = tiny.problem("random")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
-    for batch in (len(problem.validation), 8, 8):
-        loop._accuracy(network, problem.validation, batch)
+    for batch in (len(problem.data.validation), 8, 8):
+        loop._accuracy(network, problem.data.validation, batch)
         sizes.append(len(watched))
     assert sizes == [0, 1, 1]  # nothing to compare one batch with; once is enough

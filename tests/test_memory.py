@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from evaluation.runs import stages
+from evaluation.runs import finals
 from evaluation.runs.stages import Run
-from evaluation.search import failures, problem
+from evaluation.search import candidates, failures
 from evaluation.training import loop, memory
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Training, accuracy
@@ -92,7 +92,7 @@ def test_in_final_training_the_run_can_go_on_to_the_same_result(tmp_path, monkey
     config = tiny.run_config("random", baselines="none", protocol=dataclasses.replace(tiny.PROTOCOL, batch=30))
     _, whole = finished_run(tmp_path, config)
     run, folder = new_run(tmp_path, config)
-    record_step = Run._record_step
+    record_step = Run.record_step
 
     def fill_up(self, stage, *arguments) -> None:
         record_step(self, stage, *arguments)
@@ -101,7 +101,7 @@ def test_in_final_training_the_run_can_go_on_to_the_same_result(tmp_path, monkey
 
     with monkeypatch.context() as patch:
         run_epoch = Training.run_epoch
-        patch.setattr(Run, "_record_step", fill_up)
+        patch.setattr(Run, "record_step", fill_up)
         with pytest.raises(InputError, match="out of memory in final at batch size 30: .*--protocol.batch 15"):
             run.execute(folder, quiet())
         monkeypatch.setattr(Training, "run_epoch", run_epoch)
@@ -133,8 +133,8 @@ def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch)
     _, whole = finished_run(tmp_path, config)
     run, folder = new_run(tmp_path, config)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "accuracy", full)
-        assert problem.accuracy is not full
+        patch.setattr(finals, "accuracy", full)
+        assert candidates.accuracy is not full
         with pytest.raises(InputError, match="out of memory in the test: go on with --resume on a device with"):
             run.execute(folder, quiet())
     assert without_times(resume(folder)) == without_times(whole)
@@ -142,9 +142,9 @@ def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch)
 
 def test_images_that_do_not_fit_end_with_one_line(tmp_path):
     code = (
-        "import sys, torch\nfrom evaluation import run\nfrom evaluation.search import problem\n"
+        "import sys, torch\nfrom evaluation import run\nfrom evaluation.search import data\n"
         "def full(*_): raise torch.OutOfMemoryError('CUDA out of memory.')\n"
-        "problem.DeviceImages = full\nsys.exit(run.main(sys.argv[1:]))\n"
+        "data.DeviceImages = full\nsys.exit(run.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, "--out", str(tmp_path / "runs")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)

@@ -13,6 +13,7 @@ from evaluation import datasets
 from evaluation.cli import comparison, summary
 from evaluation.cli.device import choose_device, set_determinism, use_threads
 from evaluation.datasets import Dataset
+from evaluation.runs import finals
 from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_finished
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.stages import Run
@@ -93,7 +94,7 @@ def take_part() -> None:
         if job["folder"] != place:
             place, run = job["folder"], None  # the memory of the last one first
             run = _open(RunFolder(Path(place)), job["device"])
-        run.take_part(job)
+        finals.take_part(run, job)
 
 
 def _open(place: RunFolder, device: str) -> Run:

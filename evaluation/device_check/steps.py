@@ -15,7 +15,8 @@ from torch import Tensor
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.device_check.checks import TRAINING, Check, Outcome
 from evaluation.device_check.threads import threads
-from evaluation.search.problem import SearchProblem, build_seeded
+from evaluation.search.problem import SearchProblem
+from evaluation.search.seeds import build_seeded
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import Protocol
 from evaluation.training.data import DeviceImages
@@ -121,7 +122,8 @@ def problem(method: str, config: Any, device: torch.device, strict: bool) -> Sea
         levels_back=3,
     )  # fmt: skip
     made = SearchProblem(settings, dataset(), device, catalogue.library(MULTIPLIERS))
-    made.training, made.validation = (Watched.of(part, strict) for part in (made.training, made.validation))
+    data = made.data
+    data.training, data.validation = (Watched.of(part, strict) for part in (data.training, data.validation))
     return made
 
 
@@ -154,7 +156,7 @@ def _step(name: str, relaxation: str, device: torch.device, strict: bool) -> dic
     posed = problem(name, config, device, strict)
     method = METHODS[name](posed, config)
     report = method.step()
-    failed = [e.failure for e in posed.evaluations.values() if e.failure]
+    failed = [e.failure for e in posed.searched.evaluations if e.failure]
     if failed:
         raise RuntimeError(f"a candidate failed: {failed[0]}")
     return {"report": dataclasses.asdict(report), "state": method.state_dict()}
@@ -167,7 +169,7 @@ def _final_training(device: torch.device, strict: bool) -> dict[str, Any]:
     architecture = posed.space.sample(np.random.default_rng(0))
     network = build_seeded(lambda: posed.space.build(architecture, shape), 0)
     generator = torch.Generator(device).manual_seed(0)
-    training = Training(network, posed.training, Schedule.final(TINY), generator)
+    training = Training(network, posed.data.training, Schedule.final(TINY), generator)
     return {"loss": training.run_epoch(), "network": network.state_dict()}
 
 

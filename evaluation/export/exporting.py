@@ -82,7 +82,7 @@ class TrainedFinalist:
         again = Run(replace(config, device="cpu", engine="auto"), self.dataset, CPU, place.library(config))
         self.space, self.shape = again.problem.space, again.final_shape
         self.architecture = self.space.from_json(self.finalist["architecture"])
-        self.mean, self.std = again.problem.statistics
+        self.mean, self.std = again.problem.data.statistics
         self.images = DeviceImages(self.dataset.test(), self.mean, self.std, CPU, again.problem.task)
 
     def network(self, arithmetic: str) -> nn.Module:

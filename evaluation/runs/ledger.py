@@ -49,27 +49,29 @@ class Ledger:
             self.booked[stage].update({"joules": None if row["wall_seconds"] else 0.0} | row)
 
     @contextmanager
-    def measure(self, stage: str, devices: int = 1) -> Iterator[None]:
+    def measure(self, stage: str, devices: int = 1) -> Iterator["Meter"]:
         """Book the block's time to ``stage``; work already queued on the device is waited for at both ends."""
-        self._synchronise()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        before = self._read(devices)
+        meter = Meter(self, stage, devices)
         try:
-            yield
+            yield meter
         finally:  # a training that fails has used the device all the same
-            self._synchronise()
-            after = self._read(devices)
-            joules = None if before.joules is None or after.joules is None else after.joules - before.joules
-            self.book(stage, after.seconds - before.seconds, after.warm_up - before.warm_up, joules, devices)
-            self._look(stage)
+            meter.book()
 
     def book(
-        self, stage: str, seconds: float, warm_up: float = 0.0, joules: float | None = None, devices: int = 1
+        self,
+        stage: str,
+        seconds: float,
+        warm_up: float = 0.0,
+        joules: float | None = None,
+        devices: int = 1,
+        beside: float = 0.0,
     ) -> None:
-        """Book wall time, and the warm-up within it. Joules of all devices together; None where they are not known."""
+        """Book wall time, and the warm-up within it. Joules of all devices together; None where they are not known.
+
+        ``beside``: device-seconds of jobs that ran side by side, as far as they exceed the wall time that they took.
+        """
         row = self.booked[stage]
-        row["device_seconds"] += seconds * devices
+        row["device_seconds"] += seconds * devices + beside
         row["wall_seconds"] += seconds
         row["warm_up_seconds"] += warm_up * devices
         row["devices"] = max(row["devices"], devices)
@@ -119,6 +121,31 @@ class Ledger:
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+class Meter:
+    """Measures a stretch of a stage; ``book`` may be called on the way, so that what was spent so far is in the ledger."""
+
+    def __init__(self, ledger: Ledger, stage: str, devices: int) -> None:
+        self.ledger, self.stage, self.devices = ledger, stage, devices
+        self.start()
+        if ledger.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(ledger.device)
+
+    def start(self) -> None:
+        """What was before is not booked."""
+        self.ledger._synchronise()
+        self._before = self.ledger._read(self.devices)
+
+    def book(self, waited: float = 0.0, jobs: float = 0.0) -> None:
+        """Book the time since the last call: all of it but what was ``waited`` for jobs, and the jobs' own seconds."""
+        self.ledger._synchronise()
+        before, after = self._before, self.ledger._read(self.devices)
+        joules = None if before.joules is None or after.joules is None else after.joules - before.joules
+        wall, warm_up = after.seconds - before.seconds, after.warm_up - before.warm_up
+        self.ledger.book(self.stage, wall, warm_up, joules, self.devices, jobs - waited)
+        self.ledger._look(self.stage)
+        self._before = after
 
 
 def _processor_name() -> str:

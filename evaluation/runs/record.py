@@ -56,13 +56,13 @@ def record(
         "command": config.command,
         "device": ledger.describe_device(),
         "ledger": ledger.to_json(),
-        "search_training_seconds": sum(problem.spent.values()),
+        "search_training_seconds": problem.searched.seconds,
         "steps": state.lines,
         "reference_pj": problem.reference_cost,
         "hypervolume": state.anytime[-1]["hypervolume"] if state.anytime else None,
         "anytime": state.anytime,
-        "evaluations": problem.candidates,
-        "cache_hits": problem.hits,
+        "evaluations": problem.searched.candidates,
+        "cache_hits": problem.searched.hits,
         "finalists": [_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))],
         "notes": state.notes,
         "failures": _candidate_failures(problem) + state.failures,
@@ -77,7 +77,7 @@ def _space_config(config: RunConfig) -> dict:
 def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> dict:
     architecture: Architecture = state.finalists[index]
     rows = problem.space.costs(architecture, final_shape)
-    judged = problem.judged.get(architecture.key)  # None where the architecture was given
+    judged = problem.judged.of(architecture.key)  # None where the architecture was given
     tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
     return {
         "architecture": architecture.to_json(),
@@ -85,7 +85,7 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         "summary": architecture.short(),
         "params": total_params(rows),
         "macs": total_macs(rows),
-        "accuracy": {"validation": 1.0 - judged.error if judged else None, "test": tested},
+        "accuracy": {"validation": 1.0 - judged.evaluation.error if judged else None, "test": tested},
         "energy": {name: _energy(model, rows) for name, model in COSTS.items() if not model.measured},
         "layers": _layers(rows, COSTS[problem.config.cost]),
     }
@@ -124,17 +124,7 @@ def _layers(rows: Sequence[LayerCost], model: CostModel) -> list[dict]:
 
 def _candidate_failures(problem: SearchProblem) -> list[dict]:
     """Of the search and of selection, each with what it cost."""
-    searched = [
-        {"stage": "candidate", "key": e.key, "reason": e.failure, "device_seconds": problem.spent[at]}
-        for at, e in problem.evaluations.items()
-        if e.failure
-    ]
-    judged = [
-        {"stage": "selection", "key": e.key, "reason": e.failure, "device_seconds": problem.judging[e.key]}
-        for e in problem.judged.values()
-        if e.failure
-    ]
-    return searched + judged
+    return problem.searched.failures("candidate") + problem.judged.failures("selection")
 
 
 def _versions() -> dict:

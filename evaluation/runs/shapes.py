@@ -149,6 +149,7 @@ class KeptEvaluation(TypedDict):
     failure: str | None
     epochs: int
     seconds: float
+    place: int
 
 
 class KeptNetwork(TypedDict):
@@ -161,7 +162,7 @@ class KeptProblem(TypedDict):
     rng: dict
     evaluations: list[KeptEvaluation]
     judged: list[KeptEvaluation]
-    hits: int
+    asked: int
     trained: list[KeptNetwork]
 
 

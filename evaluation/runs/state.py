@@ -10,7 +10,8 @@ from evaluation.runs import checkpoints
 from evaluation.runs.folder import CONFIG, STATE, RunFolder
 from evaluation.runs.ledger import STAGES, Ledger
 from evaluation.runs.shapes import Checkpoint
-from evaluation.search.problem import SearchProblem, derived_seed
+from evaluation.search.problem import SearchProblem
+from evaluation.search.seeds import derived_seed
 from evaluation.settings.config import SCHEMA, RunConfig
 from spaces.errors import InputError
 from spaces.files.reading import parsing

@@ -24,15 +24,19 @@ class MachineFailures:
         """A network was trained, or a stage is over."""
         self._last = ""
 
-    def note(self, error: BaseException) -> None:
-        """A training ended with ``error``. Raises InputError where the machine failed as it did the last time."""
-        reason = one_line(error) if blames_machine(error) else ""
-        if reason and reason == self._last:
+    def note(self, suspicion: str) -> None:
+        """A training ended with this ``suspicion``, "" for none. Raises InputError where it is the same as the last time."""
+        if suspicion and suspicion == self._last:
             raise InputError(
-                f"two trainings in a row failed alike ({reason}): this is the machine's failure, not the networks'; find it "
-                "with python -m evaluation.check_device, then go on with --resume"
-            ) from error
-        self._last = reason
+                f"two trainings in a row failed alike ({suspicion}): this is the machine's failure, not the networks'; find "
+                "it with python -m evaluation.check_device, then go on with --resume"
+            )
+        self._last = suspicion
+
+
+def suspicion(error: BaseException) -> str:
+    """The reason of a failure that may be the machine's; "" where the network is to blame."""
+    return one_line(error) if blames_machine(error) else ""
 
 
 def reason(error: BaseException, batch: int) -> str:

@@ -172,6 +172,8 @@ class RunConfig:
     data_dir: str = ""
     train_limit: int = 0
     task: str = "image_classification"
+    evaluator: str = "training"
+    executor: str = "in_process"
     architecture: dict | None = None  # to be trained without a search
     deterministic: bool = False
     schema: int = field(default=SCHEMA)

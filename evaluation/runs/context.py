@@ -1,0 +1,74 @@
+"""What the stages of a run share: its settings, problem and ledger, how far it has come, and its folder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from evaluation.datasets import Dataset
+from evaluation.runs import state
+from evaluation.runs.folder import RunFolder
+from evaluation.runs.ledger import Ledger
+from evaluation.runs.state import RunState
+from evaluation.search.problem import SearchProblem
+from evaluation.settings.config import RunConfig
+from evaluation.training import distributed, memory
+from spaces.arithmetic import emulate
+from spaces.errors import InputError
+from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import layer_table
+
+
+class RunContext:
+    """See the module's docstring. ``folder`` is set where the run is executed."""
+
+    folder: RunFolder
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
+    ) -> None:
+        self.config, self.dataset, self.device, self.team = config, dataset, device, distributed.team()
+        if self.team.size > 1 and config.protocol.batch < 2 * self.team.size:
+            raise InputError(
+                f"a batch of {config.protocol.batch} is too small for {self.team.size} processes; use fewer of them"
+            )
+        emulate.require_engine(config.engine, [layer_table(multiplier) for multiplier in library], device)
+        self.problem = SearchProblem(config, dataset, device, library)
+        self.final_shape = replace(
+            self.problem.shape,
+            channels=config.protocol.final_channels,
+            cells=config.protocol.final_cells,
+            auxiliary=config.protocol.auxiliary_weight > 0,
+        )
+        self.problem.space.costs(self.problem.space.reference(), self.final_shape)  # refuses an impossible shape now
+        self.ledger = Ledger(device)
+        self.state = RunState()
+
+    def save(self) -> None:
+        """Save, but not while the machine may be broken: what failed by it is to be tried again then."""
+        if not self.problem.machine.suspected:
+            state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
+
+    def record_step(self, stage: str, error: float | None, cost: float | None, diagnostics: dict) -> None:
+        """Add a line to the history."""
+        self.folder.append_history(
+            {
+                "step": self.state.lines + 1,
+                "stage": stage,
+                "device_seconds": self.ledger.total(),
+                "validation_error": error,
+                "cost": cost,
+                "hypervolume": self.problem.hypervolume(),
+                "diagnostics": {name: float(value) for name, value in diagnostics.items()},
+            }
+        )
+        self.state.lines += 1
+
+    def why_no_proposals(self) -> str:
+        """What to say where nothing is left to be trained in full."""
+        tried = [*self.problem.searched.evaluations, *self.problem.judged.evaluations]
+        reasons = [evaluation.failure for evaluation in tried if evaluation.failure]
+        why = f"; every candidate failed, the last with: {reasons[-1]}" if reasons else " within its budget"
+        if reasons and reasons[-1].startswith(memory.FULL):
+            why += f"; {memory.smaller(self.config, 'selection')}"
+        return f"{self.config.method} found no architecture to train{why}"

@@ -1,0 +1,188 @@
+"""The first two stages of a run: the search, and the selection of finalists among its proposals."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+
+from evaluation.runs import checkpoints
+from evaluation.runs.context import RunContext
+from evaluation.runs.folder import CONFIG, PROPOSALS
+from evaluation.runs.ledger import MEASURING
+from evaluation.runs.progress import RunProgress
+from evaluation.search import failures
+from evaluation.search.candidates import Result
+from evaluation.search.trials import Trials
+from evaluation.settings.config import Budget
+from evaluation.training import memory
+from methods import METHODS
+from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
+from spaces.errors import InputError
+from spaces.files.reading import parsing
+from spaces.files.saving import save_json
+from spaces.files.schema import typed
+
+
+def make_method(run: RunContext, settings: str) -> Method:
+    """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
+    cls = METHODS[run.config.method]
+    try:
+        config = typed(run.config.method_config, cls.Config)
+    except InputError as error:
+        raise InputError(f"{settings}: settings of {run.config.method}: {error}") from None
+    before = run.problem.state_dict()
+    with memory.full_means_bad_input(run.config, "search"):
+        method = cls(run.problem, config)
+    if run.state.method is not None:
+        with parsing("the checkpoint", f"does not fit {settings}", "; start a new run"):
+            checkpoints.require_like(run.state.method, method.state_dict())
+            method.load_state_dict(run.state.method)
+        run.problem.load_state_dict(before)  # the constructor draws from the generators, as it did at first
+    return method
+
+
+def search(run: RunContext, progress: RunProgress) -> None:
+    """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
+    resumed = run.state.method is not None
+    with nullcontext() if resumed else run.ledger.measure("search"):
+        method = make_method(run, str(run.folder.path / CONFIG))
+    _remember(run, method)
+    budget = Budget.parse(run.config.budget)
+    progress.stage("search", 100 if run.config.budget else 1)
+    while True:
+        _snapshot_if_due(run, method, progress)
+        if method.finished or (run.config.budget and run.state.share >= 1):
+            break
+        report = _step(run, method, budget, progress)
+        spent = budget.share(run.ledger.device_seconds("search"), run.state.lines, run.problem.searched.candidates)
+        run.state.share = spent if run.config.budget else report.step / report.total
+        run.save()
+        _show(run, report, progress)
+    with run.ledger.measure("search"):
+        run.state.proposals = method.proposals()
+    if not run.state.proposals:
+        raise InputError(run.why_no_proposals())
+    run.state.method = None
+    run.problem.retain(())
+    save_json(run.folder.path / PROPOSALS, [architecture.to_json() for architecture in run.state.proposals])
+
+
+def _remember(run: RunContext, method: Method) -> None:
+    """Keep the method's state for the checkpoint: a copy, since a step changes its parts before it is over."""
+    run.state.method = copy.deepcopy(method.state_dict())
+
+
+def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress) -> StepReport:
+    """One step. After every candidate the run is saved, and a budget of time looked at: at most one is trained beyond it."""
+
+    def show(result: Result) -> None:
+        e = result.evaluation
+        progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or _note(e.error, e.cost)}")
+
+    def out_of_time() -> bool:
+        return budget.seconds is not None and run.ledger.device_seconds("search") >= budget.seconds
+
+    with _booked(run, "search", run.problem.searched, show, out_of_time):
+        try:
+            with memory.full_means_bad_input(run.config, "search"), run.problem.repeatable_step():
+                report = method.step()
+        except (RuntimeError, MemoryError) as error:
+            reason = failures.one_line(error)
+            raise InputError(
+                f"the search cannot go on ({reason}); make the protocol's networks smaller, or look whether the machine "
+                "is to blame, with python -m evaluation.check_device"
+            ) from error
+        _remember(run, method)
+    run.record_step("search", report.validation_error, report.cost, report.diagnostics)
+    return report
+
+
+@contextmanager
+def _booked(
+    run: RunContext,
+    stage: str,
+    trials: Trials,
+    show: Callable[[Result], None] = lambda _: None,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Book the block to ``stage``, and its jobs one by one, as soon as each is done; then save the run."""
+    with run.ledger.measure(stage) as meter:
+
+        def done(result: Result, waited: float) -> None:
+            meter.book(waited, result.seconds)
+            show(result)
+            run.save()
+            meter.start()
+
+        before = trials.on_result, trials.out_of_time
+        trials.on_result, trials.out_of_time = done, out_of_time
+        try:
+            yield
+        finally:
+            trials.on_result, trials.out_of_time = before
+
+
+def _show(run: RunContext, report: StepReport, progress: RunProgress) -> None:
+    note = _note(report.validation_error, report.cost)
+    if run.config.budget:
+        done = min(100, int(100 * run.state.share))
+        progress.step(done, f"% of {run.config.budget}, step {report.step}: {note}")
+    else:
+        progress.expect(report.total)
+        progress.step(report.step, note)
+
+
+def _snapshot_if_due(run: RunContext, method: Method, progress: RunProgress) -> None:
+    """Judge the proposals of this moment as if the search ended here, if the next of the moments has come."""
+    parts = run.config.snapshots + 1
+    mark = int(run.state.share * parts)
+    if not max((taken["mark"] for taken in run.state.anytime), default=0) < mark < parts:
+        return
+    with _booked(run, MEASURING, run.problem.judged):
+        _look_at(run, run.problem.judge(method.proposals()), mark)
+    run.save()
+    now = run.state.anytime[-1]
+    progress.say(f"after {now['device_seconds']:.0f} s of search: hypervolume {now['hypervolume']:.4f}")
+
+
+def _look_at(run: RunContext, judged: list[Evaluation], mark: int) -> None:
+    front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
+    run.state.anytime.append(
+        {
+            "mark": mark,  # of snapshots + 1 equal parts
+            "device_seconds": run.ledger.device_seconds("search"),
+            "evaluations": run.problem.searched.candidates,
+            "hypervolume": relative_hypervolume(front, run.problem.reference_cost),
+            "front": [[e.error, e.cost] for e in front],
+        }
+    )
+
+
+def selection(run: RunContext, progress: RunProgress) -> None:
+    """Train every proposal briefly, judge it on validation, keep an even spread of the accurate Pareto front."""
+    proposals = run.state.proposals
+    progress.stage("selection", len(proposals), run.state.selected)
+    for number, architecture in enumerate(proposals[run.state.selected :], run.state.selected + 1):
+        known = run.problem.judged.of(architecture.key)
+        with nullcontext() if known else run.ledger.measure("selection"):
+            evaluation = run.problem.judge([architecture])[0]
+        if known:  # what a snapshot has judged already is booked, and told, as if it were judged now
+            run.ledger.book("selection", known.seconds)
+        run.record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
+        run.state.selected = number
+        run.save()
+        progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.cost))
+    judged = run.problem.judge(proposals)
+    front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
+    if not front:
+        raise InputError(run.why_no_proposals())
+    _look_at(run, judged, run.config.snapshots + 1)
+    front = [e for e in front if e.error <= front[0].error + run.config.protocol.finalist_margin]
+    spread = np.linspace(0, len(front) - 1, min(run.config.protocol.finalists, len(front))).round()
+    by_key = {architecture.key: architecture for architecture in proposals}
+    run.state.finalists = [by_key[front[int(at)].key] for at in spread]
+
+
+def _note(error: float, cost: float) -> str:
+    return f"validation error {error:.1%}, {cost / 1e6:.3g} µJ"

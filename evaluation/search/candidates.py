@@ -1,0 +1,118 @@
+"""The training of one candidate: from a job to its result, and nothing else.
+
+A result depends on the job's seed, key, epochs and parent alone: not on what was trained before, or beside it, or where.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from evaluation.search import failures
+from evaluation.search.data import SearchData
+from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.settings.protocols import Protocol
+from evaluation.training.loop import Schedule, Training, accuracy
+from methods.method import Evaluation
+from spaces.shape import NetworkShape
+from spaces.space import Architecture, Space
+
+FAILED_COST = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights of a candidate, from which others can start."""
+
+    architecture: Architecture
+    epochs: int
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A candidate to train and judge on the validation part."""
+
+    architecture: Architecture
+    purpose: str  # "search" or "selection": the same candidate gets other random numbers in each
+    seed: int  # the run's
+    epochs: int  # in all, those of an own parent included
+    parent: Trained | None = None
+    keeps_weights: bool = False  # whether the result shall hold them
+
+    @property
+    def known(self) -> tuple[str, int]:
+        """Key and epochs: what results are cached by."""
+        return self.architecture.key, self.epochs
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job."""
+
+    evaluation: Evaluation
+    seconds: float  # of one device
+    trained: Trained | None = None  # where weights were asked for and the training did not fail
+    suspicion: str = ""  # the reason of a failure that may be the machine's
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all candidates of a search have in common."""
+
+    space: Space
+    shape: NetworkShape
+    data: SearchData
+    protocol: Protocol
+    costs: Callable[[Architecture], tuple[float, int, int]]  # (cost, parameters, MACs)
+
+
+def train(job: Job, conditions: Conditions) -> Result:
+    """Train and judge. A candidate that diverges, does not fit or cannot be built is a result, too, and says why."""
+    began = time.perf_counter()
+    key, sizes, trained = job.architecture.key, (FAILED_COST, 0, 0), None
+    try:
+        sizes = conditions.costs(job.architecture)
+        network = trained_network(job, conditions)
+        error = 1.0 - accuracy(network, conditions.data.validation)
+    except Exception as failure:
+        reason = failures.reason(failure, conditions.protocol.batch)
+        evaluation = Evaluation(key, 1.0, *sizes, reason, job.epochs)
+        return Result(evaluation, time.perf_counter() - began, suspicion=failures.suspicion(failure))
+    if job.keeps_weights:
+        trained = Trained(job.architecture, job.epochs, network.state_dict())
+    return Result(Evaluation(key, error, *sizes, None, job.epochs), time.perf_counter() - began, trained)
+
+
+def trained_network(job: Job, conditions: Conditions) -> torch.nn.Module:
+    """The job's network after its training; one that starts from itself trains for the epochs that are missing."""
+    architecture, epochs, parent = job.architecture, job.epochs, job.parent
+    seed = derived_seed(job.seed, job.purpose, architecture.key)
+    network = build_seeded(lambda: conditions.space.build(architecture, conditions.shape), seed)
+    if parent is not None:
+        inherited = getattr(conditions.space, "inherited", lambda *_: {})
+        inherit(network, parent.weights, inherited(architecture, parent.architecture, conditions.shape))
+        if parent.architecture.key == architecture.key:
+            epochs -= parent.epochs
+    data = conditions.data.training
+    generator = torch.Generator(data.device).manual_seed(derived_seed(seed, epochs))
+    training = Training(network, data, Schedule.selection(conditions.protocol, epochs), generator)
+    while not training.finished:
+        training.run_epoch()
+    return network
+
+
+def inherit(network: torch.nn.Module, weights: dict[str, Tensor], modules: dict[str, str]) -> None:
+    """Copy into each module of ``network`` what ``weights`` hold for the module it descends from.
+
+    ``modules``: own module → the ancestor's. A module of which any tensor has another shape there keeps its own values.
+    """
+    state = network.state_dict()
+    for own, ancestor in modules.items():
+        names = [name for name in state if name.startswith(f"{own}.")]
+        pairs = [(state[name], weights.get(ancestor + name[len(own) :])) for name in names]
+        if all(theirs is not None and theirs.shape == mine.shape for mine, theirs in pairs):
+            for mine, theirs in pairs:
+                mine.copy_(theirs)

@@ -1,0 +1,31 @@
+"""How a candidate is evaluated. Training is the first way; a table of results is another.
+
+A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in the group ``approxnas.evaluators``.
+"""
+
+from typing import Protocol
+
+from evaluation.search.candidates import Conditions, Job, Result, train
+from spaces.plugins import Registry
+
+
+class Evaluator(Protocol):
+    """Constructed as ``cls(conditions)``."""
+
+    def evaluate(self, job: Job) -> Result:
+        """The result of a job, which depends on nothing else. Raises no error for a candidate that fails."""
+
+
+class Training:
+    """Trains every candidate."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
+
+    def evaluate(self, job: Job) -> Result:
+        return train(job, self.conditions)
+
+
+EVALUATORS: Registry[type[Evaluator]] = Registry(
+    "evaluator", "approxnas.evaluators", {"training": "evaluation.search.evaluators:Training"}
+)
