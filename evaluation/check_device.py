@@ -12,9 +12,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.cli.flags import flags_of, guarded, parse_with_tyro, require_known
+from evaluation.cli.processes import guarded
 from evaluation.settings.config import Budget
-from spaces.commands import leave
+from spaces.cli.commands import leave
+from spaces.cli.flags import flags_of, parse_with_tyro, require_known
 from spaces.errors import InputError, suggest
 
 PROGRAM = "python -m evaluation.check_device"

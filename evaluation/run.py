@@ -17,23 +17,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from evaluation.cli.flags import (
-    EarlyParser,
-    command_line,
-    flags_of,
-    given_flags,
-    guarded,
-    parse_with_tyro,
-    require_alone,
-    require_folders,
-    require_known,
-    settled_protocol,
-    take_part,
-)
+from evaluation.cli.flags import require_alone, require_folders, settled_protocol
+from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import Options
 from evaluation.settings.protocols import Protocol, named_protocol
 from methods import METHODS
-from spaces.commands import leave
+from spaces.cli.commands import leave
+from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
 from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.run"
@@ -66,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     """The options, the protocol and one config per method. Raises InputError; exits with 0 after --help."""
-    early = EarlyParser(PROGRAM)
+    early = Parser(PROGRAM, help_flag=False)
     early.add_argument("--method", nargs="+")
     early.add_argument("--protocol", default=Options.protocol)
     chosen, _ = early.parse_known_args(arguments)

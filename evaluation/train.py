@@ -15,22 +15,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from evaluation.cli.flags import (
-    EarlyParser,
-    command_line,
-    flags_of,
-    given_flags,
-    guarded,
-    parse_with_tyro,
-    require_alone,
-    require_folders,
-    require_known,
-    settled_protocol,
-    take_part,
-)
+from evaluation.cli.flags import require_alone, require_folders, settled_protocol
+from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import RunConfig, RunOptions, require_ranges
 from evaluation.settings.protocols import Protocol, named_protocol
-from spaces.commands import leave
+from spaces.cli.commands import leave
+from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
 from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.train"
@@ -89,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     """The options and the protocol. Raises InputError; exits with 0 after --help."""
-    early = EarlyParser(PROGRAM)
+    early = Parser(PROGRAM, help_flag=False)
     early.add_argument("--protocol", default=TrainOptions.protocol)
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)

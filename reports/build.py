@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.runs.folder import CONFIG, RECORD
-from reports import command, figures, tables, text
+from reports import figures, tables, text
 from reports.figures import Picture
 from reports.figures.style import count
 from reports.files import publishing, write_text
 from reports.load import Loaded, find_runs, load
 from reports.page.document import page
 from reports.tables import Table
-from spaces.commands import guarded, leave
+from spaces.cli.commands import guarded, leave
+from spaces.cli.flags import Parser, path
 from spaces.errors import InputError
 from spaces.files.untrusted_text import csv_cell
 
@@ -112,11 +113,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "index.html (one self-contained page), report.md, finalists.csv, tables/ (Markdown, LaTeX, CSV) and figures/ "
         "(PDF, SVG, PNG)"
     )
-    parser = command.Parser(PROGRAM, f"Compare finished runs: writes {what}.")
-    parser.add_argument(
-        "paths", nargs="+", type=command.path, help="run folders, folders of run folders, or record files"
-    )
-    parser.add_argument("--out", type=command.path, default=Path("report"), help="folder to write to (default: report)")
+    parser = Parser(PROGRAM, f"Compare finished runs: writes {what}.")
+    parser.add_argument("paths", nargs="+", type=path, help="run folders, folders of run folders, or record files")
+    parser.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
     parser.add_argument(
         "--watch",
         nargs="?",

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import torch
 
 from evaluation import datasets, run
-from spaces import commands
+from spaces.cli import commands
 from spaces.files import saving
 from tests import tiny
 

@@ -14,7 +14,7 @@ from evaluation.runs.folder import RunFolder
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.stages import Run
 from evaluation.settings.config import RunConfig
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 from tests import tiny
 
 CPU = torch.device("cpu")

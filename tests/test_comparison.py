@@ -12,8 +12,8 @@ from evaluation.run import parse
 from evaluation.runs.folder import read_record
 from evaluation.settings.config import Budget
 from methods.method import Evaluation, relative_hypervolume, representatives
+from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
-from spaces.terminal import Terminal
 from tests.running import SMALL_FLAGS, run_cli
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.cli.flags import command_line
+from evaluation.cli.processes import command_line
 from evaluation.run import main
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import read_history, read_record
@@ -113,7 +113,7 @@ def trained(tmp_path_factory) -> list[dict]:
     script = folder / "script.py"
     lines = (
         "import sys",
-        "from spaces.commands import leave",
+        "from spaces.cli.commands import leave",
         "from tests.test_distributed import in_a_process",
         "in_a_process(sys.argv[1])",
         "leave(0)",

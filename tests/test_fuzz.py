@@ -36,12 +36,12 @@ from evaluation.runs.shapes import Checkpoint
 from evaluation.settings.config import RunConfig
 from evaluation.training.loop import Schedule
 from reports.rows import rows_of
+from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.files.json_files import parse_json, read_json
 from spaces.files.schema import typed
 from spaces.multipliers.files.datasheet import is_figures_file, read_figures
 from spaces.multipliers.files.formats import FORMATS
-from spaces.terminal import Terminal
 from tests import tiny
 from tests.made_records import RECORDS
 from tests.mutations import Mutator, mutant, mutant_json

@@ -14,7 +14,7 @@ from evaluation.cli import summary
 from evaluation.runs import nvml
 from evaluation.runs.ledger import MEASURING, STAGES, Ledger
 from spaces import warmup
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -143,7 +143,7 @@ def test_a_save_that_fails_is_no_failed_training(tmp_path, monkeypatch):
 SWALLOWED_STOP = """
 import os, signal, sys, time
 from pathlib import Path
-from spaces import commands
+from spaces.cli import commands
 from spaces.files import saving
 
 def work():
@@ -170,7 +170,7 @@ def test_a_stop_that_something_swallowed_is_never_recorded_as_a_failure(tmp_path
 UNDER_NOHUP = """
 import os, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-from spaces import commands
+from spaces.cli import commands
 commands.leave(commands.guarded(lambda: os.kill(os.getpid(), signal.SIGHUP) or 0))
 """
 
@@ -181,7 +181,7 @@ def test_a_run_under_nohup_outlives_its_terminal():
 
 TERMINAL_GONE = """
 import os, signal, sys
-from spaces import commands
+from spaces.cli import commands
 
 def work():
     sys.stdout = open("/dev/full", "w", buffering=1)  # what is printed fails, as on a terminal that is gone

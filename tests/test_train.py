@@ -22,13 +22,13 @@ from reports import tables, text
 from reports.load import load
 from spaces.cells import published
 from spaces.cells.space import CellSpace
+from spaces.cli.terminal import Terminal
 from spaces.costs.trace import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
-from spaces.terminal import Terminal
 from tests import tiny
 from tests.running import Killed, finished_run, quiet, without_times
 

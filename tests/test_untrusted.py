@@ -23,6 +23,7 @@ from evaluation.runs.folder import read_finished
 from evaluation.runs.shapes import Record
 from evaluation.settings.config import RunConfig
 from reports import build
+from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.files.arrays import read_array, read_arrays
 from spaces.files.csv_files import read_rows
@@ -33,7 +34,6 @@ from spaces.files.schema import typed
 from spaces.files.untrusted_text import csv_cell, terminal_line
 from spaces.multipliers.files.datasheet import read_figures
 from spaces.multipliers.files.tables import read_table
-from spaces.terminal import Terminal
 from tests import tiny
 from tests.made_records import RECORDS, finalist, record, save
 

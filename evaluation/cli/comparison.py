@@ -15,7 +15,7 @@ from rich.table import Table
 from evaluation import significance
 from evaluation.runs.folder import limit_note
 from evaluation.settings.config import Budget
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 
 SHARED = (
     "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "space", "space_config", "scope", "energy_model",

@@ -21,10 +21,10 @@ from evaluation.settings.config import RunConfig
 from evaluation.training import distributed
 from spaces import stopping
 from spaces.arithmetic import emulate
-from spaces.commands import BAD_INPUT, say
+from spaces.cli.commands import BAD_INPUT, say
+from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
-from spaces.terminal import Terminal
 
 
 def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, planned: list[Path]) -> int:

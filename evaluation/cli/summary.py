@@ -8,7 +8,7 @@ from rich.table import Table
 
 from evaluation.runs.folder import limit_note
 from evaluation.runs.ledger import MEASURING, STAGES
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 
 
 def show(console: Terminal, record: dict, folder: str) -> None:

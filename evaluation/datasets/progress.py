@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between plain lines where no bar can be drawn
 

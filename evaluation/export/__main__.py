@@ -8,32 +8,23 @@ Bad input ends with one line that says what to do, and exit code 2.
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from evaluation.cli.flags import guarded
-from spaces.commands import leave
-from spaces.errors import InputError, suggest
+from evaluation.cli.processes import guarded
+from spaces.cli.commands import leave
+from spaces.cli.flags import Parser, path
 
 PROGRAM = "python -m evaluation.export"
 DESCRIPTION = """Export a trained finalist: weight codes, scales, the circuit of every layer and its truth table, an ONNX
 file of the network under exact products. What was written is read back and compared bit for bit."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:  # in one line, as the other command lines do
-        raise InputError(f"{message}; see {PROGRAM} --help")
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """``run``, ``finalist`` and ``to``. Raises InputError for anything not understood; exits with 0 after --help."""
-    parser = _Parser(prog=PROGRAM, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser = Parser(PROGRAM, DESCRIPTION)
+    parser.add_argument("run", type=path, help="folder of a finished run")
     parser.add_argument("--finalist", type=int, default=1, help="which finalist, from 1 (default: 1)")
-    parser.add_argument("--to", type=Path, required=True, help="folder to write; must not exist, or be empty")
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        raise suggest(unknown[0].partition("=")[0], ["--finalist", "--to", "--help"], "flag")
-    return options
+    parser.add_argument("--to", type=path, required=True, help="folder to write; must not exist, or be empty")
+    return parser.parse(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

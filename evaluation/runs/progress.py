@@ -5,7 +5,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spaces.terminal import Terminal
+from spaces.cli.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite them
 

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.command import Parser, path
 from reports.files import publishing, write_text
 from reports.load import Loaded, load
 from reports.paper import contents, measures
@@ -24,7 +23,8 @@ from reports.paper.published import published
 from reports.paper.qualifying import Counted, sort_out
 from reports.tables import Cell, Column, Table, csv, latex, markdown
 from reports.tables.table import words
-from spaces.commands import guarded, leave
+from spaces.cli.commands import guarded, leave
+from spaces.cli.flags import Parser, path
 from spaces.errors import InputError, suggest
 from spaces.files.untrusted_text import plain
 

@@ -8,11 +8,9 @@
 Bad input ends with one line that says what to do, and exit code 2. Nothing here imports torch.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
-import itertools
 import shlex
 import sys
 from collections.abc import Iterable
@@ -22,7 +20,8 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
-from spaces.commands import guarded, leave
+from spaces.cli.commands import guarded, leave
+from spaces.cli.flags import parse_with_tyro, require_known
 from spaces.errors import InputError, suggest
 from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
@@ -106,11 +105,9 @@ def parse(arguments: list[str]) -> Any:
     """The command. Raises InputError; exits with 0 after --help."""
     command = arguments[0] if arguments else ""
     if command in COMMANDS:
-        known = {f"--{field.name}" for field in dataclasses.fields(COMMANDS[command])} | {"--help"}
-        for argument in arguments[1:]:
-            flag = argument.partition("=")[0]
-            if flag.startswith("--") and flag not in known:
-                raise suggest(flag, known, f"flag of {command}")
+        require_known(
+            arguments, {f"--{field.name}" for field in dataclasses.fields(COMMANDS[command])}, f"flag of {command}"
+        )
     elif command not in ("--help", "-h"):
         if not command or command.startswith("-"):
             raise InputError(f"say what to do: {', '.join(COMMANDS)}; see {PROGRAM} --help")
@@ -119,24 +116,7 @@ def parse(arguments: list[str]) -> Any:
     for name, cls in COMMANDS.items():
         one = Annotated[cls, tyro.conf.subcommand(name)]
         everything = one if everything is None else everything | one
-    return _parse_with_tyro(everything, arguments)
-
-
-def _parse_with_tyro(cls: Any, arguments: list[str]) -> Any:
-    """Parse; a wrong value raises InputError with the first line of tyro's explanation."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                cls, prog=PROGRAM, description=DESCRIPTION, args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # A framed text: a title, then the explanation, wrapped, up to a rule.
-        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
-        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
-        raise InputError(f"{reason}; see {PROGRAM} {arguments[0]} --help") from None
+    return parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments, command, config=(tyro.conf.FlagCreatePairsOff,))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

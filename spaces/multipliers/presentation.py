@@ -9,12 +9,12 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from spaces.cli.terminal import Terminal
 from spaces.multipliers.factors import factorise
 from spaces.multipliers.files.datasheet import HARDWARE, deviations
 from spaces.multipliers.files.tables import Datasheet
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.multipliers.products import operand_table
-from spaces.terminal import Terminal
 
 WIDTH_OF_FILES = 160  # columns of a table that goes to a file or a pipe
 _UNITS = {"power_mw": "mW", "area_um2": "µm²", "delay_ns": "ns"}

@@ -1,0 +1,88 @@
+"""Flags from dataclasses or from argparse: a wrong one is one line that suggests the nearest.
+
+Both spellings of a flag are understood, --train-limit and --train_limit. --help answers and exits with 0.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tyro
+
+from spaces.errors import InputError, suggest
+
+
+def given_flags(arguments: Iterable[str]) -> list[str]:
+    """The flags among the arguments, without their values."""
+    return [a.partition("=")[0].replace("_", "-") for a in arguments if a.startswith("--")]
+
+
+def flags_of(cls: type, prefix: str = "") -> set[str]:
+    """The flags that the fields of a dataclass make."""
+    prefix = prefix.replace("_", "-")  # as in ``given_flags``
+    names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
+    switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
+    return {f"--{prefix}{name}" for name in names} | switches
+
+
+def require_known(arguments: Iterable[str], known: Iterable[str], kind: str = "flag") -> None:
+    """Raises InputError for the first unknown flag, and suggests the nearest known one."""
+    known = {"--help", *known}
+    for flag in given_flags(arguments):
+        if flag not in known:
+            raise suggest(flag, known, kind)
+
+
+def parse_with_tyro(
+    cls: Any,
+    program: str,
+    description: str,
+    arguments: Sequence[str],
+    subcommand: str = "",
+    config: Sequence[Any] = (),
+) -> Any:
+    """An instance of a dataclass, or of one of a union of subcommands, of which the arguments name this one.
+
+    ``config``: settings of tyro. A wrong value raises InputError with tyro's explanation.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, prog=program, description=description, args=arguments, config=config)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # A framed text: a title, then the explanation, wrapped, up to a rule.
+        lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
+        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
+        raise InputError(f"{reason}; see {' '.join(filter(None, (program, subcommand)))} --help") from None
+
+
+class Parser(argparse.ArgumentParser):
+    """For flags whose value may be left out, and for those that decide which others there are."""
+
+    def __init__(self, program: str, description: str = "", *, help_flag: bool = True) -> None:
+        super().__init__(prog=program, description=description, add_help=help_flag, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Raises InputError for anything not understood, naming the nearest flag; exits with 0 after --help."""
+        options, unknown = self.parse_known_args(arguments)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise suggest(unknown[0].partition("=")[0], flags, "flag")
+        return options
+
+
+def path(text: str) -> Path:
+    """A path of the command line. An empty one, as from a shell variable that is not set, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
