@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from spaces.arithmetic.factory import Sum
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
-from spaces.arithmetic.quantise import RunningMaximum, Scale, weight_codes
+from spaces.arithmetic.quantise import RunningMaximum, Scale
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import WEIGHT_ZERO
@@ -125,7 +125,7 @@ def _multiplying(module: nn.Module) -> tuple[dict[str, Any], dict[str, np.ndarra
         return {"arithmetic": "fp32"}, {"weight": _array(module.weight), **bias}
     if module.mean_error is not None:
         raise InputError("a layer that compensates its circuit's mean error cannot be exported")
-    index, scale = weight_codes(module.weight)
+    index, scale = module.kept.quantiser(module.weight)
     activations = _activation_scale(module)
     attributes = {
         "arithmetic": "circuit",

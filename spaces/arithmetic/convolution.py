@@ -17,7 +17,7 @@ from spaces.arithmetic.gradients import (
     gradient_factors,
     gradient_terms,
 )
-from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, flat, weight_codes
+from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, flat, weight_codes
 from spaces.multipliers.products import ProductTable
 
 
@@ -39,16 +39,17 @@ class WeightCache:
     every pass, and what was packed before is forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quantiser: WeightQuantiser = weight_codes) -> None:
+        self.quantiser = quantiser
         self._known: tuple | None = None
         self._weight: weakref.ref | None = None
         self._packed: PackedWeight | None = None
 
     def __deepcopy__(self, memo: dict) -> "WeightCache":
-        return WeightCache()  # a copy of a layer packs its own weight
+        return WeightCache(self.quantiser)  # a copy of a layer packs its own weight
 
     def __reduce__(self) -> tuple:
-        return WeightCache, ()
+        return WeightCache, (self.quantiser,)
 
     def get(self, weight: Tensor, table: ProductTable, geometry: Geometry) -> PackedWeight:
         shape = (*weight.shape, 1, 1)[:4]
@@ -56,7 +57,8 @@ class WeightCache:
         known = (weight.data_ptr(), weight._version, table.key, geometry, engine)
         trained = torch.is_grad_enabled() and weight.requires_grad
         if trained or self._packed is None or known != self._known or self._weight() is not weight:
-            index, scale = weight_codes(weight)
+            with torch.no_grad():
+                index, scale = self.quantiser(weight)
             index = index.view(*index.shape, *[1] * (4 - index.dim()))  # a linear layer is a 1×1 convolution
             packed = emulate.ENGINES[engine].pack(index, table, geometry)
             result = PackedWeight(index, scale, engine, packed)

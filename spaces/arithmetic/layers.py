@@ -11,7 +11,16 @@ from spaces.arithmetic.convolution import WeightCache, convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import GRADIENTS
 from spaces.arithmetic.precision import plain_fp32
-from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, divided, moved, quantise_once
+from spaces.arithmetic.quantise import (
+    Codes,
+    RunningMaximum,
+    RunningRange,
+    WeightQuantiser,
+    divided,
+    moved,
+    quantise_once,
+    weight_codes,
+)
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import layer_table
@@ -28,6 +37,10 @@ class ApproxConv2d(nn.Conv2d):
     ``gradient``: "straight-through" (that of the exact convolution), or with the circuit's own slopes: "slope" or
     "difference" (see ``spaces.arithmetic.gradients``). ``compensate_bias`` subtracts the circuit's mean error under the
     layer's own operands, a constant per output channel that hardware adds to the bias.
+
+    ``weight_quant`` maps the weight to codes and scales; its default spends all codes on the largest weight of a channel.
+    ``activation_quant`` is a module that maps the input to the ``Scale`` of its codes, and may follow the batches of a
+    training; its default follows their range. The gradient passes straight through both.
     """
 
     def __init__(
@@ -36,10 +49,12 @@ class ApproxConv2d(nn.Conv2d):
         multiplier: Multiplier,
         gradient: str = "straight-through",
         compensate_bias: bool = False,
+        weight_quant: WeightQuantiser = weight_codes,
+        activation_quant: nn.Module | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        _equip(self, multiplier, gradient, compensate_bias)
+        _equip(self, multiplier, gradient, compensate_bias, weight_quant, activation_quant)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) → (N, O, H', W')."""
@@ -50,7 +65,7 @@ class ApproxConv2d(nn.Conv2d):
 class ApproxLinear(nn.Linear):
     """``nn.Linear`` whose products come from ``multiplier``: a 1×1 convolution of a single pixel.
 
-    ``gradient`` and ``compensate_bias`` as in ``ApproxConv2d``.
+    ``gradient``, ``compensate_bias`` and the quantisers as in ``ApproxConv2d``.
     """
 
     def __init__(
@@ -59,10 +74,12 @@ class ApproxLinear(nn.Linear):
         multiplier: Multiplier,
         gradient: str = "straight-through",
         compensate_bias: bool = False,
+        weight_quant: WeightQuantiser = weight_codes,
+        activation_quant: nn.Module | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        _equip(self, multiplier, gradient, compensate_bias)
+        _equip(self, multiplier, gradient, compensate_bias, weight_quant, activation_quant)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, in_features) → (…, out_features)."""
@@ -71,14 +88,21 @@ class ApproxLinear(nn.Linear):
         return y.view(*x.shape[:-1], self.out_features)
 
 
-def _equip(layer: nn.Module, multiplier: Multiplier, gradient: str, compensate_bias: bool) -> None:
+def _equip(
+    layer: nn.Module,
+    multiplier: Multiplier,
+    gradient: str,
+    compensate_bias: bool,
+    weight_quant: WeightQuantiser,
+    activation_quant: nn.Module | None,
+) -> None:
     """Give a layer what it needs besides its weight. Raises InputError for an unknown gradient."""
     if gradient not in GRADIENTS:
         raise suggest(gradient, GRADIENTS, "gradient")
     layer.multiplier, layer.gradient = multiplier, gradient
-    layer.activation_scale = activation_scale(multiplier.signed)
+    layer.activation_scale = activation_scale(multiplier.signed) if activation_quant is None else activation_quant
     layer.mean_error = MeanError(multiplier) if compensate_bias else None
-    layer.kept = WeightCache()
+    layer.kept = WeightCache(weight_quant)
 
 
 def _multiply(layer: nn.Module, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:

@@ -8,6 +8,7 @@ Codes are kept as indices into the circuit's table, one byte each: code − lowe
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,11 @@ def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
     index = (codes.nan_to_num_(nan=0.0).clamp_(scale.low, scale.high) + scale.zero).to(torch.uint8)
     step = torch.where(nan, torch.full_like(scale.step, torch.nan), scale.step)
     return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
+
+
+# A weight (O, …) → its codes as indices (uint8; a code plus 128, from 1 to 255) and one scale per output channel (O,)
+# float32, on the device of the weight: what is multiplied is scale · code.
+WeightQuantiser = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()

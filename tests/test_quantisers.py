@@ -1,0 +1,92 @@
+"""Layers with quantisers of one's own: what they compute against sums that know nothing of the layers."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
+from spaces.arithmetic.quantise import Scale
+from tests.convolutions import EXACT, ROUGH, loop_conv
+
+
+def powers_of_two(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes 0, ±1, ±2, ±4 … ±64 for a weight whose largest value, of each output channel, has the code 64."""
+    scale = weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True) / 64
+    exponent = torch.log2((weight / scale).abs().clamp_min(1e-9)).round()
+    codes = torch.where(exponent < 0, 0.0, weight.sign() * 2**exponent)
+    return (codes + 128).to(torch.uint8), scale.flatten()
+
+
+class FourBits(nn.Module):
+    """Activation codes from −7 to 7 of a step that never moves."""
+
+    def forward(self, x: Tensor) -> Scale:  # noqa: ARG002
+        return Scale(torch.tensor(0.5), -7, 7, 128)
+
+
+def rounded_to_powers(weight: Tensor) -> Tensor:
+    """By trying every power: the nearest in the exponent; what is nearer to 2^-1 than to 1 is zero."""
+    found = torch.empty_like(weight, dtype=torch.float64)
+    for row, out in zip(weight.double(), found):
+        largest = row.abs().max()
+        for value, at in zip(row.flatten(), range(row.numel())):
+            size = abs(float(value)) / float(largest) * 64
+            power = min(range(-40, 7), key=lambda p: abs(p - torch.log2(torch.tensor(size)).item()))
+            out.view(-1)[at] = 0.0 if power < 0 else (1 if value > 0 else -1) * 2.0**power * largest / 64
+    return found
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return 3 * torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+
+
+def seeded(layer: type, *sizes: int, **named) -> nn.Module:
+    torch.manual_seed(2)
+    return layer(*sizes, **named)
+
+
+def test_weights_that_are_powers_of_two(x):
+    layer = seeded(ApproxConv2d, 4, 3, 3, padding=1, stride=2, multiplier=EXACT, weight_quant=powers_of_two).eval()
+    step = x.abs().max().double() / 127
+    seen = (x.double() / step).round() * step
+    expected = F.conv2d(seen, rounded_to_powers(layer.weight.detach()), layer.bias.double(), stride=2, padding=1)
+    assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+    plain = seeded(ApproxConv2d, 4, 3, 3, padding=1, stride=2, multiplier=EXACT).eval()
+    assert not torch.allclose(plain(x), layer(x), rtol=1e-3, atol=1e-3)
+
+
+def test_activations_of_four_bits_through_a_table(x):
+    layer = seeded(ApproxConv2d, 4, 3, 3, multiplier=ROUGH, weight_quant=powers_of_two, activation_quant=FourBits())
+    index, scale = powers_of_two(layer.weight.detach())
+    codes = (x / 0.5).round().clamp(-7, 7).to(torch.int64)
+    w_codes = index.numpy().astype(int) - 128
+    sums = loop_conv(codes.numpy(), w_codes, ROUGH, (1, 1), (0, 0), (1, 1), 1)
+    expected = torch.from_numpy(sums).double() * 0.5 * scale.double().view(-1, 1, 1) + layer.bias.double().view(
+        -1, 1, 1
+    )
+    assert torch.allclose(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_pass_straight_through(x):
+    layer = seeded(ApproxConv2d, 4, 3, 3, multiplier=EXACT, weight_quant=powers_of_two, activation_quant=FourBits())
+    x.requires_grad_()
+    layer(x).sum().backward()
+    seen = ((x / 0.5).round().clamp(-7, 7) * 0.5).detach().requires_grad_()
+    weight = rounded_to_powers(layer.weight.detach()).float().requires_grad_()
+    F.conv2d(seen, weight).sum().backward()
+    assert torch.allclose(layer.weight.grad, weight.grad, rtol=1e-4, atol=1e-4)
+    inside = (x / 0.5).round().abs() <= 7
+    assert inside.any() and not inside.all()
+    assert torch.allclose(x.grad, seen.grad * inside, rtol=1e-4, atol=1e-4)
+
+
+def test_a_linear_layer_and_its_copy(x):
+    layer = seeded(ApproxLinear, 6, 3, multiplier=EXACT, weight_quant=powers_of_two, activation_quant=FourBits()).eval()
+    seen = (x.double() / 0.5).round().clamp(-7, 7) * 0.5
+    expected = F.linear(seen, rounded_to_powers(layer.weight.detach()), layer.bias.double())
+    for one in (layer, copy.deepcopy(layer)):
+        assert torch.allclose(one(x).double(), expected, rtol=1e-5, atol=1e-5)
