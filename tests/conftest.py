@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest.register_assert_rewrite("tests.method_contract")
+pytest.register_assert_rewrite("tests.cells", "tests.method_contract")
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25, database=None)
 settings.load_profile("suite")
 torch.set_num_threads(1)

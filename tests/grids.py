@@ -54,9 +54,6 @@ def random_walk(space: GridSpace, rng: np.random.Generator, samples: int, steps:
     return found
 
 
-# -- genotypes as data -------------------------------------------------------------------------------------------------
-
-
 def used_genes(architecture: GridArchitecture) -> dict[int, tuple[int, ...]]:
     """1 + the index of every node with a path to the output → the sources that it reads."""
     found: dict[int, tuple[int, ...]] = {}

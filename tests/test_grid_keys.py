@@ -189,6 +189,9 @@ def test_rings_that_neighbours_cannot_tell_apart_have_forms_of_their_own():
     assert len(forms) == 8  # (3, 3, 6) and (6, 3, 3) are one
 
 
+# -- genotypes as data -------------------------------------------------------------------------------------------------
+
+
 def isomorphic(first: GridArchitecture, second: GridArchitecture) -> bool:
     """Brute force: whether some assignment of active nodes to active nodes keeps functions, circuits and sources."""
     mine, theirs = used_genes(first), used_genes(second)
