@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -53,7 +55,7 @@ def parse_with_tyro(
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, prog=program, description=description, args=arguments, config=config)
+            return tyro.cli(cls, prog=program, description=_wrapped(description), args=arguments, config=config)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -61,6 +63,13 @@ def parse_with_tyro(
         lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
         reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
         raise InputError(f"{reason}; see {' '.join(filter(None, (program, subcommand)))} --help") from None
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs as wide as the terminal, which tyro does not wrap; it joins lines that begin with a letter, so indent."""
+    width = shutil.get_terminal_size().columns
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n\n".join(textwrap.fill(paragraph, width, subsequent_indent="  ") for paragraph in paragraphs)
 
 
 class Parser(argparse.ArgumentParser):
