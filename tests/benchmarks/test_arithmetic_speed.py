@@ -7,7 +7,7 @@ from torch import nn
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
-from spaces.arithmetic.engines.cpu import gather
+from spaces.arithmetic.engines.cpu import gather, gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.layers import ApproxConv2d
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
@@ -127,7 +127,7 @@ def test_look_ups(benchmark, how):
         out = np.empty((base.size, 64), np.int32)
         loops.use_threads(out.size)
         arguments = (flat, base, offset, 1, 64, packed.table, packed.weights, out, 512)
-        benchmark.pedantic(lambda: loops.gather_products(*arguments), rounds=3, warmup_rounds=1)
+        benchmark.pedantic(lambda: gather_loops.gather_products(*arguments), rounds=3, warmup_rounds=1)
     else:
         columns = torch.nn.functional.unfold(x[:1].float(), 3).int()[0]  # one image is enough: it takes long
         entries = torch.tensor(table.table)

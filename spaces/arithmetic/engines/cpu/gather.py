@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.cpu import gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 
@@ -53,15 +54,17 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     sums = torch.empty(batch, height, width, packed.outputs, dtype=torch.int32)
     target = sums.view(base.size, packed.outputs).numpy()
     inner, per_group = channels // geometry.groups, packed.outputs // geometry.groups
-    loops.use_threads(base.size * len(offset))
-    chunk = max(1, min(loops.CHUNK, -(-base.size // torch.get_num_threads())))
+    use_threads(base.size * len(offset))
+    chunk = max(1, min(gather_loops.CHUNK, -(-base.size // torch.get_num_threads())))
     if per_group < FEWEST_OUTPUTS or base.size < SIZE:
-        loops.gather_products(flat, base, offset, geometry.groups, inner, packed.table, packed.weights, target, chunk)
+        gather_loops.gather_products(
+            flat, base, offset, geometry.groups, inner, packed.table, packed.weights, target, chunk
+        )
     else:
         for group in range(geometry.groups):
             own = slice(group * per_group, (group + 1) * per_group)
             weights = np.ascontiguousarray(packed.weights[:, own])
-            loops.gather_rows(flat, base + group * inner, offset, packed.columns, weights, target[:, own], chunk)
+            gather_loops.gather_rows(flat, base + group * inner, offset, packed.columns, weights, target[:, own], chunk)
     sums = sums.permute(0, 3, 1, 2)
     return sums if scale is None else sums.to(torch.float32).mul_(scale.view(1, -1, 1, 1))
 
