@@ -1,9 +1,15 @@
 """EvoApproxNAS: multi-objective evolution of networks together with their approximate multipliers.
 
 Pinos, Mrazek, Sekanina, EuroGP 2021 (arXiv 2101.11883) and Genetic Programming and Evolvable Machines 23(3), 2022: (μ + λ)
-evolution with NSGA-II (Deb et al., IEEE TEC 6(2), 2002) of Cartesian genetic programs, here through DEAP. Validation error,
-energy and parameters are minimised. Its native space is the grid; any space that offers ``sample`` and ``mutate`` will do.
-The papers' settings could not be read in full: those below are ours, and the grid's size is that of CGP-CNN.
+evolution with NSGA-II (Deb et al., IEEE TEC 6(2), 2002) of Cartesian genetic programs. Validation error,
+cost and parameters are minimised:
+
+    P ← μ random genotypes, trained and judged on validation
+    repeat: λ children, each a mutant of the winner of a tournament in P, trained from its parent's weights
+            P ← the μ best of P and the children, by front and crowding distance
+
+Its native space is the grid; any space that offers ``sample`` and ``mutate`` will do. The papers' settings could not be read in
+full: those below are ours, and the grid's size is that of CGP-CNN.
 """
 
 import math
@@ -11,16 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import moocore
 import numpy as np
-from deap import base, tools
 
-from methods.method import Evaluation, Problem, StepReport, representatives
+from methods.fronts import representatives
+from methods.method import Evaluation, Problem, StepReport
+from methods.nsga2 import Individual, ParetoArchive, first_front, measure_crowding, objectives, survivors, tournament
 from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.space import Architecture
 
-WORST = (1.0, 1e15, 1e15)  # objectives of what failed: finite, and worse than any network's
 _ATTEMPTS = 20  # mutations in search of a network that was not evaluated yet
 _IDLE_GENERATIONS = 10  # without such a network, after which the space counts as exhausted
 
@@ -66,38 +71,6 @@ class EvoApproxNasConfig:
             raise InputError(f"evoapproxnas cannot halve {self.rungs - 1} times; use fewer rungs")
 
 
-class Minimised(base.Fitness):
-    """Validation error, energy and parameters; all are minimised."""
-
-    weights = (-1.0, -1.0, -1.0)
-
-
-class Individual:
-    """A genotype and how its network did."""
-
-    def __init__(self, architecture: Architecture, evaluation: Evaluation) -> None:
-        self.architecture, self.evaluation = architecture, evaluation
-        self.fitness = Minimised(objectives(evaluation))
-
-    @property
-    def key(self) -> str:
-        return self.evaluation.key
-
-    def __deepcopy__(self, memo: dict) -> "Individual":
-        """What the archive keeps: both parts are frozen and can be shared."""
-        return Individual(self.architecture, self.evaluation)
-
-
-def objectives(evaluation: Evaluation) -> tuple[float, float, float]:
-    """(error, energy in pJ, parameters), always finite.
-
-    DEAP lets a NaN dominate everything, and an infinity turns crowding distances into NaN; so whatever failed, or is not
-    finite for any other reason, is worse than every network in all three.
-    """
-    values = (evaluation.error, evaluation.cost, float(evaluation.params))
-    return values if evaluation.failure is None and np.isfinite(values).all() else WORST
-
-
 class EvoApproxNas:
     """See the module's docstring. The first step evaluates a random population, each further one a generation."""
 
@@ -124,7 +97,7 @@ class EvoApproxNas:
                 f"{self.full_epochs}; set --evoapproxnas.epochs or fewer rungs"
             )
         self.population: list[Individual] = []
-        self.archive = tools.ParetoFront(similar=lambda a, b: a.key == b.key)
+        self.archive = ParetoArchive()
         self.seen: set[str] = set()  # keys of all candidates
         self.generation = 0  # steps done
         self.idle = 0  # generations in a row without a new network
@@ -141,7 +114,7 @@ class EvoApproxNas:
             newcomers = self._evaluate(*self._children(), self.config.rungs)
             self._drift()
         self.idle = self.idle + 1 if len(self.seen) == known else 0
-        self.archive.update([individual for individual in newcomers if individual.evaluation.failure is None])
+        self.archive.update(newcomers)
         pool: dict[str, Individual] = {}
         for individual in (*newcomers, *self.population):  # copies of one network must not fill the population
             pool.setdefault(individual.key, individual)
@@ -238,18 +211,10 @@ class EvoApproxNas:
                 "newcomers": len(newcomers),
                 "failed": sum(individual.evaluation.failure is not None for individual in newcomers),
                 "archive": len(self.archive),
-                "front": len(tools.sortNondominated(self.population, len(self.population), True)[0]),
-                "hypervolume_3": self._hypervolume(),
+                "front": len(first_front(self.population)),
+                "hypervolume_3": self.archive.hypervolume(self.problem.reference_cost, self.problem.reference_params),
             },
         )
-
-    def _hypervolume(self) -> float:
-        """Of the archive in all three objectives, relative to (1, reference energy, reference parameters)."""
-        if not len(self.archive):
-            return 0.0
-        reference = np.array([1.0, self.problem.reference_cost, self.problem.reference_params])
-        points = np.array([objectives(individual.evaluation) for individual in self.archive]) / reference
-        return float(moocore.hypervolume(points, ref=[1.0, 1.0, 1.0]))
 
     @property
     def finished(self) -> bool:
@@ -276,9 +241,7 @@ class EvoApproxNas:
         self.generation, self.idle, self.seen = state["generation"], state["idle"], set(state["seen"])
         self.population = [self._from_plain(data) for data in state["population"]]
         measure_crowding(self.population)
-        self.archive.clear()
-        # The archive puts what it is given before its equals.
-        self.archive.update([self._from_plain(data) for data in reversed(state["archive"])])
+        self.archive = ParetoArchive([self._from_plain(data) for data in state["archive"]])
 
     def _from_plain(self, data: dict) -> Individual:
         return Individual(self.problem.space.from_json(data["architecture"]), typed(data["evaluation"], Evaluation))
@@ -286,41 +249,3 @@ class EvoApproxNas:
 
 def _to_plain(individual: Individual) -> dict:
     return {"architecture": individual.architecture.to_json(), "evaluation": vars(individual.evaluation)}
-
-
-# -- selection ---------------------------------------------------------------------------------------------------------
-
-
-def survivors(pool: list[Individual], count: int, margin: float = 1.0) -> list[Individual]:
-    """The ``count`` best by the rank of their front, then by crowding distance.
-
-    Those whose error exceeds the lowest by more than ``margin`` come after all others, in the order of their errors.
-    """
-    errors = {id(individual): individual.fitness.values[0] for individual in pool}
-    limit = min(errors.values()) + margin
-    chosen = tools.selNSGA2([individual for individual in pool if errors[id(individual)] <= limit], count)
-    beyond = [individual for individual in pool if errors[id(individual)] > limit]
-    chosen += sorted(beyond, key=lambda individual: errors[id(individual)])[: count - len(chosen)]
-    measure_crowding(chosen)
-    return chosen
-
-
-def measure_crowding(population: list[Individual]) -> None:
-    """Set the crowding distances among these individuals, front by front: a function of the population alone."""
-    for front in tools.sortNondominated(population, len(population)):
-        tools.emo.assignCrowdingDist(front)
-
-
-def tournament(population: list[Individual], count: int, rng: np.random.Generator) -> list[Individual]:
-    """Winners of ``count`` tournaments of two: who dominates, else who is less crowded, else the first drawn.
-
-    DEAP's own selTournamentDCD returns another number than asked for unless it is a multiple of four, and draws from
-    Python's global generator.
-    """
-    winners = []
-    for _ in range(count):
-        pair = [population[int(at)] for at in rng.permutation(len(population))[:2]]
-        first, second = pair[0].fitness, pair[-1].fitness
-        lost = second.dominates(first) or (not first.dominates(second) and second.crowding_dist > first.crowding_dist)
-        winners.append(pair[-1] if lost else pair[0])
-    return winners

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-import moocore
 import numpy as np
 import torch
 from torch import Tensor
@@ -76,6 +75,8 @@ class Problem(Protocol):
     ) -> list[Evaluation]:
         """Train each for so many epochs (None: those of the selection protocol) and judge it on validation.
 
+        One evaluation for each, in order. Where a budget of time ends on the way, only those of the first ones, so that a
+        method can still take account of them; of every step at least one.
         Cached by key and epochs. With ``parents``, weights are kept, and a candidate starts from those of its parent
         where their networks agree; its own parent goes on from where it stands, for the epochs that are missing.
         """
@@ -90,7 +91,8 @@ class Problem(Protocol):
 class Method(Protocol):
     """A search algorithm, constructed as ``cls(problem, config)``; the harness calls ``step`` until ``finished``.
 
-    ``load_state_dict`` of a fresh object with the same problem and config continues bit for bit.
+    ``load_state_dict`` of a fresh object with the same problem and config continues bit for bit. A run that is killed in
+    the middle of a step repeats the step with the same random numbers, and finds in the cache what was evaluated already.
     """
 
     Config: ClassVar[type]  # a dataclass with a default for every field; each becomes a flag
@@ -108,29 +110,3 @@ class Method(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> None: ...
-
-
-def pareto_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The evaluations that no other beats in error and cost at once, most accurate first; one of equals is kept."""
-    front: list[Evaluation] = []
-    for candidate in sorted(evaluations, key=lambda e: (e.error, e.cost, e.key)):
-        if not front or candidate.cost < front[-1].cost:
-            front.append(candidate)
-    return front
-
-
-def relative_hypervolume(evaluations: Sequence[Evaluation], reference_cost: float) -> float:
-    """Area, 0..1, that the evaluations dominate: error by cost / ``reference_cost``, up to the point (1, 1)."""
-    good = [(e.error, e.cost / reference_cost) for e in evaluations if e.failure is None]
-    return float(moocore.hypervolume(np.array(good), ref=[1.0, 1.0])) if good else 0.0
-
-
-def representatives(evaluations: Sequence[Evaluation], count: int, reference_cost: float) -> list[Evaluation]:
-    """At most ``count`` points of the Pareto front: the most accurate, then, one by one, what adds most hypervolume."""
-    front = pareto_front(evaluations)
-    chosen, rest = front[:1], front[1:]
-    while rest and len(chosen) < count:
-        best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_cost))
-        rest.remove(best)
-        chosen.append(best)
-    return chosen

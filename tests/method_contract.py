@@ -100,6 +100,18 @@ def a_budget_of_steps_is_kept(name: str, parent: Path) -> None:
     assert stages.count("search") == 1
 
 
+def a_budget_of_time_that_ends_in_a_step_leaves_something_to_propose(name: str, _: Path) -> None:
+    """Nothing is trained after the candidate with which the time is over."""
+    problem, method = make(name, budget="1h")
+    problem.searched.out_of_time = lambda: True
+    for step in (1, 2):
+        with problem.repeatable_step():
+            report = method.step()
+        assert report.step == step
+        assert len(problem.searched.trials) <= step
+        assert method.proposals()
+
+
 def the_test_set_is_read_in_the_test_stage_only(name: str, parent: Path) -> None:
     stages_of_reading = []
 
@@ -129,6 +141,7 @@ CONTRACT = (
     same_seed_same_result_and_another_seed_another,
     a_resumed_method_equals_an_uninterrupted_one,
     a_budget_of_steps_is_kept,
+    a_budget_of_time_that_ends_in_a_step_leaves_something_to_propose,
     the_test_set_is_read_in_the_test_stage_only,
     settings_that_make_no_sense_are_refused,
 )

@@ -11,7 +11,8 @@ from evaluation.cli.plan import plan_runs
 from evaluation.run import parse
 from evaluation.runs.folder import read_record
 from evaluation.settings.config import Budget
-from methods.method import Evaluation, relative_hypervolume, representatives
+from methods.fronts import relative_hypervolume, representatives
+from methods.method import Evaluation
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from tests.running import SMALL_FLAGS, run_cli

@@ -14,18 +14,9 @@ from deap import base, tools
 from evaluation.search import candidates
 from evaluation.search.candidates import Job, inherit
 from evaluation.search.problem import SearchProblem
-from methods.evoapproxnas import (
-    WORST,
-    EvoApproxNas,
-    EvoApproxNasConfig,
-    Individual,
-    Minimised,
-    measure_crowding,
-    objectives,
-    survivors,
-    tournament,
-)
+from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.method import Evaluation
+from methods.nsga2 import WORST, Individual, Minimised, measure_crowding, objectives, survivors, tournament
 from spaces.errors import InputError
 from tests import tiny
 
@@ -244,7 +235,7 @@ def test_tournaments_prefer_the_dominating_then_the_less_crowded():
 
 
 def test_fitness_is_no_class_made_at_run_time():
-    assert Minimised.__module__ == "methods.evoapproxnas"
+    assert Minimised.__module__ == "methods.nsga2"
     assert issubclass(Minimised, base.Fitness) and Minimised.weights == (-1.0, -1.0, -1.0)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from methods import METHODS
 from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gradient
-from methods.method import Evaluation, pareto_front
+from methods.fronts import pareto_front
+from methods.method import Evaluation
 from methods.random_search import RandomConfig, RandomSearch
 from spaces.errors import InputError
 from tests import tiny

@@ -17,7 +17,8 @@ from evaluation.search.trials import Trials
 from evaluation.settings.config import Budget
 from evaluation.training import memory
 from methods import METHODS
-from methods.method import Evaluation, Method, StepReport, pareto_front, relative_hypervolume
+from methods.fronts import pareto_front, relative_hypervolume
+from methods.method import Evaluation, Method, StepReport
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.saving import save_json

@@ -19,7 +19,8 @@ from evaluation.search.trials import Trials
 from evaluation.settings.config import Budget, RunConfig
 from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.task import Augmentation
-from methods.method import Evaluation, relative_hypervolume
+from methods.fronts import relative_hypervolume
+from methods.method import Evaluation
 from spaces.cells.space import CellSpace
 from spaces.costs import COSTS
 from spaces.costs.trace import total_params

@@ -1,0 +1,91 @@
+"""What methods share that only evaluate candidates: what was tried, what is proposed, when it ends, and its state."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from methods.fronts import pareto_front, representatives
+from methods.method import Evaluation, Problem, StepReport
+from spaces.files.schema import typed
+from spaces.space import Architecture
+
+ATTEMPTS = 200  # repeated draws per new architecture, before none is left as far as anybody can tell
+
+
+class ArchiveSearch(ABC):
+    """A method that evaluates architectures batch by batch and proposes from the Pareto front of all of them.
+
+    A subclass says which ones are next: that is the method. The rest of the contract in ``methods.method`` is here.
+    """
+
+    def __init__(self, problem: Problem, samples: int, proposals: int, batch: int = 1) -> None:
+        self.problem, self.batch, self.wanted = problem, batch, proposals
+        self.samples = problem.evaluation_limit or (sys.maxsize if problem.open_ended else samples)
+        self.architectures: dict[str, Architecture] = {}  # by key, as are
+        self.evaluations: dict[str, Evaluation] = {}
+        self.exhausted = False
+        self.steps = 0
+
+    @abstractmethod
+    def candidates(self, count: int) -> list[Architecture]:
+        """So many architectures that are not in the archive; fewer end the search, since no other can be found."""
+
+    def new(self, draw: Callable[[], Architecture], count: int, attempts: int = ATTEMPTS) -> list[Architecture]:
+        """Up to ``count`` different results of ``draw`` that are not in the archive, in so many attempts for each."""
+        drawn: dict[str, Architecture] = {}
+        for _ in range(attempts * count):
+            if len(drawn) == count:
+                break
+            architecture = draw()
+            if architecture.key not in self.architectures:
+                drawn.setdefault(architecture.key, architecture)
+        return list(drawn.values())
+
+    def front(self) -> list[Evaluation]:
+        """The Pareto front of what was evaluated and did not fail, most accurate first."""
+        return pareto_front([evaluation for evaluation in self.evaluations.values() if evaluation.failure is None])
+
+    def step(self) -> StepReport:
+        """Evaluate one batch of new architectures."""
+        count = min(self.batch, self.samples - len(self.evaluations))
+        drawn = self.candidates(count)
+        self.exhausted = len(drawn) < count
+        for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):  # fewer where the time is over
+            self.architectures[architecture.key] = architecture
+            self.evaluations[architecture.key] = evaluation
+        self.steps += 1
+        everything, front = list(self.evaluations.values()), self.front()
+        best = (front or pareto_front(everything))[0]
+        return StepReport(
+            step=self.steps,
+            total=-(-self.samples // self.batch),
+            validation_error=best.error,
+            cost=best.cost,
+            diagnostics={
+                "evaluated": len(everything),
+                "failed": sum(evaluation.failure is not None for evaluation in everything),
+                "front": len(front or pareto_front(everything)),
+            },
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.exhausted or len(self.evaluations) >= self.samples
+
+    def proposals(self) -> list[Architecture]:
+        chosen = representatives(self.front(), self.wanted, self.problem.reference_cost)
+        return [self.architectures[evaluation.key] for evaluation in chosen]
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "steps": self.steps,
+            "exhausted": self.exhausted,
+            "architectures": [architecture.to_json() for architecture in self.architectures.values()],
+            "evaluations": [vars(evaluation) for evaluation in self.evaluations.values()],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        drawn = [self.problem.space.from_json(data) for data in state["architectures"]]
+        self.architectures = {architecture.key: architecture for architecture in drawn}
+        self.evaluations = {data["key"]: typed(data, Evaluation) for data in state["evaluations"]}
+        self.exhausted, self.steps = state["exhausted"], state["steps"]
