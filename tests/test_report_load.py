@@ -317,13 +317,14 @@ def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
         "multiplier_choice",
         "cost",
         "budget",
-        "baselines",
         "device",
         "command",
     )
     sizes = {"seed": 0, "nodes": 4, "threads": 0, "image_size": 0}
     protocol = named_protocol("quick")
-    config = RunConfig(**dict.fromkeys(names, "x"), **sizes, method_config={}, protocol=protocol, multipliers=())
+    config = RunConfig(
+        **dict.fromkeys(names, "x"), **sizes, baselines=("none",), method_config={}, protocol=protocol, multipliers=()
+    )
     going = runs / "going"
     going.mkdir()
     (going / "config.json").write_text(json.dumps(config.to_json()))

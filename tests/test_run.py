@@ -21,6 +21,7 @@ from evaluation.runs import checkpoints
 from evaluation.runs.folder import RunFolder, read_history, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
+from evaluation.settings.baselines import arithmetics_of, require_baselines
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.costs.trace import total_macs, total_params
@@ -67,11 +68,37 @@ def test_the_record_adds_up(tmp_path):
     assert (folder.path / "finalist1.svg").read_text().startswith("<?xml")
 
 
-@pytest.mark.parametrize(("baselines", "trained"), [("none", 0), ("first", 1), ("all", 2)])
-def test_baselines_are_trained_where_asked(tmp_path, baselines, trained):
-    _, record = finished_run(tmp_path, tiny.run_config("random", baselines=baselines))
-    known = [f["accuracy"]["test"]["int8"] is not None for f in record["finalists"]]
-    assert known == [index < trained for index in range(len(record["finalists"]))]
+def test_baselines_are_trained_where_asked(tmp_path):
+    _, record = finished_run(tmp_path, tiny.run_config("random", baselines=("fp32",)))
+    tested = [f["accuracy"]["test"] for f in record["finalists"]]
+    assert tested and all(one["fp32"] is not None and one["int8"] is None for one in tested)
+
+
+EVERY = ["approximate", "int8", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "others"),
+    [
+        ("none", ["approximate"], ["approximate"]),
+        ("first", EVERY, ["approximate"]),
+        ("all", EVERY, EVERY),
+        ("int8", ["approximate", "int8"], ["approximate", "int8"]),
+        ("fp32 approximate", ["approximate", "fp32"], ["approximate", "fp32"]),
+    ],
+)
+def test_baselines_by_name(asked, first, others):
+    require_baselines(asked.split())
+    assert [arithmetics_of(finalist, asked.split()) for finalist in range(3)] == [first, others, others]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [("int", "unknown arithmetic 'int'; did you mean int8"), ("fp32 all", "all stands alone"), ("", "needs names")],
+)
+def test_baselines_that_mean_nothing_are_refused(asked, reason):
+    with pytest.raises(InputError, match=reason):
+        tiny.run_config(baselines=tuple(asked.split()))
 
 
 def test_a_finalist_that_diverges_is_recorded(tmp_path):

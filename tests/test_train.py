@@ -151,7 +151,7 @@ def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
     folder, searched = finished_run(tmp_path / "search", config)
     number = len(searched["finalists"])
     given = resolve(str(folder.path), number)
-    again, record = finished_run(tmp_path / "given", config_of(given, baselines="all"))
+    again, record = finished_run(tmp_path / "given", config_of(given, baselines=("all",)))
     (finalist,), expected = record["finalists"], searched["finalists"][number - 1]
     assert finalist["accuracy"].pop("validation") is None
     assert expected["accuracy"].pop("validation") is not None
@@ -170,7 +170,7 @@ def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
 
 def test_a_given_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     given = resolve(written(tmp_path / "a.json", {"normal": GENOTYPE["normal"][:2], "reduce": GENOTYPE["reduce"][:2]}))
-    config = config_of(given, baselines="first")
+    config = config_of(given, baselines=("first",))
     _, whole = finished_run(tmp_path / "whole", config)
     save = checkpoints.save
     moments = []
@@ -223,7 +223,7 @@ def test_reports_and_comparisons_cope_with_runs_without_a_search(tmp_path):
     (tmp_path / "genotypes").mkdir()
     genes = {"normal": GENOTYPE["normal"][:2], "reduce": GENOTYPE["reduce"][:2]}
     given = resolve(written(tmp_path / "genotypes" / "tiny net.json", genes), multiplier="mul8s_1L2H")
-    runs = [finished_run(tmp_path, config_of(given, seed=seed, baselines="none")) for seed in (0, 1)]
+    runs = [finished_run(tmp_path, config_of(given, seed=seed, baselines=("none",))) for seed in (0, 1)]
     runs.append(finished_run(tmp_path, tiny.run_config("random", baselines="none")))
     places = [folder.path for folder, _ in runs]
     assert places[0].name == "given-tiny_net-blobs-tiny-s0-1"

@@ -67,7 +67,10 @@ def run_config(method: str = "random", **changes) -> RunConfig:
         "image_size": 0,
         "command": "test",
     }
-    return RunConfig(**{**settings, **changes})
+    settings |= changes
+    if isinstance(settings["baselines"], str):
+        settings["baselines"] = (settings["baselines"],)
+    return RunConfig(**settings)
 
 
 def _blobs(count: int, seed: int) -> ImageSet:

@@ -118,7 +118,7 @@ def problem(method: str, config: Any, device: torch.device, strict: bool) -> Sea
     settings = RunConfig(
         method=method, method_config=dataclasses.asdict(config), seed=0, protocol=TINY, dataset="bright halves",
         multipliers=MULTIPLIERS, nodes=1, scope="all", multiplier_choice="edge", cost="horowitz45", budget="",
-        baselines="none", device=device.type, threads=0, image_size=0, command="", space=space, rows=2, columns=6,
+        baselines=("none",), device=device.type, threads=0, image_size=0, command="", space=space, rows=2, columns=6,
         levels_back=3,
     )  # fmt: skip
     made = SearchProblem(settings, dataset(), device, catalogue.library(MULTIPLIERS))

@@ -11,6 +11,7 @@ from evaluation.runs.context import RunContext
 from evaluation.runs.progress import RunProgress
 from evaluation.search import failures
 from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.settings.baselines import arithmetics_of
 from evaluation.training import distributed, memory
 from evaluation.training.data import DeviceImages
 from evaluation.training.loop import Schedule, Training, accuracy
@@ -137,7 +138,8 @@ def test(run: RunContext, progress: RunProgress) -> None:
             with parsing(weights, "does not hold the weights of this finalist", "; start a new run"):
                 network.load_state_dict(checkpoints.load(weights, run.device))
             try:
-                share = accuracy(network.to(run.device, memory_format=torch.channels_last), data)
+                network = ARITHMETICS[arithmetic].converted(network.to(run.device, memory_format=torch.channels_last))
+                share = accuracy(network, data)
             except FloatingPointError as failure:
                 run.state.results[f"{index}-{arithmetic}"] = {"failure": str(failure)}
                 run.state.failures.append(
@@ -150,12 +152,10 @@ def test(run: RunContext, progress: RunProgress) -> None:
 
 def _jobs(run: RunContext) -> list[tuple[int, str]]:
     """(finalist, arithmetic) to train, the approximate network of each finalist first."""
-    baselines = {"all": len(run.state.finalists), "first": 1, "none": 0}[run.config.baselines]
     return [
         (index, arithmetic)
         for index in range(len(run.state.finalists))
-        for arithmetic in reversed(tuple(ARITHMETICS))
-        if arithmetic == "approximate" or index < baselines
+        for arithmetic in arithmetics_of(index, run.config.baselines)
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from evaluation.settings.baselines import require_baselines
 from evaluation.settings.protocols import LARGEST, Protocol
 from spaces.errors import InputError
 from spaces.files.schema import typed
@@ -68,8 +69,9 @@ class RunOptions:
     """Cost model that guides a search and that the final tables show; records hold all that can be computed."""
     seed: int = 0
     """Random seed; of several runs the first."""
-    baselines: Literal["all", "first", "none"] = "all"
-    """Finalists that are also trained in fp32 and exact int8: without them a saving has no accuracy drop beside it."""
+    baselines: tuple[str, ...] = ("all",)
+    """Arithmetics in which every finalist is trained, too, such as fp32 int8: all, none, or first, which is all for the first
+    finalist alone. Without them a saving has no accuracy drop beside it."""
     device: str = "auto"
     """auto (CUDA if there is one), cpu or cuda."""
     engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
@@ -157,7 +159,7 @@ class RunConfig:
     multiplier_choice: str
     cost: str
     budget: str
-    baselines: str
+    baselines: tuple[str, ...]
     device: str
     threads: int
     image_size: int
@@ -181,6 +183,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         # In the form that a file gives back, so that a resumed run describes itself in the same words.
         object.__setattr__(self, "method_config", json.loads(json.dumps(self.method_config)))
+        require_baselines(self.baselines)
         if self.deterministic and Budget.parse(self.budget).seconds is not None:
             raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
 
