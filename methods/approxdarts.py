@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -357,7 +357,7 @@ class ApproxDarts:
     def finished(self) -> bool:
         return self.epoch >= self.config.epochs
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
             "net": self.net.state_dict(),
@@ -367,7 +367,7 @@ class ApproxDarts:
             "choice_optimiser": self.choice_optimiser.state_dict(),
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]
         self.net.load_state_dict(state["net"])
         with torch.no_grad():
@@ -424,7 +424,7 @@ def second_order_gradient(
     validation: tuple[Tensor, Tensor],
     virtual_step: Callable[[Sequence[Tensor]], list[Tensor]],
     lr: float,
-    same_sample: Callable,
+    same_sample: Callable[..., Any],
 ) -> list[Tensor]:
     """∇_α L_val(w', α) with w' = w + ``virtual_step``(∇_w L_train(w, α)), by DARTS, section 2.3 and equation 8.
 

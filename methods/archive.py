@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from methods.fronts import pareto_front, representatives
 from methods.method import Evaluation, Problem, StepReport
@@ -84,7 +85,7 @@ class ArchiveSearch(ABC):
             "evaluations": [vars(evaluation) for evaluation in self.evaluations.values()],
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         drawn = [self.problem.space.from_json(data) for data in state["architectures"]]
         self.architectures = {architecture.key: architecture for architecture in drawn}
         self.evaluations = {data["key"]: typed(data, Evaluation) for data in state["evaluations"]}

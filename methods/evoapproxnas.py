@@ -15,7 +15,7 @@ full: those below are ours, and the grid's size is that of CGP-CNN.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -228,7 +228,7 @@ class EvoApproxNas:
         chosen = representatives(front, self.config.proposals, self.problem.reference_cost)
         return [by_key[evaluation.key] for evaluation in chosen]
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "generation": self.generation,
             "idle": self.idle,
@@ -237,15 +237,15 @@ class EvoApproxNas:
             "archive": [_to_plain(individual) for individual in self.archive],
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generation, self.idle, self.seen = state["generation"], state["idle"], set(state["seen"])
         self.population = [self._from_plain(data) for data in state["population"]]
         measure_crowding(self.population)
         self.archive = ParetoArchive([self._from_plain(data) for data in state["archive"]])
 
-    def _from_plain(self, data: dict) -> Individual:
+    def _from_plain(self, data: dict[str, Any]) -> Individual:
         return Individual(self.problem.space.from_json(data["architecture"]), typed(data["evaluation"], Evaluation))
 
 
-def _to_plain(individual: Individual) -> dict:
+def _to_plain(individual: Individual) -> dict[str, Any]:
     return {"architecture": individual.architecture.to_json(), "evaluation": vars(individual.evaluation)}

@@ -5,6 +5,7 @@ generator and returns another number of winners than asked for. Nothing but this
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import moocore
 import numpy as np
@@ -33,7 +34,7 @@ class Individual:
     def key(self) -> str:
         return self.evaluation.key
 
-    def __deepcopy__(self, memo: dict) -> "Individual":
+    def __deepcopy__(self, memo: dict[str, Any]) -> "Individual":
         """What the archive keeps: both parts are frozen and can be shared."""
         return Individual(self.architecture, self.evaluation)
 

@@ -31,7 +31,7 @@ def load_arrays(name: str) -> dict[str, np.ndarray] | None:
 def save_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
     """Keep arrays under ``name``, if the folder can be written."""
     packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # numpy's own flag could be a name, too
     _save(f"{name}.npz", packed.getbuffer())
 
 

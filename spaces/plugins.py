@@ -29,7 +29,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     @functools.cached_property
     def _paths(self) -> dict[str, str | Entry]:
         external = {entry.name: entry.value for entry in entry_points(group=self.group)}
-        return self.built_in | {name: external[name] for name in sorted(external.keys() - self.built_in.keys())}
+        paths: dict[str, str | Entry] = dict(self.built_in)
+        return paths | {name: external[name] for name in sorted(external.keys() - self.built_in.keys())}
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._paths:

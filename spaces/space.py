@@ -1,7 +1,7 @@
 """What a search space is: the values and protocols that methods and the harness see of one."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Architecture(Protocol):
     @property
     def key(self) -> str: ...
 
-    def to_json(self) -> dict: ...
+    def to_json(self) -> dict[str, Any]: ...
 
     def short(self) -> str: ...
 

@@ -137,8 +137,9 @@ def _watch(reading: int, farewell: Callable[[], str]) -> None:
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([reading], [], [], left)[0]:
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                os.write(sys.__stderr__.fileno(), f"{farewell()}\n".encode(errors="backslashreplace"))
+            if sys.__stderr__ is not None:
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    os.write(sys.__stderr__.fileno(), f"{farewell()}\n".encode(errors="backslashreplace"))
             os._exit(code)
         byte = os.read(reading, 1)
         if byte == _LEFT:

@@ -459,10 +459,11 @@ def test_engines_leave_torchs_threads_alone():
 import torch
 torch.set_num_threads(1)
 from spaces.arithmetic import emulate
+from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers import catalogue
 x, w = torch.zeros((1, 4, 8, 8), dtype=torch.int16), torch.zeros((4, 4, 3, 3), dtype=torch.int16)
 emulate.approx_conv2d(x, w, catalogue.get("mul8s_1KX2"), engine="gather")
-emulate.ENGINES["gather"].kernels.use_threads(10**6)
+use_threads(10**6)
 assert torch.get_num_threads() == 1, torch.get_num_threads()
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

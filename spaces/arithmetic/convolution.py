@@ -2,7 +2,9 @@
 
 import itertools
 import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from spaces.arithmetic.gradients import (
     gradient_factors,
     gradient_terms,
 )
-from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, flat, weight_codes
+from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, flat, is_dense, weight_codes
 from spaces.multipliers.products import ProductTable
 
 
@@ -41,14 +43,14 @@ class WeightCache:
 
     def __init__(self, quantiser: WeightQuantiser = weight_codes) -> None:
         self.quantiser = quantiser
-        self._known: tuple | None = None
-        self._weight: weakref.ref | None = None
+        self._known: tuple[Hashable, ...] | None = None
+        self._weight: Callable[[], Tensor | None] = lambda: None
         self._packed: PackedWeight | None = None
 
-    def __deepcopy__(self, memo: dict) -> "WeightCache":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "WeightCache":
         return WeightCache(self.quantiser)  # a copy of a layer packs its own weight
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return WeightCache, (self.quantiser,)
 
     def get(self, weight: Tensor, table: ProductTable, geometry: Geometry) -> PackedWeight:
@@ -88,7 +90,17 @@ def convolve(
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, codes, packed, table, geometry, factors, constant):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        codes: Codes,
+        packed: PackedWeight,
+        table: ProductTable,
+        geometry: Geometry,
+        factors: GradientFactors | None,
+        constant: Tensor | None,
+    ) -> Tensor:
         scale = codes.scale.step * packed.scale
         y = emulate.ENGINES[packed.engine].conv2d(codes.index, packed.packed, codes.scale.zero, scale)
         zero_point = codes.scale.zero + table.a_lo
@@ -102,7 +114,7 @@ class _Convolution(torch.autograd.Function):
         return y.to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
         grad_x, grad_w = product_gradients(
@@ -180,7 +192,7 @@ def cleared(values: Tensor, where: Tensor | None) -> Tensor:
     """``values`` with zeros where ``where`` is 1; None means nowhere."""
     if where is None:
         return values
-    if values.device.type == "cpu" and flat(values) is not None and values.stride() == where.stride():
+    if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
         loops.clear(flat(values).numpy(), flat(where).numpy())
         return values
     return values.masked_fill_(where.bool(), 0.0)

@@ -1,7 +1,7 @@
 """One place that decides in which arithmetic a layer computes."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ from spaces.multipliers.multiplier import Multiplier
 class LayerFactory(Protocol):
     """Makes the layers that multiply. ``kind`` is the row's kind in the cost table ("conv", "separable", "linear")."""
 
-    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d: ...
+    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments: Any) -> nn.Conv2d: ...
 
     def linear(self, inputs: int, outputs: int) -> nn.Module: ...
 
@@ -29,7 +29,7 @@ class FixedLayers:
     arithmetic: str
     multiplier: Multiplier | None
 
-    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d:
+    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments: Any) -> nn.Conv2d:
         if self.multiplier is None:
             layer = nn.Conv2d(inputs, outputs, kernel, **arguments)
         else:
@@ -52,7 +52,7 @@ class MixtureLayers:
 
     choice: MultiplierChoice
 
-    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments) -> nn.Conv2d:  # noqa: ARG002
+    def conv(self, inputs: int, outputs: int, kernel: int, *, kind: str = "conv", **arguments: Any) -> nn.Conv2d:  # noqa: ARG002
         return MultiplierMixture(inputs, outputs, kernel, choice=self.choice, **arguments)
 
     def linear(self, inputs: int, outputs: int) -> nn.Module:

@@ -3,6 +3,8 @@
 All compute y = s_x s_w Σ T[x̂, ŵ] + bias; for an unsigned circuit with the terms of its zero points (design, section 3).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,13 +47,13 @@ class ApproxConv2d(nn.Conv2d):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         multiplier: Multiplier,
         gradient: str = "straight-through",
         compensate_bias: bool = False,
         weight_quant: WeightQuantiser = weight_codes,
         activation_quant: nn.Module | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         _equip(self, multiplier, gradient, compensate_bias, weight_quant, activation_quant)
@@ -70,13 +72,13 @@ class ApproxLinear(nn.Linear):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         multiplier: Multiplier,
         gradient: str = "straight-through",
         compensate_bias: bool = False,
         weight_quant: WeightQuantiser = weight_codes,
         activation_quant: nn.Module | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         _equip(self, multiplier, gradient, compensate_bias, weight_quant, activation_quant)
@@ -134,7 +136,9 @@ class MeanError(nn.Module):
         error = torch.tensor(table.table - table.exact, dtype=torch.float32)
         self.register_buffer("error", error, persistent=False)
         self.register_buffer("histogram", torch.zeros(SIZE))
-        self._known: tuple[tuple, bool] | None = None  # whether any code was seen, for one value of the histogram
+        self._known: tuple[tuple[Any, ...], bool] | None = (
+            None  # whether any code was seen, for one value of the histogram
+        )
 
     def _seen_any(self) -> bool:
         """Waits for a GPU, but once after a training alone."""

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
+from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
@@ -36,7 +38,7 @@ class MultiplierChoice(nn.Module):
         u, v = shared_basis(self.tables)
         self.register_buffer("u", torch.tensor(u.transpose(0, 2, 1).copy(), dtype=torch.float32), persistent=False)
         self.register_buffer("v", torch.tensor(v, dtype=torch.float32), persistent=False)
-        self._moving = u.any(axis=(0, 2))  # (256,): the activation codes that add something
+        self._moving = np.asarray(u.any(axis=(0, 2)))  # (256,): the activation codes that add something
         self.register_buffer("span", torch.from_numpy(_span(self.tables)), persistent=False)
         self.blended: Tensor | None = None  # (R, 256)
 
@@ -53,7 +55,7 @@ class MultiplierChoice(nn.Module):
 @functools.lru_cache(maxsize=64)
 def _span(library: tuple[ProductTable, ...]) -> np.ndarray:
     """Orthonormal columns (256, K), float32, of which every U_m's are combinations."""
-    left, sizes, _ = np.linalg.svd(np.hstack(shared_basis(library)[0]).astype(np.float64), full_matrices=False)
+    left, sizes, _ = np.linalg.svd(np.hstack(list(shared_basis(library)[0])).astype(np.float64), full_matrices=False)
     return np.ascontiguousarray(left[:, sizes > 1e-9 * sizes[0]].astype(np.float32))
 
 
@@ -64,7 +66,7 @@ class MultiplierMixture(nn.Conv2d):
     separate convolutions.
     """
 
-    def __init__(self, *args, choice: MultiplierChoice, **kwargs) -> None:
+    def __init__(self, *args: Any, choice: MultiplierChoice, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.choice = choice
         self.activation_scale = activation_scale(choice.signed)
@@ -81,7 +83,15 @@ class _Mixture(torch.autograd.Function):
     """Forward: the blend's sums, scaled. Backward: straight-through, and exact for the blended table."""
 
     @staticmethod
-    def forward(ctx, x, weight, blended, codes: Codes, choice: MultiplierChoice, geometry):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        blended: Tensor,
+        codes: Codes,
+        choice: MultiplierChoice,
+        geometry: Geometry,
+    ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
         size = geometry.output_size(x.shape[2:], tuple(weight.shape[2:]))
         ctx.phases = Phases.of(x.shape, (len(x), len(weight), *size), geometry)
@@ -101,7 +111,7 @@ class _Mixture(torch.autograd.Function):
         return ctx.phases.join_output(y).to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale, by_weight = ctx.saved_tensors
         x_wanted, w_wanted, blend_wanted = ctx.needs_input_grad[:3]
         grad, grad_blended, grad_x = ctx.phases.split_output(grad.float()), None, None
@@ -116,7 +126,7 @@ class _Mixture(torch.autograd.Function):
             grad, index, step, w_index, w_scale, factors, ctx.zero_point, ctx.geometry, wanted
         )
         grad_x = more_x if grad_x is None else grad_x
-        if x_wanted:
+        if grad_x is not None:
             top, left = ctx.padding
             grad_x = grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left]
             grad_x = cleared(ctx.phases.join_input(grad_x), clamped).to(ctx.dtypes[0])

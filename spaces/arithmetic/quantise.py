@@ -10,6 +10,7 @@ Codes are kept as indices into the circuit's table, one byte each: code − lowe
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def quantise(x: Tensor, scale: Scale) -> Codes:
     if x.device.type != "cpu":
         return _quantise_on_device(x, scale)
     x = x.float()
-    x = x.contiguous() if flat(x) is None else x
+    x = x if is_dense(x) else x.contiguous()
     memory, index = flat(x).numpy(), torch.empty_like(x, dtype=torch.uint8)
     flags = loops.quantise(memory, scale.number, scale.low, scale.high, scale.zero, flat(index).numpy())
     clamped = None
@@ -115,13 +116,14 @@ def quantise_once(x: Tensor, scale: Scale) -> Codes:
     return known[1]
 
 
-def flat(x: Tensor) -> Tensor | None:
-    """The memory of a dense tensor as it lies (n,), or None."""
-    if x.is_contiguous():
-        return x.view(-1)
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).view(-1)
-    return None
+def is_dense(x: Tensor) -> bool:
+    """Whether a tensor fills its memory, in one of the two orders that layers use."""
+    return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def flat(x: Tensor) -> Tensor:
+    """The memory of a dense tensor as it lies (n,)."""
+    return (x if x.is_contiguous() else x.permute(0, 2, 3, 1)).view(-1)
 
 
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
@@ -174,7 +176,9 @@ class RunningMaximum(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("maximum", torch.zeros(()))
-        self._kept: tuple[tuple, Scale | None] | None = None  # what follows from the average, for one value of it
+        self._kept: tuple[tuple[Any, ...], Scale | None] | None = (
+            None  # what follows from the average, for one value of it
+        )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Scale:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from spaces.errors import InputError, suggest
 
@@ -100,7 +101,7 @@ class CellArchitecture:
         """The same cells with one circuit for everything that ``scope`` says it governs."""
         return CellArchitecture(tuple(cell.with_multiplier(name) for cell in self.cells), name, scope)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return {
             "space": "cells",
             "scope": self.scope,

@@ -1,5 +1,7 @@
 """The expected energy of a network drawn from the supernet's probabilities, as a differentiable function of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,7 @@ class ExpectedEnergy:
     def _add_edges(self, shape: NetworkShape) -> None:
         everything = self.space.scope == "all"
         exact = catalogue.exact(self.space.library[0].signed)
-        costs: dict[tuple, tuple[float, float]] = {}
+        costs: dict[tuple[Any, ...], tuple[float, float]] = {}
         channels, size = shape.channels, shape.input_shape[1:]
         for position in range(shape.cells):
             kind = int(position in reduction_positions(shape.cells))

@@ -7,6 +7,7 @@ concatenated. It knows no multipliers: one circuit is put everywhere.
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
 from spaces.errors import InputError
@@ -105,7 +106,7 @@ def is_genotype(data: object) -> bool:
     return isinstance(data, dict) and {"normal", "reduce"} <= data.keys()
 
 
-def from_json(data: dict) -> Genotype:
+def from_json(data: dict[str, Any]) -> Genotype:
     """A genotype in the form of DARTS, decoded from JSON. Raises InputError for anything else.
 
     ``{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, 3, 4, 5], "reduce": […], "reduce_concat": […]}``

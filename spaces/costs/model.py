@@ -31,7 +31,7 @@ class Cost:
 
 
 def _summed(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in one | dict(other)}
+    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in {**one, **other}}
 
 
 class CostModel(ABC):

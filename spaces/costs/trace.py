@@ -1,7 +1,7 @@
 """What an inference consists of: one row per layer, traced from a network; everything that counts anything reads them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -54,8 +54,8 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int], integer: bool) 
     """
     rows: list[LayerCost] = []
 
-    def record(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             rows.append(_row(name, module, inputs, output, integer))
 
         return hook
@@ -67,7 +67,7 @@ def trace(network: nn.Module, input_shape: tuple[int, int, int], integer: bool) 
     # Only shapes matter here, and these have that of their first input; on ``meta``, where nothing is computed, they are slow.
     bypassed = [m for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.ReLU, Sum))]
     for module in bypassed:
-        module.forward = _first
+        module.forward = _first  # type: ignore[method-assign]  # of this object, until its end
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, *input_shape, device=device))
@@ -84,7 +84,9 @@ def _first(x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _row(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor, integer: bool) -> LayerCost:
+def _row(
+    name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, integer: bool
+) -> LayerCost:
     outputs = output.numel()
     moved = outputs + sum(x.numel() for x in inputs)
     params = sum(p.numel() for p in module.parameters(recurse=False))
@@ -108,9 +110,9 @@ def _row(name: str, module: nn.Module, inputs: tuple, output: torch.Tensor, inte
 
 
 def _geometry(module: nn.Module, first: torch.Tensor, output: torch.Tensor) -> LayerGeometry:
-    windows = (_pair(getattr(module, name, ())) for name in ("kernel_size", "stride", "dilation"))
-    shapes = (tuple(first.shape[1:]), tuple(output.shape[1:]))
-    return LayerGeometry(*shapes, *windows, getattr(module, "groups", 1))
+    kernel, stride, dilation = (_pair(getattr(module, name, ())) for name in ("kernel_size", "stride", "dilation"))
+    inputs, outputs = tuple(first.shape[1:]), tuple(output.shape[1:])
+    return LayerGeometry(inputs, outputs, kernel, stride, dilation, getattr(module, "groups", 1))
 
 
 def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:

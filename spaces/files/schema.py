@@ -80,7 +80,7 @@ def _dataclass(value: Any, kind: Any, at: str) -> Any:
     return kind(**{name: typed(part, hints[name], _inside(at, name)) for name, part in value.items()})
 
 
-def _typed_dict(value: Any, kind: Any, at: str) -> dict:
+def _typed_dict(value: Any, kind: Any, at: str) -> dict[str, Any]:
     _require(value, dict, at)
     for name, hint in _hints(kind).items():
         if name in value:

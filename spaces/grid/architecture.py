@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from spaces.errors import InputError, suggest
 from spaces.grid.canonical import canonical_order
@@ -135,7 +136,7 @@ class GridArchitecture:
         """The same network with one circuit everywhere."""
         return replace(self, nodes=tuple(replace(node, multiplier=name) for node in self.nodes), multiplier=name)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return {
             "space": "grid",
             "rows": self.rows,

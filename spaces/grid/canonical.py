@@ -7,6 +7,7 @@ Congressus Numerantium 30, 1981).
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 Colours = tuple[int, ...]  # of every node; equal graphs get equal colours
 
@@ -65,7 +66,7 @@ class _Graph:
 
         Two ways whose first outcomes are equal are mirror images of each other: one of them is enough.
         """
-        seen: list[tuple] = []
+        seen: list[tuple[Any, ...]] = []
         best = None
         for way in self._split(colours):
             first = self._form(self._any_outcome(way))

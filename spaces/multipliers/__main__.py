@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Union, cast, get_args
 
 import tyro
 
@@ -112,10 +112,7 @@ def parse(arguments: list[str]) -> Any:
         if not command or command.startswith("-"):
             raise InputError(f"say what to do: {', '.join(COMMANDS)}; see {PROGRAM} --help")
         raise suggest(command, COMMANDS, "command")
-    everything: Any = None
-    for name, cls in COMMANDS.items():
-        one = Annotated[cls, tyro.conf.subcommand(name)]
-        everything = one if everything is None else everything | one
+    everything: Any = Union[tuple(Annotated[cls, tyro.conf.subcommand(name)] for name, cls in COMMANDS.items())]  # noqa: UP007
     return parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments, command, config=(tyro.conf.FlagCreatePairsOff,))
 
 
@@ -190,7 +187,7 @@ def _import(command: Import) -> int:
     sheets = read_sources(
         command.sources,
         signed=True if command.signed else (False if command.unsigned else None),
-        order=command.order or None,
+        order=cast(Order, command.order) if command.order else None,
         figures=command.figures,
         known=catalogue.find,
     )

@@ -142,3 +142,10 @@ def byte_factors(table: ProductTable) -> ByteFactors | None:
     if not np.array_equal(again, table.table):
         raise AssertionError(f"the byte factors of {table.name} do not multiply out")
     return best
+
+
+def known_byte_factors(table: ProductTable) -> ByteFactors:
+    """The same of a table that has them: an engine asks first."""
+    factors = byte_factors(table)
+    assert factors is not None
+    return factors

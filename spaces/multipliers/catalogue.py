@@ -46,11 +46,13 @@ def get(name: str) -> Multiplier:
     if name not in _published_rows():
         raise suggest(name, names(), "multiplier")
     figures = published_figures(name)
-    parameters = (int(figures[f"keep_{what}"]) for what in ("a_from_bit", "b_from_bit", "from_column"))
+    a_from_bit, b_from_bit, column = (
+        int(figures[f"keep_{what}"]) for what in ("a_from_bit", "b_from_bit", "from_column")
+    )
     return Multiplier(
         name=name,
         signed=True,
-        table=broken_array_table(*parameters),
+        table=broken_array_table(a_from_bit, b_from_bit, column),
         power_mw=figures["pdk45_power_mw"],
         area_um2=figures["pdk45_area_um2"],
         delay_ns=figures["pdk45_delay_ns"],

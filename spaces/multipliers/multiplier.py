@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Multiplier:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def __deepcopy__(self, memo: dict) -> "Multiplier":
+    def __deepcopy__(self, memo: dict[str, Any]) -> "Multiplier":
         return self  # immutable; a copy of a network shares its circuits
 
 

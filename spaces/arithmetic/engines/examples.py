@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,9 @@ def make_example(table: ProductTable, layer: Layer, kind: str) -> Example:
     return Example(x, w, fill, scale, sums, order)
 
 
-def _codes(kind: str, x_shape: tuple, w_shape: tuple, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _codes(
+    kind: str, x_shape: tuple[Any, ...], w_shape: tuple[Any, ...], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices for activations and weights, uint8."""
     if kind == "random":
         x, w = (rng.integers(0, SIZE, shape) for shape in (x_shape, w_shape))

@@ -4,6 +4,7 @@ import functools
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,13 @@ def factors_of(table: ProductTable) -> Factors | None:
     return next(fitting, None)
 
 
+def _known_factors(table: ProductTable) -> Factors:
+    """The same of a table that the engine does not refuse."""
+    factors = factors_of(table)
+    assert factors is not None
+    return factors
+
+
 def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
     """Why the engine cannot be used: no factors, too many, or too large ones."""
     if factors_of(table) is None:
@@ -52,11 +60,11 @@ def refusal(table: ProductTable, device: torch.device) -> str:  # noqa: ARG001
 
 def channels(table: ProductTable) -> int:
     """Factor channels per input channel."""
-    return factors_of(table).rank
+    return _known_factors(table).rank
 
 
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
-    factors = factors_of(table)
+    factors = _known_factors(table)
     outputs, inner, *kernel = weights.shape
     window = int(np.prod(kernel))
     largest = np.abs(factors.u).max(axis=0) * np.abs(factors.v).max(axis=1) if factors.rank else np.zeros(0)
@@ -77,16 +85,16 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
 @functools.lru_cache(maxsize=256)
 def _weight_values(table: ProductTable, device: torch.device) -> Tensor:
     """v (R, 256), float32."""
-    return torch.tensor(factors_of(table).v, dtype=torch.float32, device=device)
+    return torch.tensor(_known_factors(table).v, dtype=torch.float32, device=device)
 
 
 @functools.lru_cache(maxsize=1024)
 def _features(table: ProductTable, first: int, last: int, channels: int) -> Features:
-    return describe(factors_of(table).u[:, first:last].astype(np.float32), channels)
+    return describe(_known_factors(table).u[:, first:last].astype(np.float32), channels)
 
 
 def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
-    x, geometry = packed.geometry.beaten_track(x, packed.kernel, fill)
+    x, geometry = packed.geometry.avoid_onednn_bugs(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()
     images = _CHUNK // (sum(part.features.count for part in packed.parts) * x.shape[1:].numel() or 1)
@@ -133,7 +141,7 @@ def _computes(
     return exact
 
 
-_warned: set[tuple] = set()
+_warned: set[tuple[Any, ...]] = set()
 
 
 @functools.lru_cache(maxsize=4096)

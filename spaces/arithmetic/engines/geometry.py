@@ -46,12 +46,13 @@ class Geometry:
 
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
         """Height and width of the output for an input of ``size``."""
-        return tuple(
+        height, width = (
             (side + 2 * padding - (extent - 1) * dilation - 1) // stride + 1
             for side, extent, stride, padding, dilation in zip(size, kernel, self.stride, self.padding, self.dilation)
         )
+        return height, width
 
-    def beaten_track(self, x: Tensor, kernel: Pair, fill: int | Tensor) -> tuple[Tensor, "Geometry"]:
+    def avoid_onednn_bugs(self, x: Tensor, kernel: Pair, fill: int | Tensor) -> tuple[Tensor, "Geometry"]:
         """The same convolution without what oneDNN (3.12, in torch 2.13) gets wrong or dies of.
 
         That is: windows that lie in the padding altogether, and a stride where there is one output row or column.
@@ -66,8 +67,8 @@ class Geometry:
             return x, self
         x, geometry = self.pad(x, fill), self.unpadded()
         height, width = (extent if one else side for extent, one, side in zip(extents, ones, x.shape[2:]))
-        stride = tuple(1 if one else stride for one, stride in zip(ones, self.stride))
-        return x[:, :, :height, :width], replace(geometry, stride=stride)
+        down, across = (1 if one else stride for one, stride in zip(ones, self.stride))
+        return x[:, :, :height, :width], replace(geometry, stride=(down, across))
 
     def conv2d(self, x: Tensor, weight: Tensor) -> Tensor:
         """The ordinary convolution with this geometry."""

@@ -10,6 +10,7 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import numba
 import numpy as np
@@ -142,7 +143,7 @@ _SHORT_ON_GPU = (
     ("words", _DENSE, OPERANDS, HELD[:1], FORMS[1:]),
     ("words", _DEPTHWISE, OPERANDS, HELD[:1], FORMS[1:]),
 )
-_warned: set[tuple] = set()
+_warned: set[tuple[Any, ...]] = set()
 
 
 def failure(name: str, engine: ModuleType, device: torch.device) -> str:

@@ -87,7 +87,8 @@ def _reduce(columns: Columns, height: int, approximate: int) -> Columns:
     reduced: Columns = []
     chained: list[np.ndarray] = []  # carry-outs of the exact compressors one column below, for use in the same stage
     for column, bits in enumerate(columns):
-        waiting, chain, sums = list(bits), chained, []
+        waiting, chain = list(bits), chained
+        sums: list[np.ndarray] = []
         chained = []
         while (excess := len(waiting) + len(chain) + len(sums) + len(carries[column]) - height) > 0:
             if excess >= 3 and column < approximate:

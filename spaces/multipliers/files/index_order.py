@@ -11,7 +11,7 @@ whose table in two's-complement order looks like an unsigned one; such a table i
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from spaces.multipliers.multiplier import SIZE, operand_range
 Order = Literal["numeric", "twos-complement"]
 
 # Operand value by index, for each convention.
-UNSIGNED, NUMERIC, TWOS_COMPLEMENT = "unsigned", "numeric", "twos-complement"
+UNSIGNED = "unsigned"
+NUMERIC: Final = "numeric"
+TWOS_COMPLEMENT: Final = "twos-complement"
 AXES = {
     UNSIGNED: operand_range(signed=False),
     NUMERIC: operand_range(signed=True),

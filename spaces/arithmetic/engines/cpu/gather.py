@@ -1,6 +1,7 @@
 """Look every product up: for tables without factors, or with too many."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,9 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     return sums if scale is None else sums.to(torch.float32).mul_(scale.view(1, -1, 1, 1))
 
 
-def _positions(shape: tuple, size: tuple[int, int], kernel: tuple[int, int], geometry: Geometry) -> tuple:
+def _positions(
+    shape: tuple[Any, ...], size: tuple[int, int], kernel: tuple[int, int], geometry: Geometry
+) -> tuple[Any, ...]:
     """Where output pixels begin and how far their taps reach, in a flat (N, H, W, C) array: int64 each."""
     batch, height, width, channels = shape
     inner = channels // geometry.groups

@@ -8,6 +8,7 @@ import functools
 import itertools
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
 from spaces.arithmetic.engines.features import Features, describe, expand_once
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.multipliers.byte_factors import MOST_CHANNELS, byte_factors
+from spaces.multipliers.byte_factors import MOST_CHANNELS, byte_factors, known_byte_factors
 from spaces.multipliers.products import ProductTable
 from spaces.warmup import preparing
 
@@ -41,7 +42,7 @@ class Packed:
 
     def __init__(self, weights: Tensor, table: ProductTable, geometry: Geometry) -> None:
         self.weights, self.table, self.geometry = weights, table, geometry
-        self.factors = byte_factors(table)
+        self.factors = known_byte_factors(table)
         self.outputs, self.inner, *self.kernel = weights.shape
         self.zero_point, by_index = _zero_point(table, geometry.groups > 1)
         # (O,) float64: to be added to every sum
@@ -106,7 +107,7 @@ def refusal(table: ProductTable, device: torch.device) -> str:
 
 def channels(table: ProductTable) -> int:
     """Factor channels per input channel."""
-    return byte_factors(table).channels
+    return known_byte_factors(table).channels
 
 
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
@@ -114,7 +115,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
 
 
 def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
-    x, geometry = packed.geometry.beaten_track(x, tuple(packed.kernel), fill)
+    x, geometry = packed.geometry.avoid_onednn_bugs(x, tuple(packed.kernel), fill)
     zero_point = packed.zero_point
     if geometry.padding != (0, 0) and (zero_point or _moves(packed.table, fill)):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()
@@ -162,7 +163,7 @@ def _zero_point(table: ProductTable, grouped: bool) -> tuple[int, np.ndarray]:
     With groups, the library (oneDNN 3.12) is wrong at other zero points than 0; with padding it even writes beyond its
     memory there, so that ``conv2d`` pads by itself.
     """
-    factors = byte_factors(table)
+    factors = known_byte_factors(table)
     at_zero = factors.constant - OFFSET * factors.weight @ factors.v.astype(np.int64)
     return (0, at_zero) if grouped or not at_zero.any() else (OFFSET, factors.constant)
 
@@ -173,7 +174,7 @@ def _features(table: ProductTable, first: int, last: int, width: int) -> Feature
 
 
 def _held(table: ProductTable) -> np.ndarray:
-    return (byte_factors(table).u.astype(np.int64) + OFFSET).astype(np.uint8)
+    return (known_byte_factors(table).u.astype(np.int64) + OFFSET).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -272,7 +273,7 @@ _LAYERS = (
 _CASES = tuple(itertools.product(_LAYERS, (False, True)))
 
 
-def _agrees(layer: tuple, extreme: bool) -> bool:
+def _agrees(layer: tuple[Any, ...], extreme: bool) -> bool:
     """Whether one convolution is exact, by a route through float64, and scaled with a single rounding of the sum."""
     channels, outputs, kernel, zero_point, geometry = layer
     generator = torch.Generator().manual_seed(channels)

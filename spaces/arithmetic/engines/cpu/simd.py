@@ -5,6 +5,7 @@ vectors are LLVM's own, which it translates for every processor.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -13,7 +14,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 
-def sum_adder(lanes: int, sources: int) -> Callable:
+def sum_adder(lanes: int, sources: int) -> Callable[..., Any]:
     """add(target, start, source, starts): target[start : start + lanes] += Σ_s source[s : s + lanes], s in ``starts``.
 
     For flat contiguous float32 arrays that do not overlap, and ``sources`` (a power of two) starts; nothing is checked.
@@ -37,7 +38,7 @@ def sum_adder(lanes: int, sources: int) -> Callable:
     return add
 
 
-def window_adder(lanes: int, lines: int) -> Callable:
+def window_adder(lanes: int, lines: int) -> Callable[..., Any]:
     """add(target, start, source, first, step): adds ``lines`` stretches of ``source``, a step apart, side by side.
 
     target[start + i·lanes + k] += source[first + i·step + k] for i < lines, k < lanes; arrays as above.

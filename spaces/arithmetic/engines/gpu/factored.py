@@ -8,6 +8,7 @@ import functools
 import math
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu.gather import border_of, device_refusal, launch
-from spaces.multipliers.byte_factors import MOST_CHANNELS, ByteFactors, as_bits, byte_factors
+from spaces.multipliers.byte_factors import MOST_CHANNELS, ByteFactors, as_bits, byte_factors, known_byte_factors
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 
@@ -51,10 +52,12 @@ def _chunks(factors: ByteFactors, width: int) -> list[list[int]]:
 
 @functools.lru_cache(maxsize=128)
 def _features(table: ProductTable, device: torch.device) -> _Features:
-    factors = byte_factors(table)
-    chunks, bits, all_bits = _chunks(factors, MOST_BITS), as_bits(factors.u), None
+    factors = known_byte_factors(table)
+    chunks, bits = _chunks(factors, MOST_BITS), as_bits(factors.u)
+    all_bits: tuple[int, int] | None = None
     if len(chunks) == 1 and bits:
-        all_bits = tuple(sum(int(byte) << 8 * r for r, byte in enumerate(part)) for part in bits)
+        masks, flips = (sum(int(byte) << 8 * r for r, byte in enumerate(part)) for part in bits)
+        all_bits = (masks, flips)
     else:
         chunks = _chunks(factors, 4)
     width = max(1, *map(len, chunks))
@@ -98,7 +101,7 @@ def refusal(table: ProductTable, device: torch.device) -> str:
 
 def channels(table: ProductTable) -> int:
     """Factor channels per input channel."""
-    return byte_factors(table).channels
+    return known_byte_factors(table).channels
 
 
 def _blocks(outputs: int, inputs: int, width: int, looked_up: bool) -> tuple[int, int]:
@@ -167,7 +170,13 @@ def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None =
     return y.permute(0, 3, 1, 2)
 
 
-def _launch_direct(packed: Packed, tensors: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
+def _launch_direct(
+    packed: Packed,
+    tensors: tuple[Tensor, ...],
+    sizes: tuple[int, ...],
+    moves: tuple[int, ...],
+    common: dict[str, Any],
+) -> None:
     (outputs, inner, *kernel), groups = packed.shape, packed.geometry.groups
     pixels = sizes[0]
     bits = [
@@ -183,8 +192,15 @@ def _launch_direct(packed: Packed, tensors: tuple, sizes: tuple, moves: tuple, c
     )  # fmt: skip
 
 
-def _launch_matrix(packed: Packed, tensors: tuple, sizes: tuple, moves: tuple, common: dict) -> None:
+def _launch_matrix(
+    packed: Packed,
+    tensors: tuple[Tensor, ...],
+    sizes: tuple[int, ...],
+    moves: tuple[int, ...],
+    common: dict[str, Any],
+) -> None:
     (outputs, inner, *kernel), groups = packed.shape, packed.geometry.groups
+    assert packed.blocks is not None
     (block_n, block_k), width, pixels = packed.blocks, common["WIDTH"], sizes[0]
     masks, flips = packed.features.bits or (0, 0)
     unit, out_unit = math.gcd(inner, tensors[0].data_ptr(), 16), math.gcd(outputs // groups, 4)

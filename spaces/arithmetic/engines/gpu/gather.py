@@ -5,6 +5,7 @@ import functools
 import os
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def device_refusal(device: torch.device, lowest: tuple[int, int]) -> str:
 
     Triton's interpreter (TRITON_INTERPRET=1, for tests) runs kernels on the CPU.
     """
-    interpreted = "TRITON_INTERPRET" in os.environ and kernels() is not None and kernels().INTERPRETED
+    interpreted = "TRITON_INTERPRET" in os.environ and getattr(kernels(), "INTERPRETED", False)
     if device.type == "cpu" and interpreted:
         return ""
     if device.type != "cuda":
@@ -48,12 +49,12 @@ def device_refusal(device: torch.device, lowest: tuple[int, int]) -> str:
     return ""
 
 
-_compiled: set[tuple] = set()  # variants of kernels that have run in this process
+_compiled: set[tuple[Any, ...]] = set()  # variants of kernels that have run in this process
 
 
-def launch(name: str, programs: int, *arguments: Tensor | int, **constants: int | bool) -> None:
-    """Run a kernel on the device of its first argument, a tensor. What compiling it takes counts as getting ready."""
-    kernel, device = getattr(kernels(), name), arguments[0].device
+def launch(name: str, programs: int, first: Tensor, *others: Tensor | int, **constants: int | bool) -> None:
+    """Run a kernel on the device of its first argument. What compiling it takes counts as getting ready."""
+    kernel, device, arguments = getattr(kernels(), name), first.device, (first, *others)
     kinds = tuple((a.dtype, a.data_ptr() % 16 == 0) for a in arguments if isinstance(a, Tensor))
     variant = (name, device, kinds, *constants.values())
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():

@@ -1,12 +1,13 @@
 """The loops of the Triton engines. Triton must be installed to import this module."""
 
 from collections.abc import Callable
+from typing import Any
 
 import triton
 import triton.language as tl
 
 
-def jit(kernel: Callable) -> Callable:
+def jit(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """``triton.jit``, but without recompiling where an ``int`` argument happens to be 1 or a multiple of 16."""
     numbers = [name for name, kind in kernel.__annotations__.items() if kind is int]
     return triton.jit(kernel, do_not_specialize=numbers)

@@ -6,6 +6,7 @@ on the number of threads.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ def _sums(index: Tensor, grad: Tensor, by_weight: Tensor, geometry: Geometry) ->
     codes, g = index.transpose(0, 1).contiguous().numpy(), grad.permute(0, 2, 3, 1).contiguous().numpy()
     channels, images, height, width = codes.shape
     dilation, lanes = geometry.dilation, _lanes(by_weight, geometry)
+    assert lanes is not None
     reach = [(extent - 1) * gap for extent, gap in zip(by_weight.shape[3:], dilation)]
     first = [far - padding for far, padding in zip(reach, geometry.padding)]
     planes = np.empty((channels, images, height + reach[0], width + lanes), dtype=np.float32)
@@ -105,7 +107,7 @@ def _lay_out_together(g, stride_h, stride_w, top, left, planes):
         _lay_out_image(g, n, stride_h, stride_w, top, left, planes)
 
 
-def _channel_adder(height: int, lanes: int) -> Callable:
+def _channel_adder(height: int, lanes: int) -> Callable[..., Any]:
     add = window_adder(lanes, height)
 
     @njit(nogil=True)
