@@ -13,23 +13,25 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from evaluation.cli.flags import require_alone, require_folders, settled_protocol
 from evaluation.cli.processes import command_line, guarded, take_part
-from evaluation.settings.config import Options
+from evaluation.settings.config import Asked, Options
 from evaluation.settings.protocols import Protocol, named_protocol
 from methods import METHODS
 from spaces.cli.commands import leave
 from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
 from spaces.errors import InputError
+from spaces.registry import DEFAULT, SPACES
 
 PROGRAM = "python -m evaluation.run"
 DESCRIPTION = f"""Search networks on approximate multipliers, train the finalists, test them, record everything.
 
-Methods: {", ".join(METHODS)}. The options of a method: {PROGRAM} --method NAME --help"""
+Methods: {", ".join(METHODS)}. Spaces: {", ".join(SPACES)}.
+The options of a method, or of a space: {PROGRAM} --method NAME --space NAME --help"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def work(planned: list[Path]) -> int:
-        options, protocol, method_configs = parse(arguments)
+        asked = parse(arguments)
+        options = asked.options
         require_folders(arguments, options.resume)
         if options.resume:
             require_alone(arguments, "--device")
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             return go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
         from evaluation.cli.plan import plan_runs
 
-        configs, library = plan_runs(options, protocol, method_configs, command_line("evaluation.run", arguments))
+        configs, library = plan_runs(asked, command_line("evaluation.run", arguments))
         from evaluation.cli.executing import start
 
         return start(configs, library, options.out, planned)
@@ -54,10 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     return guarded(PROGRAM, work, take_part)
 
 
-def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
-    """The options, the protocol and one config per method. Raises InputError; exits with 0 after --help."""
+def parse(arguments: list[str]) -> Asked:
+    """Raises InputError; exits with 0 after --help."""
     early = Parser(PROGRAM, help_flag=False)
     early.add_argument("--method", nargs="+")
+    early.add_argument("--space", default=Options.space)
     early.add_argument("--protocol", default=Options.protocol)
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)
@@ -66,6 +70,7 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
     if len(set(names)) < len(names):
         raise InputError("a method is named twice; use --seeds for several runs of one method")
     configs = {name: METHODS[name] for name in names}
+    space = _space(chosen.space, names)
     everything = dataclasses.make_dataclass(
         "Everything",
         [
@@ -79,24 +84,38 @@ def parse(arguments: list[str]) -> tuple[Options, Protocol, dict[str, Any]]:
                 (name, cls.Config, dataclasses.field(default=cls.presets.get(protocol.name, cls.Config())))
                 for name, cls in configs.items()
             ),
+            (space, SPACES[space].Config, dataclasses.field(default=SPACES[space].Config())),
         ],
         frozen=True,
     )
-    _check_flags(arguments, {"protocol": Protocol, **{name: cls.Config for name, cls in configs.items()}})
+    groups = {"protocol": Protocol, space: SPACES[space].Config, **{name: cls.Config for name, cls in configs.items()}}
+    _check_flags(arguments, groups)
     parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
     if "--multipliers" in arguments and not parsed.options.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
     settings = settled_protocol(parsed.protocol, protocol.name)
-    return parsed.options, settings, {name: getattr(parsed, name) for name in names}
+    return Asked(
+        parsed.options, settings, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space)
+    )
+
+
+def _space(asked: str, methods: list[str]) -> str:
+    """The space to search: the one asked for, or the native one of a method that runs alone, or the common one."""
+    if asked != "auto":
+        _ = SPACES[asked]  # raises InputError for an unknown one
+        return asked
+    return METHODS[methods[0]].native_space if len(methods) == 1 else DEFAULT
 
 
 def _check_flags(arguments: list[str], groups: dict[str, type]) -> None:
-    """Raises InputError for the first unknown flag, and for one of a method that is not asked for."""
+    """Raises InputError for the first unknown flag, and for one of a method or space that is not asked for."""
     known = flags_of(Options).union(*(flags_of(cls, f"{name}.") for name, cls in groups.items()))
     for flag in given_flags(arguments):
-        method = flag[2:].partition(".")[0].replace("-", "_")
-        if flag not in known and method in METHODS and method not in groups:
-            raise InputError(f"{flag} belongs to method '{method}', which is not in --method")
+        name = flag[2:].partition(".")[0].replace("-", "_")
+        if flag not in known and name in METHODS and name not in groups:
+            raise InputError(f"{flag} belongs to method '{name}', which is not in --method")
+        if flag not in known and name in SPACES and name not in groups:
+            raise InputError(f"{flag} belongs to space '{name}', which is not searched; choose it with --space {name}")
     require_known(arguments, known)
 
 

@@ -15,10 +15,10 @@ from methods import METHODS
 from reports.load import Loaded, Run, Section
 from reports.rows import STAGES
 from reports.variants import settings_of
+from spaces.registry import SPACES
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
 RELEASE, COMPARE, REPORT = "Releasing code", "Comparing methods", "Reporting details"
-SPACES = ("cells", "grid")  # those of this suite
 RANDOM = "random"
 TRAINING = ("final_epochs", "final_lr", "batch", "weight_decay")  # what a protocol's settings cannot lack
 DETAILS = (
@@ -89,7 +89,7 @@ def _training_code(loaded: Loaded) -> _Answer:
 
 def _space_code(loaded: Loaded) -> _Answer:
     spaces = sorted({str(run.record.get("space")) for run in loaded.runs})
-    foreign = [run for run in loaded.runs if run.record.get("space") not in SPACES]
+    foreign = [run for run in loaded.runs if run.record.get("space") not in list(SPACES.built_in)]
     if foreign:
         return UNKNOWN, f"A space among {_list(spaces)} is none of this suite's.", _named(foreign)
     return YES, f"The suite's own: {_list(spaces)}.", ()

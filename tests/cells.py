@@ -7,7 +7,9 @@ import pytest
 from hypothesis import strategies as st
 
 from spaces.cells.architecture import OPERATION_NAMES, Cell, CellArchitecture, Edge
-from spaces.cells.space import CellSpace, expand_cells
+from spaces.cells.building import expand_cells
+from spaces.cells.sites import CellConfig
+from spaces.cells.space import CellSpace
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 
@@ -23,7 +25,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def space_of(choice: str = "edge", scope: str = "all", nodes: int = 4) -> CellSpace:
-    return CellSpace(LIBRARY, nodes=nodes, scope=scope, choice=choice)
+    return CellSpace(LIBRARY, CellConfig(nodes), scope=scope, choice=choice)
 
 
 def edges_of(cell: Cell) -> list[Edge]:

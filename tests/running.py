@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 # What makes a run of the command small.
 SMALL_FLAGS = shlex.split(
-    "--nodes 1 --multipliers mul8s_1KV8 mul8s_1L2H --protocol.search-channels 2 --protocol.final-channels 2 "
+    "--cells.nodes 1 --multipliers mul8s_1KV8 mul8s_1L2H --protocol.search-channels 2 --protocol.final-channels 2 "
     "--protocol.search-batch 180 --protocol.batch 180 --protocol.selection-epochs 1 --protocol.final-epochs 2 "
     "--protocol.finalists 2 --protocol.finalist-margin 1"
 )

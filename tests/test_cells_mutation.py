@@ -145,7 +145,7 @@ def test_the_hungriest_network_costs_most(choice, scope):
 
 @every_space
 def test_sites_tie_what_the_choice_ties(choice, scope):
-    sites = space_of(choice, scope, 2).sites
+    sites = space_of(choice, scope, 2).ties
     edges = 2 + 3
     rows = [*sites.edges.flatten().tolist(), *(sites.cells or ()), *([] if sites.network is None else [sites.network])]
     assert sorted(set(rows)) == list(range(sites.count))
@@ -164,8 +164,8 @@ def test_derivation_equals_brute_force(seed, choice, scope, nodes):
     edges = [(node, source) for node in range(nodes) for source in range(node + 2)]  # the order of DARTS
     operation_scores = rng.normal(size=(2, len(edges), 8))
     operation_scores[..., 0] += 10  # "none" is never chosen, however high
-    multiplier_scores = rng.normal(size=(space.sites.count, 3))
-    got = space.derive(operation_scores, multiplier_scores)
+    multiplier_scores = rng.normal(size=(space.ties.count, 3))
+    got = space.derive({"alpha": operation_scores.reshape(-1, 8), "beta": multiplier_scores}, space.choices(SHAPE))
 
     def best_multiplier(row: int) -> str:
         return max(zip(multiplier_scores[row], NAMES))[1]
@@ -186,13 +186,13 @@ def test_derivation_equals_brute_force(seed, choice, scope, nodes):
             )
             chosen.append(
                 tuple(
-                    Edge(s, OPERATION_NAMES[o], best_multiplier(space.sites.edges[kind, edges.index((node, s))]))
+                    Edge(s, OPERATION_NAMES[o], best_multiplier(space.ties.edges[kind, edges.index((node, s))]))
                     for s, o in best[1:]
                 )
             )
-        outer = best_multiplier(space.sites.cells[kind]) if scope == "all" else None
+        outer = best_multiplier(space.ties.cells[kind]) if scope == "all" else None
         cells.append(Cell(tuple(chosen), bool(kind), outer))
-    stem = best_multiplier(space.sites.network) if scope == "all" else None
+    stem = best_multiplier(space.ties.network) if scope == "all" else None
     assert got == CellArchitecture(tuple(cells), stem, scope)
     assert_valid(got, nodes)
     assert_ties(got, choice)

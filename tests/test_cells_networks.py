@@ -14,8 +14,8 @@ from spaces.arithmetic.factory import FixedLayers
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
 from spaces.cells.network import DropPath, FixedCell
 from spaces.cells.operations import FactorizedReduce
+from spaces.cells.sites import CellConfig
 from spaces.cells.space import CellSpace
-from spaces.cells.supernet import CellSupernet
 from spaces.costs.trace import total_params, trace
 from spaces.errors import InputError
 from spaces.shape import NetworkShape
@@ -99,7 +99,7 @@ def test_normalisation_during_search_is_that_of_darts():
         # Two projections in each of three cells, a halving skip in two of them, and three poolings.
         assert len(norms) == 6 + 2 + 3 * searching
         assert network.stem[1].affine
-    supernet = CellSupernet(space, SHAPE)
+    supernet = space.supernet(SHAPE, space.choices(SHAPE))
     assert not any(module.affine for module in supernet.cells.modules() if isinstance(module, nn.BatchNorm2d))
 
 
@@ -147,11 +147,16 @@ def test_what_cannot_be_built_is_refused():
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
-    [({"scope": "al"}, "scope"), ({"choice": "edges"}, "did you mean edge"), ({"nodes": 0}, "at least one node")],
+    [
+        ({"scope": "al"}, "scope"),
+        ({"choice": "edges"}, "did you mean edge"),
+        ({"nodes": 0}, "between 1 and 64 nodes, not 0"),
+        ({"nodes": 65}, "not 65"),
+    ],
 )
 def test_an_impossible_space_is_refused(arguments, match):
     with pytest.raises(InputError, match=match):
-        CellSpace(LIBRARY, **arguments)
+        CellSpace(LIBRARY, CellConfig(arguments.pop("nodes", 4)), **arguments)
 
 
 # -- training aids -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from spaces.arithmetic.factory import FixedLayers
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, CellArchitecture
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import State
+from spaces.cells.sites import kinds
 from spaces.cells.space import CellSpace
 from spaces.cells.supernet import CellSupernet, MixedEdge, check_mixture
 from spaces.errors import InputError
@@ -27,24 +28,34 @@ from tests.cells import (
 )
 
 
+def supernet_of(space: CellSpace, shape: NetworkShape, partial: int = 1) -> CellSupernet:
+    return space.supernet(shape, space.choices(shape), partial)
+
+
+def choose(supernet: CellSupernet, operations: Tensor, multipliers: Tensor, sampled: np.ndarray | None = None) -> None:
+    """Operations (2, E, options) and ``sampled`` (2, E), by type of cell."""
+    picked = None if sampled is None else {"alpha": sampled.reshape(-1)}
+    supernet.choose({"alpha": operations.flatten(0, 1), "beta": multipliers}, picked)
+
+
 def certain(space: CellSpace, architecture: CellArchitecture) -> tuple[Tensor, Tensor, np.ndarray]:
     """One-hot α ("none" on edges that are not kept) and β for an architecture, and the indices of its operations."""
-    operations = torch.zeros(2, len(space.edges), len(OPERATION_NAMES))
-    multipliers = torch.zeros(space.sites.count, len(LIBRARY))
-    sampled = np.full((2, len(space.edges)), OPERATION_NAMES.index("avg_pool_3x3"))
+    operations = torch.zeros(2, len(space.edge_places), len(OPERATION_NAMES))
+    multipliers = torch.zeros(space.ties.count, len(LIBRARY))
+    sampled = np.full((2, len(space.edge_places)), OPERATION_NAMES.index("avg_pool_3x3"))
     operations[..., 0], rows = 1.0, {}
     for kind, cell in enumerate(architecture.cells):
         for node, edges in enumerate(cell.nodes):
             for edge in edges:
-                at, operation = space.edges.index((node, edge.source)), OPERATION_NAMES.index(edge.operation)
+                at, operation = space.edge_places.index((node, edge.source)), OPERATION_NAMES.index(edge.operation)
                 operations[kind, at, 0], operations[kind, at, operation] = 0.0, 1.0
                 sampled[kind, at] = operation
-                rows[space.sites.edges[kind, at]] = edge.multiplier or rows.get(space.sites.edges[kind, at])
+                rows[space.ties.edges[kind, at]] = edge.multiplier or rows.get(space.ties.edges[kind, at])
         if space.scope == "all":
-            rows[space.sites.cells[kind]] = cell.multiplier
+            rows[space.ties.cells[kind]] = cell.multiplier
     if space.scope == "all":
-        rows[space.sites.network] = architecture.multiplier
-    for row in range(space.sites.count):
+        rows[space.ties.network] = architecture.multiplier
+    for row in range(space.ties.count):
         name = rows.get(row)
         multipliers[row, 0 if name is None else NAMES.index(name)] = 1.0
     return operations, multipliers, sampled
@@ -56,12 +67,12 @@ def copy_state(supernet: CellSupernet, network: CellNetwork, space: CellSpace, a
     head = supernet.classifier.state_dict()
     head["weight"] = head["weight"].flatten(1)
     network.classifier.load_state_dict(head)
-    for theirs, mine, kind in zip(supernet.cells, network.cells, supernet.kinds):
+    for theirs, mine, kind in zip(supernet.cells, network.cells, kinds(DEEP.cells)):
         mine.project_first.load_state_dict(theirs.project_first.state_dict())
         mine.project_second.load_state_dict(theirs.project_second.state_dict())
         for node, edges in enumerate(architecture.cells[kind].nodes):
             for k, edge in enumerate(edges):
-                operation = theirs.body.edges[space.edges.index((node, edge.source))].operations[edge.operation]
+                operation = theirs.body.edges[space.edge_places.index((node, edge.source))].operations[edge.operation]
                 mine.body.operations[node][k].load_state_dict(operation.state_dict())
 
 
@@ -72,7 +83,7 @@ def both_networks(choice: str, scope: str, seed: int) -> tuple:
     space = space_of(choice, scope, nodes=3)
     architecture = space.sample(np.random.default_rng(seed))
     torch.manual_seed(seed)
-    supernet = CellSupernet(space, DEEP)
+    supernet = supernet_of(space, DEEP)
     network = space.build(architecture, DEEP, "approximate", searching=True)
     copy_state(supernet, network, space, architecture)
     return space, architecture, supernet, network
@@ -84,7 +95,7 @@ def test_a_certain_supernet_is_the_stand_alone_network(choice, scope):
     operations, multipliers, sampled = certain(space, architecture)
     for step in range(3):  # scales and statistics move in the same way
         images = torch.randn(4, 3, 7, 8) * (1 + step)
-        supernet.choose(operations, multipliers, sampled if step == 1 else None)
+        choose(supernet, operations, multipliers, sampled if step == 1 else None)
         expected = network(images)
         assert expected.std() > 0.01
         assert torch.allclose(supernet(images), expected, rtol=1e-5, atol=1e-5)
@@ -92,16 +103,16 @@ def test_a_certain_supernet_is_the_stand_alone_network(choice, scope):
     images = torch.randn(4, 3, 7, 8)
     expected = network(images)
     for chosen in (None, sampled):
-        supernet.choose(operations, multipliers, chosen)
+        choose(supernet, operations, multipliers, chosen)
         assert torch.allclose(supernet(images), expected, rtol=1e-5, atol=1e-5)
     late = space.build(architecture, DEEP, "approximate", searching=True).eval()
     copy_state(supernet, late, space, architecture)
     assert torch.allclose(late(images), expected, rtol=1e-5, atol=1e-5)
     # The comparison can fail: other operations, or other circuits, give other logits.
-    supernet.choose(operations.roll(1, dims=-1), multipliers)
+    choose(supernet, operations.roll(1, dims=-1), multipliers)
     assert not torch.allclose(supernet(images), expected, rtol=1e-4, atol=1e-4)
     if scope == "all":
-        supernet.choose(operations, multipliers.roll(1, dims=1))
+        choose(supernet, operations, multipliers.roll(1, dims=1))
         assert not torch.allclose(supernet(images), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -109,14 +120,14 @@ def test_the_gradients_of_a_certain_supernet_are_those_of_the_network():
     space, architecture, supernet, network = both_networks("edge", "all", 2)
     operations, multipliers, sampled = certain(space, architecture)
     images, labels = torch.randn(4, 3, 7, 8), torch.tensor([0, 1, 2, 3])
-    supernet.choose(operations, multipliers, sampled)
+    choose(supernet, operations, multipliers, sampled)
     for net in (supernet, network):
         nn.functional.cross_entropy(net(images), labels).backward()
     pairs = [(supernet.stem[0], network.stem[0])]
-    for theirs, mine, kind in zip(supernet.cells, network.cells, supernet.kinds):
+    for theirs, mine, kind in zip(supernet.cells, network.cells, kinds(DEEP.cells)):
         for node, edges in enumerate(architecture.cells[kind].nodes):
             for k, edge in enumerate(edges):
-                operation = theirs.body.edges[space.edges.index((node, edge.source))].operations[edge.operation]
+                operation = theirs.body.edges[space.edge_places.index((node, edge.source))].operations[edge.operation]
                 pairs.append((operation, mine.body.operations[node][k]))
     compared = 0
     for theirs, mine in pairs:
@@ -128,10 +139,10 @@ def test_the_gradients_of_a_certain_supernet_are_those_of_the_network():
 
 def test_the_supernet_is_differentiable_in_every_choice():
     space = space_of(nodes=2)
-    supernet = CellSupernet(space, SHAPE)
-    alpha = torch.randn(2, len(space.edges), len(OPERATION_NAMES), requires_grad=True)
-    beta = torch.randn(space.sites.count, len(LIBRARY), requires_grad=True)
-    supernet.choose(alpha.softmax(-1), beta.softmax(-1))
+    supernet = supernet_of(space, SHAPE)
+    alpha = torch.randn(2, len(space.edge_places), len(OPERATION_NAMES), requires_grad=True)
+    beta = torch.randn(space.ties.count, len(LIBRARY), requires_grad=True)
+    choose(supernet, alpha.softmax(-1), beta.softmax(-1))
     nn.functional.cross_entropy(supernet(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 3])).backward()
     for parameter in (alpha, beta):
         assert torch.isfinite(parameter.grad).all()
@@ -180,8 +191,8 @@ def test_partial_channels_pass_the_others_by(stride, partial):
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_a_partial_supernet_computes(size):
     space = space_of(nodes=2)
-    supernet = CellSupernet(space, NetworkShape(4, 3, 5, (3, *size)), partial=2)
-    supernet.choose(torch.full((2, 5, 8), 1 / 8), torch.full((space.sites.count, 3), 1 / 3))
+    supernet = supernet_of(space, NetworkShape(4, 3, 5, (3, *size)), 2)
+    choose(supernet, torch.full((2, 5, 8), 1 / 8), torch.full((space.ties.count, 3), 1 / 3))
     for net in (supernet, supernet.eval()):
         logits = net(torch.randn(3, 3, *size))
         assert logits.shape == (3, 5) and torch.isfinite(logits).all()
@@ -190,7 +201,7 @@ def test_a_partial_supernet_computes(size):
 @pytest.mark.parametrize("partial", [0, -1, 2, 4])
 def test_channels_that_cannot_be_divided_are_refused(partial):
     with pytest.raises(InputError, match="partial"):
-        CellSupernet(space_of(nodes=1), SHAPE, partial=partial)
+        supernet_of(space_of(nodes=1), SHAPE, partial)
 
 
 def test_a_library_whose_mixture_would_need_gigabytes_is_refused():
@@ -203,8 +214,8 @@ def test_a_library_whose_mixture_would_need_gigabytes_is_refused():
     with pytest.raises(
         InputError, match="a mixture of 64 multipliers .* 256 factors, in 31 places, .*; choose up to 63"
     ):
-        check_mixture(CellSpace(library, 4))
-    check_mixture(CellSpace(library[:63], 4))
-    check_mixture(CellSpace(library, 4, choice="network"))
+        check_mixture(CellSpace(library), 31)
+    check_mixture(CellSpace(library[:63]), 31)
+    check_mixture(CellSpace(library, choice="network"), 1)
     alike = [replace(catalogue.get(EXACT), name=f"m{number}") for number in range(300)]
-    check_mixture(CellSpace(alike, 4))  # one factor, however many there are
+    check_mixture(CellSpace(alike), 31)  # one factor, however many there are

@@ -149,7 +149,7 @@ def test_representatives_begin_with_the_best_and_add_most_hypervolume():
 
 
 def planned(*arguments: str):
-    return plan_runs(*parse(list(arguments)), "command")[0]
+    return plan_runs(parse(list(arguments)), "command")[0]
 
 
 def test_methods_are_compared_on_one_space_with_one_budget_and_seed_by_seed():
@@ -174,16 +174,16 @@ def test_what_is_asked_for_is_kept():
         "50evals",
         "--snapshots",
         "2",
-        "--rows",
+        "--grid.rows",
         "2",
-        "--columns",
+        "--grid.columns",
         "7",
-        "--levels-back",
+        "--grid.levels-back",
         "3",
     )
     for config in planned("--method", "evoapproxnas", "random", *flags):
         assert (config.space, config.budget, config.snapshots) == ("grid", "50evals", 2)
-        assert (config.rows, config.columns, config.levels_back) == (2, 7, 3)
+        assert config.space_config == {"rows": 2, "columns": 7, "levels_back": 3}
 
 
 def test_budgets():
@@ -223,8 +223,18 @@ def test_a_comparison_from_the_command_to_the_table(tmp_path):
 
 
 def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
-    flags = ["--method", "evoapproxnas", "--evoapproxnas.generations", "2", "--columns", "6", "--levels-back", "3"]
-    answer = run_cli(*flags, *SMALL[2:], "--out", str(tmp_path))
+    flags = [
+        "--method",
+        "evoapproxnas",
+        "--evoapproxnas.generations",
+        "2",
+        "--grid.columns",
+        "6",
+        "--grid.levels-back",
+        "3",
+    ]
+    small = SMALL[2 : SMALL.index("--cells.nodes")] + SMALL[SMALL.index("--cells.nodes") + 2 :]
+    answer = run_cli(*flags, *small, "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     (folder,) = tmp_path.iterdir()
     run = read_record(folder / "record.json")
@@ -236,7 +246,7 @@ def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
 def test_one_failing_run_does_not_stop_the_others(tmp_path):
     """The only candidate of the first seed diverges at this learning rate, and so do all others: each says so."""
     wild = ["--method", "random", "--random.samples", "1", "--seeds", "2", "--protocol.selection-lr", "1e30"]
-    flags = [flag for flag in SMALL_FLAGS if flag != "--nodes"][1:]
+    flags = [flag for flag in SMALL_FLAGS if flag != "--cells.nodes"][1:]
     answer = run_cli(*wild, "--protocol.clip", "1e30", "--random.batch", "1", *flags, "--out", str(tmp_path))
     assert answer.returncode == 2
     lines = answer.stderr.strip().splitlines()
@@ -245,14 +255,17 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path):
 
 
 BAD = {
-    "no rows": (["--rows", "0"], "--rows must be between"),
-    "levels-back": (["--levels-back", "31"], "levels-back must lie between 1 and the number of columns (30)"),
+    "no rows": (["--grid.rows", "0"], "at least one row"),
+    "levels-back": (["--grid.levels-back", "31"], "levels-back must lie between 1 and the number of columns (30)"),
     "population": (["--evoapproxnas.population", "1"], "at least 2"),
     "budget below a generation": (["--budget", "3evals"], "below the first population"),
     "empty library": (["--multipliers"], "--multipliers"),
     "scope": (["--scope", "separable"], "no separable convolutions"),
     "choice": (["--multiplier-choice", "cell"], "edge (node) or network"),
-    "space of another method": (["--method", "approxdarts", "--space", "grid"], "searches the space 'cells'"),
+    "space of another method": (
+        ["--method", "approxdarts", "--space", "grid"],
+        "differentiable spaces (cells), not 'grid'",
+    ),
     "rungs": (["--evoapproxnas.rungs", "9"], "rungs need at least"),
     "snapshots": (["--snapshots", "-2"], "--snapshots must be between"),
     "unknown space": (["--space", "gird"], "grid"),

@@ -13,8 +13,9 @@ from torch import nn
 
 from spaces.arithmetic.factory import FixedLayers, Sum
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
-from spaces.cells.expected import ExpectedEnergy
+from spaces.cells.expected import ExpectedCellCost
 from spaces.cells.published import PUBLISHED
+from spaces.cells.sites import CellConfig
 from spaces.cells.space import CellSpace
 from spaces.costs import COSTS
 from spaces.costs.model import Cost
@@ -265,18 +266,31 @@ def one_hot(indices, width: int) -> torch.Tensor:
     return torch.eye(width, dtype=torch.float64)[torch.as_tensor(indices)]
 
 
-def expectation(space: CellSpace, model=HOROWITZ, shape: NetworkShape = SMALL) -> ExpectedEnergy:
-    return ExpectedEnergy(space, shape, model, torch.device("cpu"))
+class Expectation:
+    """The space's expected cost, of operations (2, E, options) by type of cell, and multipliers (sites, M)."""
+
+    def __init__(self, cost: ExpectedCellCost) -> None:
+        self.cost, self.exact_uniform = cost, cost.exact_uniform
+
+    def __call__(self, operations: torch.Tensor, multipliers: torch.Tensor) -> torch.Tensor:
+        return self.cost({"alpha": operations.flatten(0, 1), "beta": multipliers})
+
+    def relative_costs(self) -> torch.Tensor:
+        return self.cost.relative["alpha"][:, 1:].unflatten(0, (2, -1))
+
+
+def expectation(space: CellSpace, model=HOROWITZ, shape: NetworkShape = SMALL) -> Expectation:
+    return Expectation(space.expected_cost(shape, space.choices(shape), model, torch.device("cpu")))
 
 
 def network_of(space: CellSpace, kept: list[list[tuple[int, ...]]], operations, multipliers) -> CellArchitecture:
     """The architecture with the given sources of every node, operations (2, E) and circuits (sites)."""
     names = [space.library[index].name for index in multipliers]
-    sites, cells = space.sites, []
+    sites, cells = space.ties, []
     for kind in range(2):
         nodes = []
         for node, sources in enumerate(kept[kind]):
-            edges = [space.edges.index((node, source)) for source in sources]
+            edges = [space.edge_places.index((node, source)) for source in sources]
             nodes.append(
                 tuple(
                     Edge(source, OPERATION_NAMES[1 + operations[kind][edge]], names[sites.edges[kind, edge]])
@@ -296,11 +310,11 @@ def energy_of(space: CellSpace, architecture: CellArchitecture, model, shape: Ne
 @pytest.mark.parametrize("choice", ["edge", "cell", "network"])
 def test_a_certain_choice_costs_what_its_network_costs(choice, scope, model):
     """With one node both of its edges are kept, so that certain probabilities leave a single network."""
-    space = CellSpace(LIBRARY, nodes=1, scope=scope, choice=choice)
+    space = CellSpace(LIBRARY, CellConfig(1), scope=scope, choice=choice)
     expected, rng = expectation(space, model), np.random.default_rng(5)
     for _ in range(4):
         operations = rng.integers(OPERATIONS, size=(2, 2))
-        multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
+        multipliers = rng.integers(len(LIBRARY), size=space.ties.count)
         got = expected(one_hot(operations + 1, OPERATIONS + 1), one_hot(multipliers, len(LIBRARY)))
         architecture = network_of(space, [[(0, 1)], [(0, 1)]], operations, multipliers)
         assert got.item() == pytest.approx(energy_of(space, architecture, model), rel=1e-12)
@@ -308,20 +322,22 @@ def test_a_certain_choice_costs_what_its_network_costs(choice, scope, model):
 
 @pytest.mark.parametrize("operation", range(OPERATIONS), ids=CHOSEN_OPERATIONS)
 def test_every_operation_costs_what_it_costs_in_a_network(operation):
-    space = CellSpace(LIBRARY, nodes=1)
+    space = CellSpace(LIBRARY, CellConfig(1))
     got = expectation(space)(
-        one_hot(np.full((2, 2), operation + 1), OPERATIONS + 1), one_hot(np.full(space.sites.count, 1), len(LIBRARY))
+        one_hot(np.full((2, 2), operation + 1), OPERATIONS + 1), one_hot(np.full(space.ties.count, 1), len(LIBRARY))
     )
-    architecture = network_of(space, [[(0, 1)]] * 2, np.full((2, 2), operation), [1] * space.sites.count)
+    architecture = network_of(space, [[(0, 1)]] * 2, np.full((2, 2), operation), [1] * space.ties.count)
     assert got.item() == pytest.approx(energy_of(space, architecture, HOROWITZ), rel=1e-12)
 
 
 def test_uncertain_edges_cost_the_mean_over_all_pairs():
     """Two nodes, certain operations: the second node keeps each of its three pairs of edges equally often."""
-    space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(1)
-    operations = rng.integers(OPERATIONS, size=(2, len(space.edges)))
-    operations[:, space.edges.index((1, 2))] = CHOSEN_OPERATIONS.index("dil_conv_5x5")  # halved in the reduction cell
-    multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
+    space, rng = CellSpace(LIBRARY, CellConfig(2)), np.random.default_rng(1)
+    operations = rng.integers(OPERATIONS, size=(2, len(space.edge_places)))
+    operations[:, space.edge_places.index((1, 2))] = CHOSEN_OPERATIONS.index(
+        "dil_conv_5x5"
+    )  # halved in the reduction cell
+    multipliers = rng.integers(len(LIBRARY), size=space.ties.count)
     got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), one_hot(multipliers, len(LIBRARY)))
     pairs = list(itertools.combinations(range(3), 2))
     energies = [
@@ -335,9 +351,9 @@ def test_uncertain_edges_cost_the_mean_over_all_pairs():
 @pytest.mark.parametrize("kind", [0, 1], ids=["normal", "reduction"])
 def test_uncertain_operations_cost_their_mean(kind):
     """All 49 pairs of operations of one cell, weighted by the probabilities without "none"."""
-    space, rng = CellSpace(LIBRARY, nodes=1), np.random.default_rng(2)
+    space, rng = CellSpace(LIBRARY, CellConfig(1)), np.random.default_rng(2)
     fixed = rng.integers(OPERATIONS, size=(2, 2))
-    multipliers = rng.integers(len(LIBRARY), size=space.sites.count)
+    multipliers = rng.integers(len(LIBRARY), size=space.ties.count)
     probabilities = one_hot(fixed + 1, OPERATIONS + 1).numpy()
     probabilities[kind] = rng.dirichlet(np.ones(OPERATIONS + 1), size=2)
     assert (probabilities[kind, :, 0] > 0.01).all()  # "none" has its share, which counts for nothing
@@ -353,12 +369,12 @@ def test_uncertain_operations_cost_their_mean(kind):
 
 
 def test_uncertain_multipliers_cost_their_mean():
-    space, rng = CellSpace(LIBRARY[:2], nodes=1, choice="cell"), np.random.default_rng(3)
+    space, rng = CellSpace(LIBRARY[:2], CellConfig(1), choice="cell"), np.random.default_rng(3)
     operations = np.full((2, 2), CHOSEN_OPERATIONS.index("sep_conv_5x5"))
-    beta = rng.dirichlet(np.ones(2), size=space.sites.count)
+    beta = rng.dirichlet(np.ones(2), size=space.ties.count)
     got = expectation(space)(one_hot(operations + 1, OPERATIONS + 1), torch.from_numpy(beta))
     total = 0.0
-    for multipliers in itertools.product(range(2), repeat=space.sites.count):
+    for multipliers in itertools.product(range(2), repeat=space.ties.count):
         energy = energy_of(space, network_of(space, [[(0, 1)]] * 2, operations, multipliers), HOROWITZ)
         total += math.prod(row[index] for row, index in zip(beta, multipliers)) * energy
     assert got.item() == pytest.approx(total, rel=1e-12)
@@ -366,10 +382,10 @@ def test_uncertain_multipliers_cost_their_mean():
 
 def test_the_expectation_is_the_mean_of_sampled_networks():
     """Uniform probabilities against 200 uniform draws: within three standard errors, of 2 % each."""
-    space, rng = CellSpace(LIBRARY, nodes=2), np.random.default_rng(0)
-    uniform = torch.ones(2, len(space.edges), OPERATIONS + 1)
+    space, rng = CellSpace(LIBRARY, CellConfig(2)), np.random.default_rng(0)
+    uniform = torch.ones(2, len(space.edge_places), OPERATIONS + 1)
     shape = NetworkShape(channels=4, cells=3, classes=3, input_shape=(1, 7, 6))
-    beta = torch.full((space.sites.count, len(LIBRARY)), 1 / len(LIBRARY))
+    beta = torch.full((space.ties.count, len(LIBRARY)), 1 / len(LIBRARY))
     got = expectation(space, shape=shape)(uniform / (OPERATIONS + 1), beta).item()
     energies = np.array([energy_of(space, space.sample(rng), HOROWITZ, shape) for _ in range(200)])
     error = energies.std(ddof=1) / np.sqrt(len(energies))
@@ -378,27 +394,27 @@ def test_the_expectation_is_the_mean_of_sampled_networks():
 
 
 def test_the_yardsticks_of_the_expectation():
-    space = CellSpace(LIBRARY, nodes=2)
+    space = CellSpace(LIBRARY, CellConfig(2))
     expected = expectation(space)
-    uniform = torch.full((2, len(space.edges), OPERATIONS + 1), 1 / (OPERATIONS + 1), dtype=torch.float64)
-    exact = one_hot(np.zeros(space.sites.count, dtype=int), len(LIBRARY))  # the library's first is the exact circuit
+    uniform = torch.full((2, len(space.edge_places), OPERATIONS + 1), 1 / (OPERATIONS + 1), dtype=torch.float64)
+    exact = one_hot(np.zeros(space.ties.count, dtype=int), len(LIBRARY))  # the library's first is the exact circuit
     assert expected.exact_uniform() == pytest.approx(expected(uniform, exact).item(), rel=1e-12)
     relative = expected.relative_costs()
-    assert relative.shape == (2, len(space.edges), OPERATIONS)
+    assert relative.shape == (2, len(space.edge_places), OPERATIONS)
     assert (relative.amax(dim=-1) == 1).all() and (relative >= 0).all()
     sep5, sep3 = (CHOSEN_OPERATIONS.index(name) for name in ("sep_conv_5x5", "sep_conv_3x3"))
     assert (relative.argmax(dim=-1) == sep5).all()
     # Normal edges at 4 channels per pixel: two times (25 or 9) depthwise and 4 pointwise products, and a shift each.
     by_hand = 2 * ((9 + 4) * 0.3 + 0.1) / (2 * ((25 + 4) * 0.3 + 0.1))
-    one_cell = ExpectedEnergy(space, NetworkShape(4, 3, 3, (1, 8, 8)), HOROWITZ, torch.device("cpu"))
-    assert one_cell.relative_costs()[0, :, sep3].tolist() == pytest.approx([by_hand] * len(space.edges))
+    one_cell = expectation(space, shape=NetworkShape(4, 3, 3, (1, 8, 8)))
+    assert one_cell.relative_costs()[0, :, sep3].tolist() == pytest.approx([by_hand] * len(space.edge_places))
 
 
 def test_the_expectation_is_differentiable():
-    space = CellSpace(LIBRARY, nodes=2)
+    space = CellSpace(LIBRARY, CellConfig(2))
     expected, scale = expectation(space), 1e-3
-    operations = torch.rand(2, len(space.edges), OPERATIONS + 1, dtype=torch.float64) + 0.1
-    multipliers = torch.rand(space.sites.count, len(LIBRARY), dtype=torch.float64)
+    operations = torch.rand(2, len(space.edge_places), OPERATIONS + 1, dtype=torch.float64) + 0.1
+    multipliers = torch.rand(space.ties.count, len(LIBRARY), dtype=torch.float64)
     operations.requires_grad_(), multipliers.requires_grad_()
     assert torch.autograd.gradcheck(lambda o, c: expected(o, c) * scale, (operations, multipliers), eps=1e-5, rtol=1e-6)
     # Linear in the circuits: any step gives the derivative.
@@ -411,9 +427,9 @@ def test_the_expectation_is_differentiable():
 
 
 def test_the_expectation_grows_with_the_image_and_the_depth():
-    space = CellSpace(LIBRARY, nodes=1)
+    space = CellSpace(LIBRARY, CellConfig(1))
     uniform = torch.full((2, 2, OPERATIONS + 1), 1 / (OPERATIONS + 1))
-    beta = torch.full((space.sites.count, 3), 1 / 3)
+    beta = torch.full((space.ties.count, 3), 1 / 3)
     shapes = [NetworkShape(4, cells, 3, (1, *size)) for cells, size in ((3, (8, 8)), (3, (8, 16)), (6, (8, 16)))]
     energies = [expectation(space, shape=shape)(uniform, beta).item() for shape in shapes]
     assert energies[0] < energies[1] < energies[2]

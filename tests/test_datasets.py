@@ -111,7 +111,7 @@ def test_a_folder_is_remembered_by_its_full_path(tmp_path, monkeypatch):
     Path("files").mkdir()
     Path("cifar10").mkdir()  # a data set's name goes before a folder's
     plans = [
-        plan_runs(*run.parse(["--method", "random", *flags]), "command")[0][0]
+        plan_runs(run.parse(["--method", "random", *flags]), "command")[0][0]
         for flags in (["--dataset", "./files"], ["--dataset", "cifar10", "--data-dir", "files", "--train-limit", "9"])
     ]
     assert [(plan.dataset, plan.data_dir, plan.train_limit) for plan in plans] == [

@@ -13,7 +13,7 @@ from torch import Tensor
 from evaluation.search.problem import SearchProblem
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Schedule, Training
-from methods import METHODS, approxdarts
+from methods import METHODS, relaxations
 from spaces.arithmetic import emulate, precision
 from spaces.arithmetic.engines import float32
 from spaces.arithmetic.engines.geometry import Geometry
@@ -282,7 +282,7 @@ def test_an_algorithm_that_rounds_is_found_by_its_shape(monkeypatch):
 @pytest.mark.parametrize(("relaxation", "order"), [("softmax", 1), ("gumbel", 1), ("gumbel", 2)])
 def test_a_step_of_the_supernet_waits_for_nothing(relaxation, order, monkeypatch):
     """Inside the loop over batches; what an epoch reads at its end is counted apart."""
-    monkeypatch.setattr(approxdarts._Sample, "on_host", lambda sample: on_host(sample._seen))
+    monkeypatch.setattr(relaxations.Sample, "on_host", lambda sample: on_host(sample._seen))
     config = tiny.run_config("approxdarts")
     with pretending(monkeypatch) as waits:
         problem = SearchProblem(config, tiny.dataset(), DEVICE, tiny.library(config))
@@ -326,17 +326,17 @@ def test_samples_drawn_ahead_are_the_same_after_a_stop():
         cls = METHODS["approxdarts"]
         config = cls.Config(**problem.config.method_config)
         method = cls(problem, config)
-        method.samples_ahead = True
+        method.relaxation.ahead = True
         method.step()
         if stops:
             kept, generators = copy.deepcopy(method.state_dict()), problem.state_dict()
             problem = tiny.problem("approxdarts")
             method = cls(problem, config)
-            method.samples_ahead = True
+            method.relaxation.ahead = True
             method.load_state_dict(kept)
             problem.load_state_dict(generators)
         method.step()
-        states.append(method.alpha.detach().clone())
+        states.append(method.logits["alpha"].detach().clone())
     assert torch.equal(*states)
 
 

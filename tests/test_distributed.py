@@ -245,7 +245,9 @@ def test_what_fails_in_one_process_ends_all_and_says_how_to_go_on(tmp_path):
 
 def test_final_training_that_goes_on_on_fewer_devices_says_so(tmp_path):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=3)
-    folder = stopped_run(tmp_path, tiny.run_config(protocol=protocol, nodes=1, baselines="none"), saves=9)
+    folder = stopped_run(
+        tmp_path, tiny.run_config(protocol=protocol, space_config={"nodes": 1}, baselines="none"), saves=9
+    )
     kept = checkpoints.load(folder.path / STATE, torch.device("cpu"))
     assert kept["state"]["training"] and kept["state"]["final_devices"] == 1
     kept["state"]["final_devices"] = 2

@@ -44,7 +44,7 @@ def test_the_guide_to_a_new_method(reader):
     assert (record["method"], record["evaluations"], record["train_limit"]) == ("hill_climbing", 5, 200)
     # Own flags are understood, in both spellings.
     for flag in ("--hill_climbing.starts", "--hill-climbing.starts"):
-        _, _, configs = run_parse(["--method", "hill_climbing", flag, "7"])
+        configs = run_parse(["--method", "hill_climbing", flag, "7"]).methods
         assert configs["hill_climbing"].starts == 7
 
 

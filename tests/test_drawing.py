@@ -14,16 +14,19 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from spaces.cells.architecture import CellArchitecture
-from spaces.cells.drawing import COLOURS, draw, save
-from spaces.cells.space import CellSpace, expand_cells
+from spaces.cells.building import expand_cells
+from spaces.cells.drawing import COLOURS, draw
+from spaces.cells.sites import CellConfig
+from spaces.cells.space import CellSpace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
+from spaces.registry import save_drawing
 
 LIBRARY = catalogue.library([name for name in catalogue.names() if name.startswith("mul8s_")])
 
 
 def sample(seed: int, nodes: int = 4, scope: str = "all") -> CellArchitecture:
-    return CellSpace(LIBRARY, nodes, scope).sample(np.random.default_rng(seed))
+    return CellSpace(LIBRARY, CellConfig(nodes), scope).sample(np.random.default_rng(seed))
 
 
 def per_position(seed: int, depth: int) -> CellArchitecture:
@@ -179,7 +182,7 @@ def test_long_names_of_multipliers_get_the_room_they_need():
 def test_saving_twice_gives_the_same_bytes(tmp_path, suffix, start):
     files = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
     for file in files:
-        save(sample(4), file)
+        save_drawing(sample(4), file)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes().startswith(start)
     assert b"Date" not in files[0].read_bytes()
@@ -187,4 +190,4 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, suffix, start):
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown picture format '.gif'"):
-        save(sample(4), tmp_path / "cells.gif")
+        save_drawing(sample(4), tmp_path / "cells.gif")

@@ -244,7 +244,7 @@ def test_fitness_is_no_class_made_at_run_time():
 
 @pytest.fixture
 def problem() -> SearchProblem:
-    return tiny.problem("evoapproxnas", space="grid", rows=2, columns=4, levels_back=4)
+    return tiny.problem("evoapproxnas", space="grid", space_config={"rows": 2, "columns": 4, "levels_back": 4})
 
 
 def pair(problem: SearchProblem, seed: int = 0):
@@ -310,7 +310,7 @@ def test_inheritance_helps_and_can_be_turned_off(problem):
     from_parent = candidates.trained_network(job, problem.searched.evaluator.conditions)
     kept = problem.searched.trained[parent.key].weights
     assert all(torch.equal(value, kept[name]) for name, value in from_parent.state_dict().items())
-    alone = tiny.problem("evoapproxnas", space="grid", rows=2, columns=4, levels_back=4)
+    alone = tiny.problem("evoapproxnas", space="grid", space_config={"rows": 2, "columns": 4, "levels_back": 4})
     assert alone.evaluate([parent], epochs=6)[0] == good
     assert not alone.searched.trained
 
@@ -376,7 +376,7 @@ def test_judging_knows_nothing_of_the_search(problem):
     parent, _ = pair(problem)
     searched = problem.evaluate([parent], parents=[None])[0]
     judged = problem.judge([parent])[0]
-    again = tiny.problem("evoapproxnas", space="grid", rows=2, columns=4, levels_back=4)
+    again = tiny.problem("evoapproxnas", space="grid", space_config={"rows": 2, "columns": 4, "levels_back": 4})
     assert again.judge([parent]) == [judged]
     assert (judged.cost, judged.params) == (searched.cost, searched.params)
     assert problem.judge([parent])[0] is judged
@@ -428,7 +428,7 @@ def test_when_everything_fails_nothing_is_proposed(problem, monkeypatch):
 
 def test_a_small_space_is_exhausted_rather_than_searched_forever():
     """One node and one circuit: 18 functions of one source, the sum and the concatenation of two images."""
-    grid = {"space": "grid", "rows": 1, "columns": 1, "levels_back": 1}
+    grid = {"space": "grid", "space_config": {"rows": 1, "columns": 1, "levels_back": 1}}
     small = tiny.problem("evoapproxnas", **grid, multipliers=("mul8s_1KV8",), budget="1h")
     small.evaluate = lambda drawn, *_: [Evaluation(a.key, 0.5, 1.0, 1, 1) for a in drawn]
     method = EvoApproxNas(small, EvoApproxNasConfig(population=4, offspring=4))

@@ -20,7 +20,7 @@ from spaces.cells.published import Genotype
 from spaces.cells.space import CellSpace
 from spaces.errors import InputError
 from spaces.grid.architecture import GridArchitecture, GridNode
-from spaces.grid.space import GridSpace
+from spaces.grid.space import GridConfig, GridSpace
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.shape import NetworkShape
@@ -66,7 +66,7 @@ def grid() -> tuple[GridSpace, GridArchitecture]:
         ("max_pool", HALF, 4, 4), ("concat", HALF, 5, 2),
     )  # fmt: skip
     nodes = tuple(GridNode(function, multiplier.name, (a, b)) for function, multiplier, a, b in genes)
-    return GridSpace([HALF, CHEAP], 1, 6, 6), GridArchitecture(1, 6, 6, nodes, 6, HALF.name)
+    return GridSpace([HALF, CHEAP], GridConfig(1, 6, 6)), GridArchitecture(1, 6, 6, nodes, 6, HALF.name)
 
 
 NETWORKS = {

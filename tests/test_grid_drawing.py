@@ -18,11 +18,12 @@ from matplotlib.text import Text
 from spaces.drawing import ARROW
 from spaces.errors import InputError
 from spaces.grid.architecture import GridArchitecture
-from spaces.grid.drawing import COLOURS, draw, save
+from spaces.grid.drawing import COLOURS, draw
 from spaces.grid.layout import PAGE
 from spaces.grid.plan import Plan
-from spaces.grid.space import GridSpace
+from spaces.grid.space import GridConfig, GridSpace
 from spaces.multipliers import catalogue
+from spaces.registry import save_drawing
 
 LIBRARY = catalogue.library([name for name in catalogue.names() if name.startswith("mul8s_")])
 LONG = "a_multiplier_of_$my$_own_with_quite_a_long_name"
@@ -31,7 +32,7 @@ LONG = "a_multiplier_of_$my$_own_with_quite_a_long_name"
 def sample(seed: int, rows: int = 5, columns: int = 30, levels_back: int = 10, merges: float = 0) -> GridArchitecture:
     """A uniform draw, in which that share of all nodes is made a sum: then the graph is more entangled."""
     rng = np.random.default_rng(seed)
-    drawn = GridSpace(LIBRARY, rows, columns, levels_back).sample(rng)
+    drawn = GridSpace(LIBRARY, GridConfig(rows, columns, levels_back)).sample(rng)
     nodes = [replace(node, function="sum") if rng.random() < merges else node for node in drawn.nodes]
     return replace(drawn, nodes=tuple(nodes))
 
@@ -261,7 +262,7 @@ def test_the_drawing_shows_the_active_graph_only(tmp_path):
     drifted = GridSpace(LIBRARY).drift(architecture, np.random.default_rng(0))
     assert drifted != architecture
     for file, its in (("first.svg", architecture), ("second.svg", drifted)):
-        save(its, tmp_path / file)
+        save_drawing(its, tmp_path / file)
     assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
 
 
@@ -269,7 +270,7 @@ def test_the_drawing_shows_the_active_graph_only(tmp_path):
 def test_saving_twice_gives_the_same_bytes(tmp_path, suffix, start):
     files = [tmp_path / f"{name}.{suffix}" for name in ("first", "second")]
     for file in files:
-        save(sample(4), file)
+        save_drawing(sample(4), file)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes().startswith(start)
     assert b"Date" not in files[0].read_bytes()
@@ -277,4 +278,4 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, suffix, start):
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown picture format '.gif'"):
-        save(sample(4), tmp_path / "grid.gif")
+        save_drawing(sample(4), tmp_path / "grid.gif")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spaces.errors import InputError
 from spaces.grid.architecture import GridArchitecture, GridNode
-from spaces.grid.space import GridSpace
+from spaces.grid.space import GridConfig, GridSpace
 from tests.grids import (
     CHEAP,
     EXACT,
@@ -26,7 +26,7 @@ from tests.grids import (
 
 @given(seeds, st.sampled_from(GRIDS), st.sampled_from(["edge", "network"]))
 def test_json_is_lossless(seed, grid, choice):
-    space = GridSpace(LIBRARY, *grid, choice=choice)
+    space = GridSpace(LIBRARY, GridConfig(*grid), choice=choice)
     architecture = space.sample(np.random.default_rng(seed))
     back = space.from_json(json.loads(json.dumps(architecture.to_json())))
     assert back == architecture and back.key == architecture.key and hash(back) == hash(architecture)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spaces.grid.architecture import BLOCKS, GridArchitecture, GridNode
 from spaces.grid.canonical import _Graph, canonical_order
-from spaces.grid.space import GridSpace
+from spaces.grid.space import GridConfig, GridSpace
 from tests.grids import (
     CHEAP,
     EXACT,
@@ -270,7 +270,7 @@ def test_keys_are_equal_exactly_when_the_networks_are():
 
 @given(seeds, st.sampled_from([(2, 3, 2), (3, 8, 4), (5, 30, 10)]))
 def test_the_active_nodes_are_those_that_the_output_reads(seed, grid):
-    architecture = GridSpace(LIBRARY, *grid).sample(np.random.default_rng(seed))
+    architecture = GridSpace(LIBRARY, GridConfig(*grid)).sample(np.random.default_rng(seed))
     used, active = used_genes(architecture), architecture.active
     assert sorted(node.position + 1 for node in active) == sorted(used)
     assert active[-1].position + 1 == architecture.output
@@ -285,7 +285,7 @@ def test_the_active_nodes_are_those_that_the_output_reads(seed, grid):
 
 @given(seeds, st.sampled_from([(2, 3, 2), (3, 8, 4), (4, 10, 2)]))
 def test_no_inactive_gene_touches_the_key(seed, grid):
-    rng, space = np.random.default_rng(seed), GridSpace(LIBRARY, *grid)
+    rng, space = np.random.default_rng(seed), GridSpace(LIBRARY, GridConfig(*grid))
     architecture, other = space.sample(rng), space.sample(rng)
     used = used_genes(architecture)
     nodes = []
@@ -307,10 +307,10 @@ def test_no_inactive_gene_touches_the_key(seed, grid):
 def test_the_place_on_the_grid_does_not_touch_the_key(seed, few, grid):
     """The active nodes among others of a larger grid, in any order in which sources come first."""
     rng = np.random.default_rng(seed)
-    architecture = few_kinds(rng, *grid[:2]) if few else GridSpace(LIBRARY, *grid).sample(rng)
+    architecture = few_kinds(rng, *grid[:2]) if few else GridSpace(LIBRARY, GridConfig(*grid)).sample(rng)
     used = used_genes(architecture)
     rows, columns = int(rng.integers(1, 4)), len(used) + int(rng.integers(4))
-    larger = GridSpace(LIBRARY, rows, columns, columns).sample(rng)
+    larger = GridSpace(LIBRARY, GridConfig(rows, columns, columns)).sample(rng)
     waiting, moved, nodes = set(used), {0: 0}, list(larger.nodes)
     for column in sorted(rng.choice(columns, len(used), replace=False).tolist()):
         node = int(rng.choice([n for n in sorted(waiting) if not waiting & set(used[n])]))
@@ -329,7 +329,7 @@ def test_the_place_on_the_grid_does_not_touch_the_key(seed, few, grid):
 @given(seeds, st.booleans())
 def test_the_order_of_rows_does_not_touch_the_key(seed, few):
     rng = np.random.default_rng(seed)
-    architecture = few_kinds(rng, 4, 4) if few else GridSpace(LIBRARY, 4, 6, 3).sample(rng)
+    architecture = few_kinds(rng, 4, 4) if few else GridSpace(LIBRARY, GridConfig(4, 6, 3)).sample(rng)
     assert with_shuffled_rows(architecture, rng).key == architecture.key
 
 

@@ -14,7 +14,7 @@ import spaces.grid.space as space_module
 from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.grid.architecture import FUNCTIONS, GridArchitecture
-from spaces.grid.space import MUTATION_RATE, GridSpace
+from spaces.grid.space import MUTATION_RATE, GridConfig, GridSpace
 from tests.grids import (
     CHEAP,
     LIBRARY,
@@ -35,7 +35,7 @@ from tests.grids import (
 @both_choices
 def test_the_same_seed_draws_the_same(grid, choice):
     def draw() -> list[GridArchitecture]:
-        rng, space = np.random.default_rng(3), GridSpace(LIBRARY, *grid, choice=choice)
+        rng, space = np.random.default_rng(3), GridSpace(LIBRARY, GridConfig(*grid), choice=choice)
         walk = random_walk(space, rng, 4, 3)
         return [*walk, space.drift(walk[-1], rng)]
 
@@ -49,7 +49,7 @@ def test_the_same_seed_draws_the_same(grid, choice):
 
 
 def test_one_multiplier_for_the_network_can_be_any():
-    space, rng = GridSpace(LIBRARY, 1, 3, 3, choice="network"), np.random.default_rng(0)
+    space, rng = GridSpace(LIBRARY, GridConfig(1, 3, 3), choice="network"), np.random.default_rng(0)
     walk = random_walk(space, rng, 20, 0)
     assert set().union(*map(multipliers_of, walk)) == set(NAMES)
     mutants = [space.mutate(walk[0], rng) for _ in range(200)]
@@ -71,7 +71,7 @@ def tally(values: list) -> dict:
 
 @both_choices
 def test_samples_are_uniform_in_every_gene(choice):
-    space, rng = GridSpace(LIBRARY, 2, 3, 2, choice=choice), np.random.default_rng(0)
+    space, rng = GridSpace(LIBRARY, GridConfig(2, 3, 2), choice=choice), np.random.default_rng(0)
     drawn = [space.sample(rng) for _ in range(2000)]
     sources = [(0,), (0,), (0, 1, 2), (0, 1, 2), (1, 2, 3, 4), (1, 2, 3, 4)]
     for index in range(6):
@@ -125,7 +125,7 @@ def idle_genes(architecture: GridArchitecture) -> set[tuple]:
 @every_grid
 @both_choices
 def test_mutants_are_other_networks(grid, choice):
-    space, rng = GridSpace(LIBRARY, *grid, choice=choice), np.random.default_rng(11)
+    space, rng = GridSpace(LIBRARY, GridConfig(*grid), choice=choice), np.random.default_rng(11)
     for _ in range(3):
         architecture = space.sample(rng)
         for _ in range(15):
@@ -139,7 +139,7 @@ def test_mutants_are_other_networks(grid, choice):
 
 def test_mutation_goes_on_until_the_network_has_changed(monkeypatch):
     """Each round starts where the one before ended, all before the last leave the key alone, and the last is taken."""
-    space, rng, rounds = GridSpace(LIBRARY, 2, 4, 2), np.random.default_rng(0), []
+    space, rng, rounds = GridSpace(LIBRARY, GridConfig(2, 4, 2)), np.random.default_rng(0), []
     redraw = space._redraw
 
     def recorded(architecture: GridArchitecture, rng: np.random.Generator, active: bool) -> GridArchitecture:
@@ -160,7 +160,7 @@ def test_mutation_goes_on_until_the_network_has_changed(monkeypatch):
 
 
 def test_everything_mutates():
-    space, rng = GridSpace(LIBRARY, 2, 4, 2), np.random.default_rng(2)
+    space, rng = GridSpace(LIBRARY, GridConfig(2, 4, 2)), np.random.default_rng(2)
     architecture, seen = space.sample(rng), set()
     for _ in range(600):
         seen |= set(changed_genes(architecture, space.mutate(architecture, rng)))
@@ -170,7 +170,7 @@ def test_everything_mutates():
 
 def test_active_genes_mutate_at_their_rate():
     """All of a chain's nodes are active, so that a round seldom changes nothing, and rarely needs another."""
-    space, rng = GridSpace(LIBRARY, 1, 40, 1), np.random.default_rng(5)
+    space, rng = GridSpace(LIBRARY, GridConfig(1, 40, 1)), np.random.default_rng(5)
     functions, parents = 0, 400
     for _ in range(parents):
         parent = space.sample(rng)
@@ -183,7 +183,7 @@ def test_active_genes_mutate_at_their_rate():
 @every_grid
 @both_choices
 def test_drift_changes_idle_genes_only(grid, choice):
-    space, rng = GridSpace(LIBRARY, *grid, choice=choice), np.random.default_rng(1)
+    space, rng = GridSpace(LIBRARY, GridConfig(*grid), choice=choice), np.random.default_rng(1)
     for _ in range(20):
         architecture = space.sample(rng)
         for _ in range(4):
@@ -196,7 +196,7 @@ def test_drift_changes_idle_genes_only(grid, choice):
 
 def test_idle_genes_drift_at_their_rate():
     """Of genes that are idle, active nodes' included: within 4.5 standard deviations, by kind of gene."""
-    space, rng = GridSpace(LIBRARY, 3, 12, 12), np.random.default_rng(4)
+    space, rng = GridSpace(LIBRARY, GridConfig(3, 12, 12)), np.random.default_rng(4)
     expected, found, at_active = dict.fromkeys(KINDS, 0.0), dict.fromkeys(KINDS, 0), set()
     for _ in range(250):
         architecture = space.sample(rng)
@@ -214,7 +214,7 @@ def test_idle_genes_drift_at_their_rate():
 
 
 def test_idle_multipliers_of_a_tied_network_do_not_drift():
-    space, rng = GridSpace(LIBRARY, 3, 8, 4, choice="network"), np.random.default_rng(4)
+    space, rng = GridSpace(LIBRARY, GridConfig(3, 8, 4), choice="network"), np.random.default_rng(4)
     architecture = space.sample(rng)
     names = {name for _ in range(50) for _, name in changed_genes(architecture, space.drift(architecture, rng))}
     assert names == {"function", "first", "second"}
@@ -222,7 +222,7 @@ def test_idle_multipliers_of_a_tied_network_do_not_drift():
 
 def test_without_mutation_there_is_no_neighbour(monkeypatch):
     monkeypatch.setattr(space_module, "MUTATION_RATE", 0.0)
-    space, rng = GridSpace(LIBRARY, 1, 1, 1), np.random.default_rng(0)
+    space, rng = GridSpace(LIBRARY, GridConfig(1, 1, 1)), np.random.default_rng(0)
     with pytest.raises(InputError, match="no neighbour"):
         space.mutate(space.sample(rng), rng)
 
@@ -236,22 +236,26 @@ def test_without_mutation_there_is_no_neighbour(monkeypatch):
         ({"rows": 2.0}, "whole numbers"),
         ({"levels_back": 0}, "levels-back"),
         ({"columns": 5, "levels_back": 6}, r"number of columns \(5\), not 6"),
+        ({"rows": 65}, "at most 64 rows"),
+        ({"columns": 257}, "256 columns, not 5×257"),
         ({"choice": "cell"}, "not per cell"),
         ({"scope": "separable"}, "not separable"),
     ],
 )
 def test_an_impossible_space_is_refused(arguments, match):
     with pytest.raises(InputError, match=match):
-        GridSpace(LIBRARY, **arguments)
+        sizes = {name: arguments[name] for name in ("rows", "columns", "levels_back") if name in arguments}
+        others = {name: value for name, value in arguments.items() if name not in sizes}
+        GridSpace(LIBRARY, GridConfig(**sizes), **others)
 
 
 @every_grid
 @both_choices
 def test_the_reference_is_valid_and_fixed(grid, choice):
     """Blocks in columns 0, 2 and 4 of a chain through the first row, pooling in the others, on the hungriest circuit."""
-    space = GridSpace(LIBRARY, *grid, choice=choice)
+    space = GridSpace(LIBRARY, GridConfig(*grid), choice=choice)
     reference = space.reference()
-    assert reference == GridSpace(LIBRARY[::-1], *grid).reference()
+    assert reference == GridSpace(LIBRARY[::-1], GridConfig(*grid)).reference()
     assert space.from_json(reference.to_json()) == reference
     columns = grid[1]
     functions = ["res_5x5_128" if column in (0, 2, 4) else "max_pool" for column in range(columns)]
@@ -274,7 +278,7 @@ def by_module(architecture: GridArchitecture) -> dict[str, tuple[int, str]]:
 @settings(max_examples=40)
 @given(seeds, st.sampled_from([(1, 5, 5), (3, 8, 2), (2, 20, 3)]))
 def test_a_child_inherits_nodes_that_kept_their_place_and_function(seed, grid):
-    space, rng = GridSpace(LIBRARY, *grid), np.random.default_rng(seed)
+    space, rng = GridSpace(LIBRARY, GridConfig(*grid)), np.random.default_rng(seed)
     parent = space.sample(rng)
     child = space.mutate(parent, rng)
     pairs = space.inherited(child, parent, SHAPE)
@@ -291,7 +295,7 @@ def test_a_child_inherits_nodes_that_kept_their_place_and_function(seed, grid):
 
 
 def test_an_equal_network_inherits_everything():
-    space, rng = GridSpace(LIBRARY, 3, 8, 4), np.random.default_rng(0)
+    space, rng = GridSpace(LIBRARY, GridConfig(3, 8, 4)), np.random.default_rng(0)
     for _ in range(10):
         architecture = space.sample(rng)
         everything = {name: name for name in (*by_module(architecture), "classifier")}
@@ -300,7 +304,7 @@ def test_an_equal_network_inherits_everything():
 
 
 def test_multipliers_and_sources_do_not_stand_in_the_way_of_inheritance():
-    space, parent = GridSpace(LIBRARY, 1, 5, 5), a_residual_merge()
+    space, parent = GridSpace(LIBRARY, GridConfig(1, 5, 5)), a_residual_merge()
     recoded = tuple(replace(node, multiplier=CHEAP) for node in parent.nodes)
     child = replace(parent, nodes=recoded, multiplier=CHEAP)
     assert child.key != parent.key
@@ -314,7 +318,7 @@ def test_multipliers_and_sources_do_not_stand_in_the_way_of_inheritance():
 
 
 def test_a_space_takes_back_architectures_of_its_own_grid_only():
-    space, other = GridSpace(LIBRARY, 2, 4, 3), GridSpace(LIBRARY, 2, 4, 4)
+    space, other = GridSpace(LIBRARY, GridConfig(2, 4, 3)), GridSpace(LIBRARY, GridConfig(2, 4, 4))
     architecture = space.sample(np.random.default_rng(0))
     assert space.from_json(architecture.to_json()) == architecture
     with pytest.raises(InputError, match="grid of 2×4 with levels-back 3 does not belong"):

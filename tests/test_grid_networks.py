@@ -19,7 +19,7 @@ from spaces.costs.trace import total_macs, total_params, trace
 from spaces.errors import InputError
 from spaces.grid.architecture import BLOCKS, GridArchitecture
 from spaces.grid.network import GridNetwork
-from spaces.grid.space import GridSpace
+from spaces.grid.space import GridConfig, GridSpace
 from spaces.multipliers import catalogue
 from spaces.shape import NetworkShape
 from tests.grids import (
@@ -42,7 +42,7 @@ from tests.grids import (
     ids=str,
 )
 def test_every_genotype_has_costs(grid, samples, steps):
-    space, rng, model = GridSpace(LIBRARY, *grid), np.random.default_rng(7), COSTS["horowitz45"]
+    space, rng, model = GridSpace(LIBRARY, GridConfig(*grid)), np.random.default_rng(7), COSTS["horowitz45"]
     sizes = itertools.cycle([(6, 6), (32, 32), (5, 7), (1, 1), (2, 9)])
     for architecture in random_walk(space, rng, samples, steps):
         size = next(sizes)
@@ -63,7 +63,7 @@ def test_every_genotype_computes(channels, images, draws):
     rng = np.random.default_rng(channels)
     shape = NetworkShape(channels, 1, 5, tuple(images[1:]))
     for grid in ((1, 1, 1), (1, 5, 5), (3, 8, 2)):
-        space = GridSpace(LIBRARY, *grid)
+        space = GridSpace(LIBRARY, GridConfig(*grid))
         for architecture in random_walk(space, rng, -(-draws // 6), 1):
             network = space.build(architecture, shape, "fp32")
             for net in (network, network.eval()):
@@ -73,7 +73,7 @@ def test_every_genotype_computes(channels, images, draws):
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_every_genotype_learns_in_every_arithmetic(arithmetic):
-    space, rng = GridSpace(LIBRARY, 2, 4, 2), np.random.default_rng(0)
+    space, rng = GridSpace(LIBRARY, GridConfig(2, 4, 2)), np.random.default_rng(0)
     for architecture in random_walk(space, rng, 3, 3):
         network = space.build(architecture, NetworkShape(2, 1, 5, (1, 6, 6)), arithmetic)
         nn.functional.cross_entropy(network(torch.randn(4, 1, 6, 6)), torch.tensor([0, 1, 2, 3])).backward()
@@ -85,7 +85,7 @@ WIDE = NetworkShape(channels=4, cells=1, classes=5, input_shape=(3, 8, 6))  # wi
 
 def costs_of(architecture: GridArchitecture, shape: NetworkShape = WIDE) -> list[tuple]:
     """(kind, MACs, additions, parameters) of every row."""
-    space = GridSpace(LIBRARY, architecture.rows, architecture.columns, architecture.levels_back)
+    space = GridSpace(LIBRARY, GridConfig(architecture.rows, architecture.columns, architecture.levels_back))
     return [(row.kind, row.macs, row.adds, row.params) for row in space.costs(architecture, shape)]
 
 
@@ -205,7 +205,7 @@ def test_costs_carry_the_multipliers_of_the_genes():
         gene("res_3x3_16", 2),
         multiplier=EXACT,
     )
-    rows = GridSpace(LIBRARY, 1, 3, 3).costs(architecture, WIDE)
+    rows = GridSpace(LIBRARY, GridConfig(1, 3, 3)).costs(architecture, WIDE)
     names = [row.multiplier.name for row in rows if row.kind in ("conv", "linear")]
     assert names == [CHEAP, ROUGH, ROUGH, EXACT]
     assert all(row.multiplier is None for row in rows if row.kind not in ("conv", "linear"))
@@ -220,7 +220,7 @@ def test_layers_compute_with_the_multipliers_of_the_genes():
         ("int8", [exact.name] * 4),
         ("approximate", [CHEAP, ROUGH, ROUGH, CHEAP]),
     ):
-        network = GridSpace(LIBRARY, 1, 2, 2).build(architecture, SHAPE, arithmetic)
+        network = GridSpace(LIBRARY, GridConfig(1, 2, 2)).build(architecture, SHAPE, arithmetic)
         layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
         used = [getattr(layer, "multiplier", None) for layer in layers]
         assert [multiplier and multiplier.name for multiplier in used] == multipliers
@@ -230,7 +230,7 @@ def test_layers_compute_with_the_multipliers_of_the_genes():
 @given(seeds, st.sampled_from([(6, 6), (5, 7), (3, 10)]), st.sampled_from([1, 2, 3]))
 def test_costs_are_those_of_the_real_network(seed, size, channels):
     """Multiplications as torch counts them in a real pass, parameters as it holds them; in every arithmetic."""
-    space = GridSpace(LIBRARY, 3, 8, 3)
+    space = GridSpace(LIBRARY, GridConfig(3, 8, 3))
     architecture, shape = space.sample(np.random.default_rng(seed)), NetworkShape(channels, 1, 5, (3, *size))
     rows, network = space.costs(architecture, shape), space.build(architecture, shape, "fp32")
     with FlopCounterMode(display=False) as counter:
@@ -286,7 +286,7 @@ def unsettled(network: GridNetwork) -> GridNetwork:
 
 
 def assert_computes_by_functions(architecture: GridArchitecture, shape: NetworkShape) -> None:
-    space = GridSpace(LIBRARY, architecture.rows, architecture.columns, architecture.levels_back)
+    space = GridSpace(LIBRARY, GridConfig(architecture.rows, architecture.columns, architecture.levels_back))
     network, images = unsettled(space.build(architecture, shape, "fp32")), torch.randn(3, *shape.input_shape)
     expected = by_functions(network, architecture, images, widest=8 * shape.channels)
     assert expected.std() > 0.01
@@ -313,12 +313,12 @@ def test_networks_by_hand_compute_what_they_should(nodes, size):
 
 @given(seeds, st.sampled_from([(8, 8), (5, 7), (1, 3)]), st.sampled_from([1, 3]))
 def test_networks_at_random_compute_what_they_should(seed, size, channels):
-    architecture = GridSpace(LIBRARY, 3, 8, 3).sample(np.random.default_rng(seed))
+    architecture = GridSpace(LIBRARY, GridConfig(3, 8, 3)).sample(np.random.default_rng(seed))
     assert_computes_by_functions(architecture, NetworkShape(channels, 1, 5, (3, *size)))
 
 
 def test_what_cannot_be_built_is_refused():
-    space = GridSpace(LIBRARY, 1, 5, 5)
+    space = GridSpace(LIBRARY, GridConfig(1, 5, 5))
     architecture = a_residual_merge()
     with pytest.raises(InputError, match="did you mean approximate"):
         space.build(architecture, SHAPE, "aproximate")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from methods import METHODS
-from methods.approxdarts import ApproxDarts, ApproxDartsConfig, second_order_gradient
+from methods.approxdarts import ApproxDarts, ApproxDartsConfig
+from methods.bilevel import second_order_gradient
 from methods.fronts import pareto_front
 from methods.method import Evaluation
 from methods.random_search import RandomConfig, RandomSearch
@@ -49,7 +50,7 @@ def test_the_pareto_front_against_brute_force():
 
 def test_random_search_never_trains_an_architecture_twice_and_stops_in_a_small_space():
     # One node, one circuit, no choice of it: 7 operations on each of two edges, in two cells: 7^4 architectures.
-    problem = tiny.problem(nodes=1, multipliers=("mul8s_1KV8",), multiplier_choice="network")
+    problem = tiny.problem(space_config={"nodes": 1}, multipliers=("mul8s_1KV8",), multiplier_choice="network")
     problem.evaluate = lambda drawn: [Evaluation(a.key, 0.5, 1.0, 1, 1) for a in drawn]
     method = RandomSearch(problem, RandomConfig(samples=5000, batch=500))
     while not method.finished:
@@ -94,19 +95,22 @@ def darts(**settings):
     return ApproxDarts(problem, ApproxDartsConfig(**{"epochs": 2, **settings}))
 
 
-@pytest.mark.parametrize("settings", [{}, {"order": 2}, {"relaxation": "gumbel", "order": 2}, {"partial": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"order": 2}, {"relaxation": "gumbel", "order": 2}, {"relaxation": "sigmoid"}]
+)
 def test_every_setting_searches(settings):
     method = darts(**settings)
-    before = method.alpha.detach().clone(), method.beta.detach().clone()
+    before = method.logits["alpha"].detach().clone(), method.logits["beta"].detach().clone()
     report = method.step()
     assert np.isfinite(report.diagnostics["train_loss"])
-    logits = method.alpha[1, :, 3].exp() / method.alpha[1].exp().sum(dim=1)  # skip_connect is the fourth operation
+    reduction = method.logits["alpha"][5:].exp()  # two nodes with two and three edges, then those of the other cell
+    logits = reduction[:, 3] / reduction.sum(dim=1)  # skip_connect is the fourth operation
     assert report.diagnostics["alpha/reduction/skip_connect"] == pytest.approx(logits.mean().item())
     for group, size in (("alpha/normal/", 8), ("alpha/reduction/", 8), ("beta/", 3)):
         shares = [value for name, value in report.diagnostics.items() if name.startswith(group)]
         assert len(shares) == size and sum(shares) == pytest.approx(1)
-    assert not torch.equal(before[0], method.alpha)
-    assert not torch.equal(before[1], method.beta)
+    assert not torch.equal(before[0], method.logits["alpha"])
+    assert not torch.equal(before[1], method.logits["beta"])
     assert method.proposals()
 
 
@@ -120,10 +124,10 @@ def test_partial_channels_search():
 
 def test_during_warm_up_only_the_weights_learn():
     method = darts(warmup=1)
-    alpha, weights = method.alpha.detach().clone(), [w.detach().clone() for w in method.weights]
+    alpha, weights = method.logits["alpha"].detach().clone(), [w.detach().clone() for w in method.bilevel.weights]
     method.step()
-    assert torch.equal(alpha, method.alpha)
-    assert any(not torch.equal(old, new) for old, new in zip(weights, method.weights))
+    assert torch.equal(alpha, method.logits["alpha"])
+    assert any(not torch.equal(old, new) for old, new in zip(weights, method.bilevel.weights))
 
 
 def test_a_fixed_multiplier_is_the_only_one_proposed():
@@ -146,10 +150,12 @@ def test_a_heavier_energy_term_lowers_the_expected_energy():
 def test_proposals_begin_with_the_published_derivation_and_spread_over_energy():
     method = darts(proposals=5)
     with torch.no_grad():
-        method.alpha.copy_(torch.randn_like(method.alpha))
-        method.beta.copy_(torch.randn_like(method.beta))
+        method.logits["alpha"].copy_(torch.randn_like(method.logits["alpha"]))
+        method.logits["beta"].copy_(torch.randn_like(method.logits["beta"]))
     proposals = method.proposals()
-    strongest = method.problem.space.derive(method.alpha.detach().numpy(), method.beta.detach().numpy())
+    strongest = method.problem.space.derive(
+        {name: logits.detach().numpy() for name, logits in method.logits.items()}, method.choices
+    )
     assert proposals[0] == strongest
     energies = [method.problem.cost_of(a) for a in proposals]
     assert len(proposals) == 5

@@ -22,6 +22,7 @@ from matplotlib.transforms import Bbox
 from reports import figures
 from reports.figures import anytime, energy, evolution, fronts, library, multipliers, style
 from reports.load import Loaded, Section, load
+from spaces.cells.sites import CellConfig
 from spaces.cells.space import CellSpace
 from spaces.grid.space import GridSpace
 from spaces.multipliers import catalogue
@@ -391,7 +392,7 @@ def test_labels_of_the_library_cover_nothing():
 # -- networks ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("space", [CellSpace(LIBRARY, 4, "all"), GridSpace(LIBRARY)])
+@pytest.mark.parametrize("space", [CellSpace(LIBRARY, CellConfig(4), "all"), GridSpace(LIBRARY)])
 def test_a_drawing_for_pages_is_small_and_names_every_part(space):
     made = space.sample(np.random.default_rng(1))
     drawn = figures.drawing_svg(made.to_json())

@@ -358,7 +358,8 @@ def test_every_command_is_understood_and_means_what_its_row_says(name):
     else:
         from evaluation.run import parse
 
-        options, protocol, configs = parse(arguments)
+        asked = parse(arguments)
+        options, protocol = asked.options, asked.protocol
         assert module == "evaluation.run"
         wanted = {
             "darts-1-search": {"approxdarts": ApproxDartsConfig(order=1, energy_weight=0.0, proposals=1)},
@@ -367,7 +368,7 @@ def test_every_command_is_understood_and_means_what_its_row_says(name):
             "random-search": {"random": RandomConfig(samples=24)},
             "speed-up": {"approxdarts": ApproxDartsConfig(), "evoapproxnas": EvoApproxNasConfig()},
         }
-        assert configs == wanted[name]
+        assert asked.methods == wanted[name]
     assert (options.dataset, options.train_limit, protocol) == ("cifar10", 0, Darts())
 
 

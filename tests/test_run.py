@@ -112,7 +112,7 @@ def test_a_finalist_that_diverges_is_recorded(tmp_path):
 @every_method
 def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1)
-    config = tiny.run_config(name, protocol=protocol, nodes=1, baselines="none", snapshots=1)
+    config = tiny.run_config(name, protocol=protocol, space_config={"nodes": 1}, baselines="none", snapshots=1)
     folder, whole = finished_run(tmp_path / "whole", config)
     history = [
         {key: value for key, value in line.items() if key != "device_seconds"}

@@ -124,7 +124,7 @@ def test_a_stop_while_a_file_is_written_waits_for_its_end(tmp_path, name, number
 
 
 def test_a_save_that_fails_is_no_failed_training(tmp_path, monkeypatch):
-    config = tiny.run_config("random", nodes=1, baselines="none")
+    config = tiny.run_config("random", space_config={"nodes": 1}, baselines="none")
     folder = RunFolder.create(tmp_path, config, tiny.library(config))
     save = torch.save
 
@@ -310,7 +310,7 @@ def as_if_from_cuda(folder: RunFolder) -> dict:
 @pytest.mark.parametrize(("stage", "saves"), [("search", 1), ("final", 9)])
 def test_a_run_goes_on_on_another_type_of_device_and_says_so(tmp_path, stage, saves):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=3)
-    config = tiny.run_config("approxdarts", protocol=protocol, nodes=1, baselines="none")
+    config = tiny.run_config("approxdarts", protocol=protocol, space_config={"nodes": 1}, baselines="none")
     results = []
     for _ in range(2):
         folder = stopped_run(tmp_path, config, saves)
@@ -327,7 +327,7 @@ def test_a_run_goes_on_on_another_type_of_device_and_says_so(tmp_path, stage, sa
 def test_random_numbers_after_a_move_depend_on_seed_and_step(tmp_path):
     seen = []
     for saves in (1, 2, 2):
-        folder = stopped_run(tmp_path, tiny.run_config("approxdarts", nodes=1, seed=3), saves)
+        folder = stopped_run(tmp_path, tiny.run_config("approxdarts", space_config={"nodes": 1}, seed=3), saves)
         as_if_from_cuda(folder)
         config = folder.config()
         run = Run(config, tiny.dataset(), CPU, tiny.library(config))
@@ -341,7 +341,7 @@ def test_random_numbers_after_a_move_depend_on_seed_and_step(tmp_path):
 
 
 def test_an_older_checkpoint_that_does_not_say_its_device_moves_too(tmp_path):
-    folder = stopped_run(tmp_path, tiny.run_config("approxdarts", nodes=1, baselines="none"), 1)
+    folder = stopped_run(tmp_path, tiny.run_config("approxdarts", space_config={"nodes": 1}, baselines="none"), 1)
     kept = as_if_from_cuda(folder)
     checkpoints.save(folder.path / STATE, {name: value for name, value in kept.items() if name != "device"})
     assert "resumed on cpu after another type of device at step 1" in resume(folder)["notes"][0]
@@ -373,7 +373,7 @@ def test_nothing_is_drawn_from_global_generators(name, tmp_path):
     def states() -> tuple:
         return random.getstate(), [str(part) for part in np.random.get_state()], torch.get_rng_state().tolist()  # noqa: NPY002
 
-    config = tiny.run_config(name, nodes=1, baselines="none")
+    config = tiny.run_config(name, space_config={"nodes": 1}, baselines="none")
     results = []
     for seed in (1, 2):
         random.seed(seed)

@@ -28,6 +28,7 @@ from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
+from spaces.registry import find_published
 from spaces.shape import NetworkShape
 from tests import tiny
 from tests.running import Killed, finished_run, quiet, without_times
@@ -94,7 +95,7 @@ def test_a_published_genotype_has_its_published_size(name):
      ("pdarts", "P_DARTS")],
 )  # fmt: skip
 def test_names_are_found_however_they_are_spelled(text, name):
-    assert published.find(text) == (name, published.PUBLISHED[name])
+    assert find_published(text) == (name, published.ARCHITECTURES[name])
 
 
 def test_a_genotype_of_darts_is_the_published_one(tmp_path):
@@ -103,7 +104,7 @@ def test_a_genotype_of_darts_is_the_published_one(tmp_path):
     assert given.name == "mine" and [multiplier.name for multiplier in given.library] == ["mul8s_1L2H"]
     short = {"normal": GENOTYPE["normal"][:2], "reduce": GENOTYPE["reduce"][:2]}
     one_node = resolve(written(tmp_path / "short.json", short))
-    assert one_node.space_settings == {"space": "cells", "scope": "all", "nodes": 1}
+    assert one_node.space_settings == {"space": "cells", "space_config": {"nodes": 1}, "scope": "all"}
     assert one_node.architecture.multipliers == ("mul8s_1KV8",)  # the exact one, where nothing is said
 
 
@@ -146,7 +147,11 @@ def config_of(given, **changes):
 @pytest.mark.parametrize("method", ["random", "evoapproxnas"])
 def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
     """The search's own training of its finalist is the other route: equal weights, accuracies and energies."""
-    space = {"space": "grid", "rows": 2, "columns": 4, "levels_back": 3} if method == "evoapproxnas" else {}
+    space = (
+        {"space": "grid", "space_config": {"rows": 2, "columns": 4, "levels_back": 3}}
+        if method == "evoapproxnas"
+        else {}
+    )
     config = tiny.run_config(method, baselines="all", **space)
     folder, searched = finished_run(tmp_path / "search", config)
     number = len(searched["finalists"])

@@ -148,9 +148,10 @@ def test_types_are_checked(change, reason):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"levels_back": "x"}, "levels_back is 'x', not a whole number"),
+        ({"space_config": {"nodes": "x"}}, "space_config.nodes is 'x', not a whole number"),
         ({"seed": None}, "seed is None"),
-        ({"rows": 10**9}, "rows must be between 1 and 64"),
+        ({"space_config": {"nodes": 65}}, "between 1 and 64 nodes, not 65"),
+        ({"space": "gird"}, "unknown space 'gird'; did you mean grid"),
         ({"protocol": {"name": "a", "batch": "b"}}, "protocol.batch is 'b'"),
         ({"multipliers": "mul8s_1KV8"}, "multipliers is 'mul8s_1KV8', not a list"),
         ({"architecture": 3}, "architecture is 3"),

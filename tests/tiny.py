@@ -12,6 +12,7 @@ from evaluation.settings.protocols import Protocol
 from methods import METHODS
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
+from spaces.registry import SPACES
 
 PROTOCOL = Protocol(
     name="tiny",
@@ -56,7 +57,8 @@ def run_config(method: str = "random", **changes) -> RunConfig:
         "protocol": PROTOCOL,
         "dataset": "blobs",
         "multipliers": ("mul8s_1KV8", "mul8s_1L2H", "mul8s_1KX2"),
-        "nodes": 2,
+        "space": "cells",
+        "space_config": {"nodes": 2},
         "scope": "all",
         "multiplier_choice": "edge",
         "cost": "horowitz45",
@@ -67,6 +69,8 @@ def run_config(method: str = "random", **changes) -> RunConfig:
         "image_size": 0,
         "command": "test",
     }
+    if "space" in changes:
+        settings["space_config"] = dataclasses.asdict(SPACES[changes["space"]].small)
     settings |= changes
     if isinstance(settings["baselines"], str):
         settings["baselines"] = (settings["baselines"],)

@@ -9,33 +9,34 @@ from evaluation.settings.config import (
     COMPARISON_BUDGET,
     COMPARISON_BUDGETS,
     COMPARISON_SNAPSHOTS,
+    Asked,
     Budget,
     Options,
     RunConfig,
     RunOptions,
     require_ranges,
 )
-from evaluation.settings.protocols import Protocol, require_finite
-from methods import METHODS
+from evaluation.settings.protocols import require_finite
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 
 
-def plan_runs(
-    options: Options, protocol: Protocol, method_configs: dict[str, Any], command: str
-) -> tuple[list[RunConfig], tuple[Multiplier, ...]]:
-    """One RunConfig per method and seed, and their circuits. Raises InputError for what no run could be made of."""
+def plan_runs(asked: Asked, command: str) -> tuple[list[RunConfig], tuple[Multiplier, ...]]:
+    """One RunConfig per method and seed, and their multipliers. Raises InputError for what no run could be made of."""
+    options = asked.options
     Budget.parse(options.budget)
     require_ranges(options)
-    for name, config in method_configs.items():
+    for name, config in {**asked.methods, asked.space: asked.space_config}.items():
         require_finite(name, config)
     library = catalogue.library(options.multipliers or catalogue.names())
-    shared = shared_settings(options) | _comparison_settings(options, list(method_configs))
+    shared = shared_settings(options) | _comparison_settings(options, list(asked.methods))
     plan = [
         RunConfig(
             method=name,
             method_config=dataclasses.asdict(config),
-            protocol=protocol,
+            space=asked.space,
+            space_config=dataclasses.asdict(asked.space_config),
+            protocol=asked.protocol,
             multipliers=tuple(multiplier.name for multiplier in library),
             tables={multiplier.name: multiplier.key for multiplier in library},
             command=command,
@@ -43,7 +44,7 @@ def plan_runs(
         )
         # All methods of one seed, then of the next: a machine whose speed drifts then treats them alike.
         for seed in range(options.seed, options.seed + options.seeds)
-        for name, config in method_configs.items()
+        for name, config in asked.methods.items()
     ]
     return plan, library
 
@@ -62,14 +63,11 @@ def shared_settings(options: RunOptions) -> dict[str, Any]:
 
 
 def _comparison_settings(options: Options, methods: list[str]) -> dict[str, Any]:
-    """Space, budget and snapshots: where several methods are compared, they are the same for all."""
+    """Budget and snapshots: where several methods are compared, they are the same for all."""
     compared = len(methods) > 1
-    space = options.space
-    if space == "auto":
-        space = "cells" if compared else METHODS[methods[0]].native_space
     budget, snapshots = options.budget, options.snapshots
     if compared and not budget:
         budget = COMPARISON_BUDGETS.get(options.protocol, COMPARISON_BUDGET)
     if snapshots < 0:
         snapshots = COMPARISON_SNAPSHOTS if compared else 0
-    return {"space": space, "budget": budget, "snapshots": snapshots}
+    return {"budget": budget, "snapshots": snapshots}

@@ -15,8 +15,8 @@ from evaluation.device_check.checks import AGREEMENT, Check, Outcome
 from evaluation.device_check.threads import threads
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, quantise, weight_codes
-from spaces.cells.space import CellSpace
 from spaces.multipliers import catalogue
+from spaces.registry import DEFAULT, SPACES
 from spaces.shape import NetworkShape
 
 # Largest difference as a share of the largest magnitude. Mixtures add fp32 numbers in an order of the device's own; in a
@@ -114,8 +114,9 @@ def mixtures(device: torch.device) -> dict[str, Tensor]:
 
 
 def logits(device: torch.device) -> dict[str, Tensor]:
-    """Of a small network of cells in evaluation mode, after one pass in training mode."""
-    space = CellSpace(catalogue.library(LIBRARY), 2)
+    """Of a small network of the default space in evaluation mode, after one pass in training mode."""
+    cls = SPACES[DEFAULT]
+    space = cls(catalogue.library(LIBRARY), cls.small)
     architecture = space.sample(np.random.default_rng(0))
     images = torch.randn((8, 3, 12, 12), generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -24,6 +24,7 @@ from evaluation.training.loop import Schedule, Training
 from methods import METHODS
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
+from spaces.registry import SPACES
 from spaces.shape import NetworkShape
 
 MULTIPLIERS = ("mul8s_1KV8", "mul8s_1KX2", "mul8s_1L2H")
@@ -114,12 +115,12 @@ class Watched(DeviceImages):
 
 def problem(method: str, config: Any, device: torch.device, strict: bool) -> SearchProblem:
     """A problem of 128 images that is searched in seconds."""
-    space = "grid" if METHODS[method].native_space == "grid" else "cells"
+    space = METHODS[method].native_space
     settings = RunConfig(
         method=method, method_config=dataclasses.asdict(config), seed=0, protocol=TINY, dataset="bright halves",
-        multipliers=MULTIPLIERS, nodes=1, scope="all", multiplier_choice="edge", cost="horowitz45", budget="",
-        baselines=("none",), device=device.type, threads=0, image_size=0, command="", space=space, rows=2, columns=6,
-        levels_back=3,
+        multipliers=MULTIPLIERS, scope="all", multiplier_choice="edge", cost="horowitz45", budget="",
+        baselines=("none",), device=device.type, threads=0, image_size=0, command="", space=space,
+        space_config=dataclasses.asdict(SPACES[space].small),
     )  # fmt: skip
     made = SearchProblem(settings, dataset(), device, catalogue.library(MULTIPLIERS))
     data = made.data

@@ -3,6 +3,7 @@
 A step has both levels: gradients for the choices, and a step of the weights.
 """
 
+import dataclasses
 import statistics
 import time
 from typing import Any
@@ -12,41 +13,47 @@ from torch import Tensor, nn
 
 from evaluation.device_check import timing
 from evaluation.training.tasks.image_classification import ImageClassification
+from methods import METHODS
 from spaces.arithmetic.mixture import MultiplierMixture
-from spaces.cells.space import CellSpace
-from spaces.cells.supernet import CellSupernet
 from spaces.multipliers import catalogue
+from spaces.registry import SPACES
 from spaces.shape import NetworkShape
+
+SPACE = METHODS["approxdarts"].native_space
 
 
 class Search:
     """A supernet with its choices, the optimiser of its weights and one batch of images."""
 
-    def __init__(self, shape: NetworkShape, nodes: int, batch: int, device: torch.device, fp32: bool) -> None:
-        space = CellSpace(catalogue.library(catalogue.names()), nodes)
-        self.net = CellSupernet(space, shape)
+    def __init__(self, shape: NetworkShape, config: Any, batch: int, device: torch.device, fp32: bool) -> None:
+        space = SPACES[SPACE](catalogue.library(catalogue.names()), config)
+        choices = space.choices(shape)
+        self.net = space.supernet(shape, choices)
         if fp32:
             _replace_mixtures(self.net)
         self.net.to(device=device, memory_format=torch.channels_last)
         self.weights = list(self.net.parameters())
-        sizes = ((2, len(space.edges), 8), (space.sites.count, len(space.library)))
-        self.choices = [1e-3 * torch.randn(size, device=device) for size in sizes]
+        self.choices = {
+            name: 1e-3 * torch.randn((choice.count, len(choice.options)), device=device)
+            for name, choice in choices.items()
+        }
         self.optimiser = torch.optim.SGD(self.weights, lr=0.025, momentum=0.9, weight_decay=3e-4, foreach=True)
         images = torch.randn((batch, *shape.input_shape), device=device)
         self.images = images.contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(0, shape.classes, (batch,), device=device)
 
     def step(self) -> None:
-        torch.autograd.grad(self._loss(self.choices, self.weights), self.choices, allow_unused=True)
+        choices = list(self.choices.values())
+        torch.autograd.grad(self._loss(choices, self.weights), choices, allow_unused=True)
         self.optimiser.zero_grad()
-        self._loss(self.weights, self.choices).backward()
+        self._loss(self.weights, choices).backward()
         self.optimiser.step()
 
     def _loss(self, learning: list[Tensor], still: list[Tensor]) -> Tensor:
         for tensors, flag in ((learning, True), (still, False)):
             for tensor in tensors:
                 tensor.requires_grad_(flag)
-        self.net.choose(*(choice.softmax(-1) for choice in self.choices))
+        self.net.choose({name: logits.softmax(-1) for name, logits in self.choices.items()})
         return ImageClassification().loss(self.net(self.images), self.labels)
 
 
@@ -64,12 +71,13 @@ def _replace_mixtures(net: nn.Module) -> None:
 
 def measured(device: torch.device, quick: bool) -> dict[str, Any]:
     """Seconds, launches and busy share of both steps, and their ratio ``vs_fp32``; launches and share: None on a CPU."""
-    shape, nodes, batch = size(device, quick)
-    found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "nodes": nodes, "batch": batch}
+    shape, config, batch = size(device, quick)
+    found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
+    found |= {"space": SPACE, **dataclasses.asdict(config)}
     with torch.random.fork_rng(devices=[]), timing.tf32(False):
         torch.manual_seed(0)
         for name in ("fp32", "mixture"):
-            search = Search(shape, nodes, batch, device, fp32=name == "fp32")
+            search = Search(shape, config, batch, device, fp32=name == "fp32")
             took = _median(search, device, 2 if quick else 5)
             found[name] = {"seconds": took, **_profile(search, device, took)}
             del search
@@ -77,12 +85,16 @@ def measured(device: torch.device, quick: bool) -> dict[str, Any]:
     return found
 
 
-def size(device: torch.device, quick: bool) -> tuple[NetworkShape, int, int]:
-    """Network, nodes per cell and batch; on a GPU those of the published search, but for its batch of 64."""
+def size(device: torch.device, quick: bool) -> tuple[NetworkShape, Any, int]:
+    """Network, settings of the space and batch; on a GPU those of the published search, but for its batch of 64."""
     if device.type == "cuda":
-        return NetworkShape(16, 8, 10, (3, 32, 32)), 4, 16 if quick else 32
+        return NetworkShape(16, 8, 10, (3, 32, 32)), SPACES[SPACE].Config(), 16 if quick else 32
     size, channels, batch = (12, 4, 8) if quick else (32, 16, 16)
-    return NetworkShape(channels, 3, 10, (3, size, size)), 1 if quick else 4, batch
+    return (
+        NetworkShape(channels, 3, 10, (3, size, size)),
+        SPACES[SPACE].small if quick else SPACES[SPACE].Config(),
+        batch,
+    )
 
 
 def _median(search: Search, device: torch.device, rounds: int) -> float:

@@ -5,21 +5,17 @@ JSON files hold an architecture as records spell it, or a genotype in the form o
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.runs.folder import RECORD, TABLES, read_record
-from spaces.cells import published
-from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
 from spaces.files.json_files import read_json
-from spaces.grid.architecture import GridArchitecture
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.tables import read_multipliers
 from spaces.multipliers.multiplier import Multiplier
+from spaces.registry import SPACES, architecture_from_json, find_published, from_literature
 from spaces.space import Architecture
-
-SPACES = {"cells": CellArchitecture, "grid": GridArchitecture}
 
 
 @dataclass(frozen=True)
@@ -33,11 +29,9 @@ class Given:
     @property
     def space_settings(self) -> dict:
         """The settings of a run that describe the architecture's space."""
-        architecture = self.architecture
-        if isinstance(architecture, GridArchitecture):
-            sizes = {name: getattr(architecture, name) for name in ("rows", "columns", "levels_back")}
-            return {"space": "grid", "scope": "all", "nodes": 4, **sizes}
-        return {"space": "cells", "scope": architecture.scope, "nodes": len(architecture.cells[0].nodes)}
+        name = self.architecture.space
+        config = asdict(SPACES[name].config_of(self.architecture))
+        return {"space": name, "space_config": config, "scope": self.architecture.scope}
 
 
 def resolve(text: str, finalist: int = 0, multiplier: str = "", scope: str = "own") -> Given:
@@ -49,13 +43,13 @@ def resolve(text: str, finalist: int = 0, multiplier: str = "", scope: str = "ow
     """
     path = Path(text)
     try:
-        name, genotype = published.find(text)
+        name, architecture = find_published(text)
     except InputError as error:
         if path.exists() or path.suffix == ".json" or len(path.parts) > 1:
             return _from_path(path, finalist, multiplier, scope)
         raise InputError(f"{error}; or give a record.json or a genotype.json") from None
     _refuse_finalist(finalist, text)
-    return _from_genotype(name, genotype, multiplier, scope)
+    return _on_exact(name, architecture, multiplier, scope)
 
 
 def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
@@ -68,8 +62,8 @@ def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
         return _from_record(path, finalist, multiplier, scope)
     _refuse_finalist(finalist, str(path))
     try:
-        if published.is_genotype(data):
-            return _from_genotype(_as_name(path.stem), published.from_json(data), multiplier, scope)
+        if (genotype := from_literature(data)) is not None:
+            return _on_exact(_as_name(path.stem), genotype, multiplier, scope)
         architecture = _from_json(data)
         library = _library(architecture.multipliers, {}, {}) if not multiplier else _one(multiplier)
     except InputError as error:
@@ -77,9 +71,11 @@ def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
     return Given(_as_name(path.stem), _changed(architecture, library, multiplier, scope), library)
 
 
-def _from_genotype(name: str, genotype: published.Genotype, multiplier: str, scope: str) -> Given:
+def _on_exact(name: str, architecture: Architecture, multiplier: str, scope: str) -> Given:
+    """An architecture that came without multipliers of its own."""
     library = _one(multiplier or catalogue.EXACT_SIGNED)
-    return Given(name, genotype.architecture(library[0].name, "all" if scope == "own" else scope), library)
+    scope = architecture.scope if scope == "own" else scope
+    return Given(name, architecture.with_multiplier(library[0].name, scope), library)
 
 
 def _from_record(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
@@ -106,12 +102,12 @@ def _from_record(path: Path, finalist: int, multiplier: str, scope: str) -> Give
 
 
 def _from_json(data: object) -> Architecture:
-    space = data.get("space") if isinstance(data, dict) else None
-    if not isinstance(space, str) or space not in SPACES:
+    if not (isinstance(data, dict) and isinstance(data.get("space"), str) and data["space"] in SPACES):
         raise InputError(
-            "neither a record nor an architecture (with 'space': cells or grid) nor a genotype (with 'normal' and 'reduce')"
+            f"neither a record nor an architecture (with 'space': {' or '.join(SPACES)}) nor a genotype (with 'normal' and "
+            "'reduce')"
         )
-    return SPACES[space].from_json(data)
+    return architecture_from_json(data)
 
 
 def _one(multiplier: str) -> tuple[Multiplier, ...]:
@@ -139,18 +135,8 @@ def _library(names: Sequence[str], foreign: dict[str, Multiplier], keys: dict[st
 
 def _changed(architecture: Architecture, library: tuple[Multiplier, ...], multiplier: str, scope: str) -> Architecture:
     """The architecture with its circuits and its scope replaced, where that is asked for."""
-    if isinstance(architecture, GridArchitecture):
-        if scope == "separable":
-            raise InputError("a grid has no separable convolutions; leave --scope away")
-        return architecture.with_multiplier(library[0].name) if multiplier else architecture
     scope = architecture.scope if scope == "own" else scope
-    if multiplier:
-        return architecture.with_multiplier(library[0].name, scope)
-    if scope == "all" and architecture.scope == "separable":
-        raise InputError(
-            "this architecture has circuits for separable convolutions alone; --scope all needs --multiplier"
-        )
-    return replace(architecture, scope=scope)
+    return architecture.with_multiplier(library[0].name, scope) if multiplier else architecture.with_scope(scope)
 
 
 def _refuse_finalist(finalist: int, text: str) -> None:

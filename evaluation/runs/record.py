@@ -35,7 +35,7 @@ def record(
         "method": config.method,
         "method_config": config.method_config,
         "space": config.space,
-        "space_config": _space_config(config),
+        "space_config": config.space_config,
         "dataset": dataset.name,
         "dataset_origin": dataset.origin,
         "dataset_fingerprint": dataset.fingerprint,
@@ -67,11 +67,6 @@ def record(
         "notes": state.notes,
         "failures": _candidate_failures(problem) + state.failures,
     }
-
-
-def _space_config(config: RunConfig) -> dict:
-    names = ("rows", "columns", "levels_back") if config.space == "grid" else ("nodes",)
-    return {name: getattr(config, name) for name in names}
 
 
 def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> dict:

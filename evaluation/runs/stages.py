@@ -13,6 +13,7 @@ from evaluation.runs.ledger import STAGES
 from evaluation.runs.progress import RunProgress
 from spaces.errors import InputError
 from spaces.files.saving import save_json
+from spaces.registry import save_drawing
 from spaces.space import Architecture
 
 WORK = {"search": searching.search, "selection": searching.selection, "final": finals.final, "test": finals.test}
@@ -61,4 +62,4 @@ class Run(RunContext):
 
     def _draw_finalists(self) -> None:
         for number, architecture in enumerate(self.state.finalists, 1):
-            self.problem.space.draw(architecture, self.folder.path / f"finalist{number}.svg")
+            save_drawing(architecture, self.folder.path / f"finalist{number}.svg")

@@ -92,8 +92,8 @@ def trained_network(job: Job, conditions: Conditions) -> torch.nn.Module:
     seed = derived_seed(job.seed, job.purpose, architecture.key)
     network = build_seeded(lambda: conditions.space.build(architecture, conditions.shape), seed)
     if parent is not None:
-        inherited = getattr(conditions.space, "inherited", lambda *_: {})
-        inherit(network, parent.weights, inherited(architecture, parent.architecture, conditions.shape))
+        inherited = conditions.space.inherited(architecture, parent.architecture, conditions.shape)
+        inherit(network, parent.weights, inherited)
         if parent.architecture.key == architecture.key:
             epochs -= parent.epochs
     data = conditions.data.training

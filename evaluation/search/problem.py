@@ -21,11 +21,11 @@ from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.task import Augmentation
 from methods.fronts import relative_hypervolume
 from methods.method import Evaluation
-from spaces.cells.space import CellSpace
 from spaces.costs import COSTS
 from spaces.costs.trace import total_params
-from spaces.grid.space import GridSpace
+from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
+from spaces.registry import SPACES
 from spaces.shape import NetworkShape
 from spaces.space import Architecture, Space
 from spaces.warmup import first_step_watched
@@ -33,10 +33,9 @@ from spaces.warmup import first_step_watched
 
 def make_space(config: RunConfig, library: Sequence[Multiplier]) -> Space:
     """The space that a run searches. Raises InputError where its settings do not fit together."""
-    if config.space == "grid":
-        size = (config.rows, config.columns, config.levels_back)
-        return GridSpace(library, *size, config.multiplier_choice, config.scope)
-    return CellSpace(library, config.nodes, config.scope, config.multiplier_choice)
+    cls = SPACES[config.space]
+    settings = typed(config.space_config, cls.Config, "space_config")
+    return cls(library, settings, scope=config.scope, choice=config.multiplier_choice)
 
 
 class SearchProblem:

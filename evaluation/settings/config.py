@@ -4,12 +4,13 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from evaluation.settings.baselines import require_baselines
 from evaluation.settings.protocols import LARGEST, Protocol
 from spaces.errors import InputError
 from spaces.files.schema import typed
+from spaces.registry import SPACES
 
 SCHEMA = 2  # of settings, checkpoints and records
 
@@ -97,16 +98,8 @@ class Options(RunOptions):
     """Search methods to run, one after the other."""
     multipliers: tuple[str, ...] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
-    space: Literal["auto", "cells", "grid"] = "auto"
-    """Search space; auto takes cells where several methods are compared, else the method's native one."""
-    nodes: int = 4
-    """Nodes per cell (cells)."""
-    rows: int = 5
-    """Rows of the grid (grid). This grid and its levels-back are those of CGP-CNN."""
-    columns: int = 30
-    """Columns of the grid (grid)."""
-    levels_back: int = 10
-    """Columns back from which a node may read (grid)."""
+    space: str = "auto"
+    """Search space by name; auto takes cells where several methods are compared, else the method's native one."""
     scope: Literal["all", "separable"] = "all"
     """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv (as published)."""
     multiplier_choice: Literal["edge", "cell", "network"] = "edge"
@@ -121,10 +114,19 @@ class Options(RunOptions):
     search); -1 takes 3 where several methods are compared and none otherwise."""
 
 
+class Asked(NamedTuple):
+    """What the command line of a search asks for."""
+
+    options: Options
+    protocol: Protocol
+    methods: dict[str, Any]  # name → its Config
+    space: str
+    space_config: Any  # the space's Config
+
+
 RANGES = {
-    "seeds": (1, 10_000), "seed": (0, 2**63), "nodes": (1, 64), "image_size": (0, LARGEST), "threads": (0, 1024),
-    "rows": (1, 64), "columns": (1, 256), "levels_back": (1, 256), "snapshots": (-1, 1000),
-    "train_limit": (0, 2**31),
+    "seeds": (1, 10_000), "seed": (0, 2**63), "image_size": (0, LARGEST), "threads": (0, 1024),
+    "snapshots": (-1, 1000), "train_limit": (0, 2**31),
 }  # fmt: skip
 
 
@@ -154,7 +156,8 @@ class RunConfig:
     protocol: Protocol
     dataset: str
     multipliers: tuple[str, ...]
-    nodes: int
+    space: str
+    space_config: dict
     scope: str
     multiplier_choice: str
     cost: str
@@ -166,10 +169,6 @@ class RunConfig:
     command: str
     engine: str = "auto"
     tables: dict[str, str] = field(default_factory=dict)  # key of every circuit's truth table
-    space: str = "cells"
-    rows: int = 5
-    columns: int = 30
-    levels_back: int = 10
     snapshots: int = 0
     data_dir: str = ""
     train_limit: int = 0
@@ -182,7 +181,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         # In the form that a file gives back, so that a resumed run describes itself in the same words.
-        object.__setattr__(self, "method_config", json.loads(json.dumps(self.method_config)))
+        for name in ("method_config", "space_config"):
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
         require_baselines(self.baselines)
         if self.deterministic and Budget.parse(self.budget).seconds is not None:
             raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
@@ -198,6 +198,7 @@ class RunConfig:
         try:
             settings = typed(data, cls)
             require_ranges(settings, "")
+            typed(settings.space_config, SPACES[settings.space].Config, "space_config")
         except InputError as error:
             raise InputError(
                 f"{path}: not the settings of a run ({error}); restore the file or start a new run"

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 import matplotlib
 from matplotlib.figure import Figure
 
-import spaces.cells.drawing
-import spaces.grid.drawing
 from reports.figures import style
 from reports.figures.best import best_run, finalist_of, layers_of, only_first
 from reports.figures.picture import Picture
 from reports.load import Section
-from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
-from spaces.grid.architecture import GridArchitecture
+from spaces.registry import SPACES, architecture_from_json
+from spaces.space import Architecture
 
-SPACES = {"cells": (CellArchitecture, spaces.cells.drawing.draw), "grid": (GridArchitecture, spaces.grid.drawing.draw)}
 MOST_TEXT = 100_000  # characters of an architecture's JSON form; the largest real ones have a tenth
 LARGEST = 60.0  # inches
 
@@ -49,10 +46,10 @@ def architectures(section: Section, most: int) -> Iterator[Picture]:
         yield Picture(f"{section.name}-architecture-{drawn}", title, caption, figure)
 
 
-def architecture_of(data: object) -> CellArchitecture | GridArchitecture | None:
+def architecture_of(data: object) -> Architecture | None:
     """An architecture from its JSON form; None where it is none, or larger than any real one."""
     try:
-        return SPACES[data["space"]][0].from_json(data) if len(json.dumps(data)) <= MOST_TEXT else None
+        return architecture_from_json(data) if len(json.dumps(data)) <= MOST_TEXT else None
     except (InputError, TypeError, ValueError, KeyError, RecursionError):
         return None
 
@@ -62,7 +59,7 @@ def drawing(data: object) -> Figure | None:
     architecture = architecture_of(data)
     if architecture is None:
         return None
-    figure = SPACES[data["space"]][1](_printable(architecture))
+    figure = SPACES[architecture.space].draw(_printable(architecture))
     return figure if max(figure.get_size_inches()) <= LARGEST else None
 
 
@@ -81,7 +78,7 @@ def svg(figure: Figure, key: str) -> str:
     return file.getvalue()[file.getvalue().index("<svg") :]
 
 
-def _printable(architecture: CellArchitecture | GridArchitecture) -> CellArchitecture | GridArchitecture:
+def _printable(architecture: Architecture) -> Architecture:
     """The same architecture, with such names of circuits as the figure's font can show in a reasonable width."""
     shown = style.labels(architecture.multipliers)
     if all(name == label for name, label in shown.items()):

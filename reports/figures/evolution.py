@@ -12,7 +12,7 @@ from reports.figures import style
 from reports.figures.best import only_first
 from reports.figures.picture import Picture
 from reports.load import Run, Section
-from spaces.cells.architecture import OPERATION_NAMES
+from spaces.registry import SPACES
 
 PANEL = 1.5  # inches, height of the axes
 MOST_CURVES = 13  # in one panel: as many as there are markers
@@ -79,7 +79,13 @@ def evolution(section: Section, most: int) -> Iterator[Picture]:
             caption += f" In each panel the {MOST_CURVES} that rise highest are drawn, {hidden} are not."
         title = f"Search of {names[variant]} by epoch"
         caption += only_first(section, most)
-        yield Picture(f"{section.name}-evolution-{drawn}", title, caption, _draw(curves))
+        yield Picture(f"{section.name}-evolution-{drawn}", title, caption, _draw(curves, _operations(runs)))
+
+
+def _operations(runs: Sequence[Run]) -> tuple[str, ...]:
+    """All operations of the space that was searched, in the order of its legends; none of a space not known here."""
+    space = runs[0].record["space"]
+    return SPACES[space].operation_names if space in SPACES else ()
 
 
 def _panels(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
@@ -123,10 +129,10 @@ PLACES = {
 
 
 @style.styled
-def _draw(curves: dict[str, Curve]) -> Figure:
+def _draw(curves: dict[str, Curve], operations: Sequence[str]) -> Figure:
     """Operations above, circuits, entropies and skips below, each row under its legends."""
     panels = {name: _highest(part) for name, part in _panels(curves).items()}
-    looks = _looks(panels)
+    looks = _looks(panels, operations)
     keys = {"operations": _keys({**looks["normal"], **looks["reduction"]}, style.labels)}
     keys |= {"circuits": _keys(looks["circuits"], style.multiplier_labels)}
     keys |= {name: _keys(looks[name], style.labels) for name in ("entropy", "skips")}
@@ -152,10 +158,10 @@ def _keys(looks: dict[str, style.Look], label: Callable[..., dict[str, str]]) ->
     return [style.line_key(text, looks[name], markersize=3.5) for name, text in label(looks).items()]
 
 
-def _looks(panels: dict[str, dict[str, Curve]]) -> dict[str, dict[str, style.Look]]:
+def _looks(panels: dict[str, dict[str, Curve]], known: Sequence[str]) -> dict[str, dict[str, style.Look]]:
     """The looks of every panel's curves in the order of its legend; an operation has one look in both cells."""
     found = {*panels["normal"], *panels["reduction"]}
-    operations = style.looks([*OPERATION_NAMES, *sorted(found.difference(OPERATION_NAMES))])
+    operations = style.looks([*known, *sorted(found.difference(known))])
     pair = ("of α", "of β", "normal", "reduction")
     return {
         "normal": {name: look for name, look in operations.items() if name in panels["normal"]},

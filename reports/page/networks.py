@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from reports.figures.architectures import drawing_svg
 from reports.load import Loaded, Run
-from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
-from spaces.grid.architecture import IMAGE, GridArchitecture
+from spaces.registry import SPACES, architecture_from_json
+from spaces.space import Edge
 
 DRAWINGS = 60  # of the page: about 6 KB and 0.13 s each
 LONGEST = 20_000  # characters of a genotype that are shown
-
-Edge = tuple[str, str, str, str]  # where, from, operation, circuit
 
 
 @dataclass
@@ -65,38 +63,10 @@ def packed(text: str) -> str:
 def edges(data: object) -> list[Edge]:
     """The genotype of an architecture in its JSON form, edge by edge; empty where it is none."""
     try:
-        if data["space"] == "cells":
-            return _cell_edges(CellArchitecture.from_json(data))
-        return _grid_edges(GridArchitecture.from_json(data))
+        architecture = architecture_from_json(data)
+        return SPACES[architecture.space].edges(architecture)
     except (InputError, TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError):
         return []
-
-
-def _cell_edges(architecture: CellArchitecture) -> list[Edge]:
-    names = ["input c(k−2)", "input c(k−1)", *(f"node {number}" for number in range(len(architecture.cells[0].nodes)))]
-    return [
-        (
-            f"cell {at} ({'reduction' if cell.reduction else 'normal'}), node {number}",
-            names[edge.source],
-            str(edge.operation),
-            str(edge.multiplier or ""),
-        )
-        for at, cell in enumerate(architecture.cells)
-        for number, node in enumerate(cell.nodes)
-        for edge in node
-    ]
-
-
-def _grid_edges(architecture: GridArchitecture) -> list[Edge]:
-    return [
-        (
-            f"node {number}",
-            ", ".join("image" if source == IMAGE else f"node {source}" for source in node.sources),
-            node.function,
-            node.multiplier or "",
-        )
-        for number, node in enumerate(architecture.active, 1)
-    ]
 
 
 def multipliers(data: object) -> list[str]:

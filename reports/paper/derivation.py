@@ -6,11 +6,10 @@ DARTS_V2 at 36 channels and 20 cells, without its auxiliary head, under the acco
 import functools
 from dataclasses import dataclass, replace
 
-from spaces.cells.published import PUBLISHED
-from spaces.cells.space import CellSpace
 from spaces.costs.approxdarts import APPROXDARTS as MODEL
 from spaces.costs.trace import LayerCost, total_macs, total_params
 from spaces.multipliers import catalogue
+from spaces.registry import SPACES, find_published
 from spaces.shape import NetworkShape
 
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
@@ -71,11 +70,12 @@ def multipliers() -> list[tuple[str, float, float, float]]:
 
 def parameters() -> dict[str, int]:
     """Of every published genotype at that size, without the auxiliary head."""
-    return {name: total_params(_rows(name)) for name in PUBLISHED}
+    return {name: total_params(_rows(name)) for cls in SPACES.values() for name in cls.published}
 
 
 @functools.cache
 def _rows(genotype: str) -> tuple[LayerCost, ...]:
     exact = catalogue.exact(signed=True)
-    space = CellSpace([exact], scope="separable")
-    return tuple(space.costs(PUBLISHED[genotype].architecture(exact.name, space.scope), CIFAR))
+    _, published = find_published(genotype)
+    architecture, cls = published.with_multiplier(exact.name, "separable"), SPACES[published.space]
+    return tuple(cls([exact], cls.config_of(architecture), scope="separable").costs(architecture, CIFAR))

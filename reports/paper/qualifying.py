@@ -14,10 +14,9 @@ from typing import Any
 from evaluation.settings.protocols import named_protocol
 from reports.load import Run
 from reports.paper.published import published
-from spaces.cells import published as genotypes
-from spaces.cells.architecture import CellArchitecture
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
+from spaces.registry import architecture_from_json, find_published
 
 PROTOCOL = "darts"
 OFFICIAL = "CIFAR-10 from its official binary files"  # how the origin of those images begins
@@ -112,27 +111,27 @@ def _expected(name: str, command: str) -> list[Expected]:
 
         options, protocol = parse_train(arguments)
         _require_setting(name, options, protocol)
-        genotype, _ = genotypes.find(options.architecture)
-        return [Expected(name, {"method": f"given-{genotype}", "space": "cells"}, genotype)]
+        genotype, architecture = find_published(options.architecture)
+        return [Expected(name, {"method": f"given-{genotype}", "space": architecture.space}, genotype)]
     from evaluation.run import parse as parse_run
-    from methods import METHODS
 
-    options, protocol, configs = parse_run(arguments)
-    _require_setting(name, options, protocol)
+    asked = parse_run(arguments)
+    options = asked.options
+    _require_setting(name, options, asked.protocol)
     library = catalogue.library(options.multipliers or catalogue.names())
     shared = {
         **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "budget")},
         "energy_model": options.cost,
-        "space_config": {"nodes": options.nodes},
+        "space": asked.space,
+        "space_config": asdict(asked.space_config),
         "multipliers": [multiplier.name for multiplier in library],
         "tables": {multiplier.name: multiplier.key for multiplier in library},
         **({"snapshots": options.snapshots} if options.snapshots >= 0 else {}),
     }
     rows = []
-    for method, config in configs.items():
+    for method, config in asked.methods.items():
         own = {f"{method}.{key}": value for key, value in json.loads(json.dumps(asdict(config))).items()}
-        space = METHODS[method].native_space if options.space == "auto" else options.space
-        rows.append(Expected(name, {"method": method, "space": space} | shared | own))
+        rows.append(Expected(name, {"method": method} | shared | own))
     return rows
 
 
@@ -165,15 +164,10 @@ def _has_cells(record: dict, genotype: str) -> bool:
     """Whether the one finalist has the cells of a published genotype, whatever its circuits."""
     try:
         (finalist,) = record["finalists"]
-        found = CellArchitecture.from_json(finalist["architecture"])
+        found = architecture_from_json(finalist["architecture"])
     except (InputError, KeyError, TypeError, ValueError):
         return False
-    return _cells(found) == _cells(genotypes.PUBLISHED[genotype].architecture(catalogue.EXACT_SIGNED))
-
-
-def _cells(architecture: CellArchitecture) -> list:
-    """Sources and operations alone."""
-    return [
-        (cell.reduction, [[(edge.source, edge.operation) for edge in node] for node in cell.nodes])
-        for cell in architecture.cells
-    ]
+    _, published = find_published(genotype)
+    return (
+        found.space == published.space and found.with_multiplier(catalogue.EXACT_SIGNED, published.scope) == published
+    )

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from spaces.errors import InputError, suggest
 
@@ -49,7 +49,7 @@ class Cell:
     multiplier: str | None
 
     def with_multiplier(self, name: str) -> "Cell":
-        """The cell with one circuit everywhere."""
+        """The cell with one multiplier everywhere."""
         nodes = tuple(tuple(replace(edge, multiplier=name) for edge in node) for node in self.nodes)
         return replace(self, nodes=nodes, multiplier=name)
 
@@ -63,6 +63,8 @@ class CellArchitecture:
     ApproxDARTS code. Construction brings it into canonical form: a multiplier that governs nothing becomes None and the
     two edges of a node are sorted, so that equal networks are equal values with equal keys.
     """
+
+    space: ClassVar[str] = "cells"
 
     cells: tuple[Cell, ...]
     multiplier: str | None
@@ -98,8 +100,16 @@ class CellArchitecture:
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def with_multiplier(self, name: str, scope: str) -> "CellArchitecture":
-        """The same cells with one circuit for everything that ``scope`` says it governs."""
+        """The same cells with one multiplier for everything that ``scope`` says it governs."""
         return CellArchitecture(tuple(cell.with_multiplier(name) for cell in self.cells), name, scope)
+
+    def with_scope(self, scope: str) -> "CellArchitecture":
+        """The same network where multipliers govern ``scope``. Raises InputError where one would be missing."""
+        if scope == "all" and self.scope == "separable":
+            raise InputError(
+                "this architecture has multipliers for separable convolutions alone; --scope all needs --multiplier"
+            )
+        return replace(self, scope=scope)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,6 @@ vertical line, so that nothing overlaps whatever the wiring, and no layout has t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +31,6 @@ from spaces.drawing import (
     add_box,
     multiplier_label,
     text_width,
-    write,
 )
 
 COLOURS = {"max_pool": GREEN, "avg_pool": PURPLE, "skip": BLACK, "sep_conv": BLUE, "dil_conv": VERMILION}
@@ -107,11 +105,6 @@ def draw(architecture: CellArchitecture) -> Figure:
     at = (MARGIN / width, 1 - HEADER / 2 / height)
     figure.text(*at, heading, size=TITLE_SIZE, weight="bold", va="center", parse_math=False)
     return figure
-
-
-def save(architecture: CellArchitecture, path: str | Path) -> None:
-    """Draw to an .svg, .png or .pdf file, the same bytes every time; raises InputError for another suffix."""
-    write(draw(architecture), path, architecture.key)
 
 
 def _heading(architecture: CellArchitecture) -> str:

@@ -9,14 +9,10 @@ from torch import Tensor, nn
 from spaces.arithmetic.factory import LayerFactory, Sum
 from spaces.cells.architecture import Cell, stride_of
 from spaces.cells.operations import FactorizedReduce, ReluConvBn, State, build_operation
+from spaces.cells.sites import reduction_positions
 from spaces.shape import NetworkShape
 
 STEM_WIDTH = 3  # the stem has three times the initial channels, as in DARTS
-
-
-def reduction_positions(depth: int) -> tuple[int, int]:
-    """The reduction cells sit at 1/3 and 2/3 of the depth."""
-    return depth // 3, 2 * depth // 3
 
 
 class DropPath(nn.Module):

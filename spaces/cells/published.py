@@ -4,13 +4,12 @@ A genotype lists, for the normal and the reduction cell, two (operation, source)
 concatenated. It knows no multipliers: one circuit is put everywhere.
 """
 
-import difflib
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
 from spaces.errors import InputError
+from spaces.multipliers.catalogue import EXACT_SIGNED
 
 Genes = tuple[tuple[str, int], ...]
 
@@ -23,8 +22,8 @@ class Genotype:
     reduce: Genes
     source: str
 
-    def architecture(self, multiplier: str, scope: str = "all") -> CellArchitecture:
-        """The architecture with ``circuit`` wherever ``scope`` lets it. Raises InputError for cells that cannot be."""
+    def architecture(self, multiplier: str = EXACT_SIGNED, scope: str = "all") -> CellArchitecture:
+        """The architecture with ``multiplier`` wherever ``scope`` lets it. Raises InputError for cells that cannot be."""
         cells = []
         for genes, reduction in ((self.normal, False), (self.reduce, True)):
             edges = [Edge(source, operation, multiplier) for operation, source in genes]
@@ -83,22 +82,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def find(name: str) -> tuple[str, Genotype]:
-    """A published genotype and its name here; case, hyphens and underscores do not count.
-
-    Raises InputError for an unknown one and suggests the nearest.
-    """
-    by_letters = {_letters(known): known for known in PUBLISHED} | {"pcdartscifar": "PC_DARTS"}
-    known = by_letters.get(_letters(name))
-    if known is None:
-        near = difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.5)
-        hint = f"did you mean {by_letters[near[0]]}?" if near else f"known: {', '.join(PUBLISHED)}"
-        raise InputError(f"unknown architecture '{name}'; {hint}")
-    return known, PUBLISHED[known]
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[-_ ]", "", name).lower()
+ARCHITECTURES = {name: genotype.architecture() for name, genotype in PUBLISHED.items()}
 
 
 def is_genotype(data: object) -> bool:

@@ -1,5 +1,7 @@
 """The supernet: every edge computes its operations on a mixture of all circuits, weighted by probabilities."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,22 +9,24 @@ from torch import Tensor, nn
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
 from spaces.arithmetic.mixture import MultiplierChoice
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
-from spaces.cells.network import CellNetwork, reduction_positions
+from spaces.cells.choices import ALPHA, BETA, EDGES, OUTSIDE, PROJECTIONS
+from spaces.cells.network import CellNetwork
 from spaces.cells.operations import State, build_operation
-from spaces.cells.space import CellSpace, check_shape
+from spaces.cells.sites import CellSites, check_shape, reduction_positions
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_rank
 from spaces.multipliers.products import layer_table
 from spaces.shape import NetworkShape
+from spaces.space import Choice
 
 # Multipliers × shared factors × places with a choice of their own: each takes 1 KiB and a part of every step. Measured
 # on one CPU core under the protocol quick: 3,200 (13 multipliers that share 8 factors) took 9 s an epoch and 0.7 GB in all.
 LARGEST_MIXTURE = 500_000
 
 
-def check_mixture(space: CellSpace) -> None:
-    """Raises InputError where mixing the whole library would take more time and memory than any machine should give."""
-    multipliers, sites = len(space.library), space.sites.count
+def check_mixture(space: CellSites, sites: int) -> None:
+    """Raises InputError where mixing the library in so many places takes more time and memory than a machine should give."""
+    multipliers = len(space.library)
     if multipliers * sites * 256 <= LARGEST_MIXTURE:
         return
     rank = shared_rank([layer_table(multiplier) for multiplier in space.library])
@@ -96,43 +100,40 @@ class MixedCell(nn.Module):
 class CellSupernet(CellNetwork):
     """The whole space as one network. Call ``choose`` with probabilities before a forward pass."""
 
-    def __init__(self, space: CellSpace, shape: NetworkShape, partial: int = 1) -> None:
+    def __init__(self, space: CellSites, shape: NetworkShape, choices: Mapping[str, Choice], partial: int = 1) -> None:
         check_shape(shape)
         if partial < 1 or shape.channels % (2 * partial):
             raise InputError(f"partial channels 1/{partial} do not divide {shape.channels} channels into even parts")
-        check_mixture(space)
-        self.space = space
-        everything = space.scope == "all"
+        check_mixture(space, choices[BETA].count)
+        everything, governed = space.scope == "all", choices[BETA].rows
         plain = FixedLayers("fp32", None)
-        choices = [MultiplierChoice(space.library) for _ in range(space.sites.count)]
+        blends = [MultiplierChoice(space.library) for _ in range(choices[BETA].count)]
 
-        def layers_of(site: int) -> dict[bool, LayerFactory]:
-            mixed = MixtureLayers(choices[site])
+        def layers_of(row: int) -> dict[bool, LayerFactory]:
+            mixed = MixtureLayers(blends[row])
             return {True: mixed, False: mixed if everything else plain}
 
         def body(position: int, channels: int) -> MixedCell:
-            kind = int(position in reduction_positions(shape.cells))
-            layers = [layers_of(site) for site in space.sites.edges[kind]]
-            return MixedCell(space.nodes, channels, bool(kind), layers, partial)
+            reduction = position in reduction_positions(shape.cells)
+            return MixedCell(
+                space.nodes, channels, reduction, [layers_of(row) for row in governed[EDGES][position]], partial
+            )
 
         def outer(position: int | None) -> LayerFactory:
             if not everything:
                 return plain
-            kind = int(position in reduction_positions(shape.cells))
-            return MixtureLayers(choices[space.sites.network if position is None else space.sites.cells[kind]])
+            return MixtureLayers(blends[governed[OUTSIDE][0] if position is None else governed[PROJECTIONS][position]])
 
         super().__init__(shape, space.nodes, body, outer, searching=True)
-        self.choices = nn.ModuleList(choices)  # one per site, in the order of ``space.sites``
-        self.kinds = [int(position in reduction_positions(shape.cells)) for position in range(shape.cells)]
+        self.choices = nn.ModuleList(blends)  # one per row of β
+        self.operation_rows = choices[ALPHA].rows[EDGES].tolist()  # of α, by position and edge
 
-    def choose(self, operations: Tensor, multipliers: Tensor, sampled: np.ndarray | None = None) -> None:
-        """Set probabilities of operations (2, E, operations) and of circuits (sites, M); differentiable.
-
-        With ``sampled`` (2, E), indices into OPERATION_NAMES other than "none", an edge computes that operation alone.
-        """
-        for choice, probabilities in zip(self.choices, multipliers):
-            choice.set(probabilities)
-        for stage, kind in zip(self.cells, self.kinds):
-            for index, edge in enumerate(stage.body.edges):
-                edge.weights = operations[kind, index]
-                edge.sampled = None if sampled is None else OPERATION_NAMES[sampled[kind, index]]
+    def choose(self, probabilities: Mapping[str, Tensor], sampled: Mapping[str, np.ndarray] | None = None) -> None:
+        """See ``spaces.space.Supernet``. An edge of which an operation is sampled computes that operation alone."""
+        for blend, row in zip(self.choices, probabilities[BETA]):
+            blend.set(row)
+        picked = (sampled or {}).get(ALPHA)
+        for stage, rows in zip(self.cells, self.operation_rows):
+            for edge, row in zip(stage.body.edges, rows):
+                edge.weights = probabilities[ALPHA][row]
+                edge.sampled = None if picked is None else OPERATION_NAMES[picked[row]]

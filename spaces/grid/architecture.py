@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from spaces.errors import InputError, suggest
 from spaces.grid.canonical import canonical_order
@@ -59,6 +59,9 @@ class GridArchitecture:
     ``multiplier`` is the classifier's. All genes are kept, those of nodes without a path to the output, too, because
     evolution drifts through them; ``key`` knows the active nodes only.
     """
+
+    space: ClassVar[str] = "grid"
+    scope: ClassVar[str] = "all"  # multipliers always govern every convolution and the classifier
 
     rows: int
     columns: int
@@ -132,9 +135,15 @@ class GridArchitecture:
         names = [*(node.multiplier for node in self.active), self.multiplier]
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
-    def with_multiplier(self, name: str) -> "GridArchitecture":
-        """The same network with one circuit everywhere."""
+    def with_multiplier(self, name: str, scope: str = "all") -> "GridArchitecture":
+        """The same network with one multiplier everywhere."""
+        check_scope(scope)
         return replace(self, nodes=tuple(replace(node, multiplier=name) for node in self.nodes), multiplier=name)
+
+    def with_scope(self, scope: str) -> "GridArchitecture":
+        """The same network. Raises InputError for another scope than "all"."""
+        check_scope(scope)
+        return self
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -176,6 +185,12 @@ def check_grid(rows: int, columns: int, levels_back: int) -> None:
         raise InputError(f"a grid needs at least one row and one column, not {rows}×{columns}")
     if not 1 <= levels_back <= columns:
         raise InputError(f"levels-back must lie between 1 and the number of columns ({columns}), not {levels_back}")
+
+
+def check_scope(scope: str) -> None:
+    """Raises InputError for what multipliers of a grid cannot govern."""
+    if scope != "all":
+        raise InputError(f"a grid has no separable convolutions; its scope is all, not {scope}")
 
 
 def sources_of(column: int, rows: int, levels_back: int) -> list[int]:

@@ -1,7 +1,5 @@
 """Draws the network of a grid architecture: its active nodes from the image above to the classifier below."""
 
-from pathlib import Path
-
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -27,7 +25,6 @@ from spaces.drawing import (
     add_box,
     multiplier_label,
     text_width,
-    write,
 )
 from spaces.grid.architecture import GridArchitecture
 from spaces.grid.layout import Layout, Point, arrange
@@ -65,11 +62,6 @@ def draw(architecture: GridArchitecture) -> Figure:
         _draw_box(axes, layout, index, function, multiplier)
         _draw_arrows(axes, layout.arrows(index), f"box{index}")
     return figure
-
-
-def save(architecture: GridArchitecture, path: str | Path) -> None:
-    """Draw to an .svg, .png or .pdf file, the same bytes every time; raises InputError for another suffix."""
-    write(draw(architecture), path, architecture.key)
 
 
 def _labels(architecture: GridArchitecture) -> list[tuple[str, str]]:

@@ -1,15 +1,12 @@
-"""The grid space: how genotypes are drawn and mutated, built and counted."""
+"""The grid space: how genotypes are sampled and mutated. Nothing here imports torch before a network is built."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from spaces.arithmetic.arithmetics import ARITHMETICS
-from spaces.arithmetic.factory import FixedLayers
-from spaces.costs.trace import LayerCost, trace
 from spaces.errors import InputError, suggest
 from spaces.grid.architecture import (
     BLOCKS,
@@ -19,47 +16,104 @@ from spaces.grid.architecture import (
     GridNode,
     arity,
     check_grid,
+    check_scope,
     outputs_of,
     sources_of,
 )
-from spaces.grid.network import GridNetwork
 from spaces.multipliers.catalogue import power_ratio
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
+from spaces.space import Edge, Space
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from spaces.costs.trace import LayerCost
+    from spaces.grid.network import GridNetwork
 
 CHOICES = ("edge", "network")
 MUTATION_RATE = 0.05  # probability of every gene to be drawn anew, as in CGP-CNN
+LARGEST = (64, 256)  # rows, columns
 _ATTEMPTS = 1000
 
 
-class GridSpace:
+@dataclass(frozen=True)
+class GridConfig:
+    """Settings of the grid space; the defaults are those of CGP-CNN."""
+
+    rows: int = 5
+    """Rows of the grid."""
+    columns: int = 30
+    """Columns of the grid."""
+    levels_back: int = 10
+    """Columns back from which a node may read."""
+
+    def __post_init__(self) -> None:
+        check_grid(self.rows, self.columns, self.levels_back)
+        if self.rows > LARGEST[0] or self.columns > LARGEST[1]:
+            raise InputError(
+                f"a grid has at most {LARGEST[0]} rows and {LARGEST[1]} columns, not {self.rows}×{self.columns}"
+            )
+
+
+class GridSpace(Space):
     """Convolutional networks on a grid of ``rows`` × ``columns`` nodes, with multipliers from ``library``.
 
-    ``choice`` says how finely circuits are chosen: one for every node (called "edge", as in cells), or one for the whole
-    "network". They always govern every convolution and the classifier. Raises InputError for a grid that cannot be.
+    ``choice`` says how finely multipliers are chosen: one for every node (called "edge", as in cells), or one for the
+    whole "network". They always govern every convolution and the classifier.
     """
 
     name = "grid"
+    Config = GridConfig
+    small = GridConfig(rows=2, columns=6, levels_back=3)
+    architecture_type = GridArchitecture
+    scopes = ("all",)
+    operation_names = FUNCTIONS
 
     def __init__(
         self,
         library: Sequence[Multiplier],
-        rows: int = 5,
-        columns: int = 30,
-        levels_back: int = 10,
-        choice: str = "edge",
+        config: GridConfig = GridConfig(),  # frozen
         scope: str = "all",
+        choice: str = "edge",
     ) -> None:
-        check_grid(rows, columns, levels_back)
         if choice not in CHOICES:
             raise InputError(f"multipliers of a grid are chosen per edge (node) or network, not per {choice}")
-        if scope != "all":
-            raise InputError(f"a grid has no separable convolutions; its scope is all, not {scope}")
+        check_scope(scope)
         self.library = tuple(library)
-        self.rows, self.columns, self.levels_back, self.choice = rows, columns, levels_back, choice
+        self.config, self.scope, self.choice = config, scope, choice
+        self.rows, self.columns, self.levels_back = config.rows, config.columns, config.levels_back
         self._multipliers = {multiplier.name: multiplier for multiplier in library}
 
-    # -- drawing -----------------------------------------------------------------------------------------------------
+    @classmethod
+    def config_of(cls, architecture: GridArchitecture) -> GridConfig:
+        return GridConfig(architecture.rows, architecture.columns, architecture.levels_back)
+
+    @classmethod
+    def edges(cls, architecture: GridArchitecture) -> list[Edge]:
+        return [
+            Edge(
+                f"node {number}",
+                ", ".join("image" if source == IMAGE else f"node {source}" for source in node.sources),
+                node.function,
+                node.multiplier or "",
+            )
+            for number, node in enumerate(architecture.active, 1)
+        ]
+
+    @classmethod
+    def draw(cls, architecture: GridArchitecture) -> "Figure":
+        from spaces.grid.drawing import draw  # matplotlib takes a second to import
+
+        return draw(architecture)
+
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        if self.choice == "network":
+            return ("network",)
+        return (*(f"node {index}" for index in range(1, 1 + self.rows * self.columns)), "classifier")
+
+    # -- sampling and mutation ---------------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> GridArchitecture:
         """A uniform draw of every gene."""
@@ -159,22 +213,27 @@ class GridSpace:
 
     def build(
         self, architecture: GridArchitecture, shape: NetworkShape, arithmetic: str = "approximate"
-    ) -> GridNetwork:
-        """The network in one of the ``ARITHMETICS``.
+    ) -> "GridNetwork":
+        """Raises InputError for a multiplier outside the library and for a network without channels."""
+        from spaces.arithmetic.arithmetics import ARITHMETICS
+        from spaces.arithmetic.factory import FixedLayers
+        from spaces.grid.network import GridNetwork
 
-        Raises InputError for a circuit outside the library and for a network without channels.
-        """
         ARITHMETICS[arithmetic]  # an unknown one is refused, whether or not anything is governed
         if shape.channels < 1:
             raise InputError(f"a network needs at least one initial channel, not {shape.channels}")
 
-        def layers(name: str | None) -> FixedLayers:
+        def layers(name: str | None) -> "FixedLayers":
             return FixedLayers(arithmetic, None if name is None else self._multiplier(name))
 
         return GridNetwork(architecture.active, shape, layers, architecture.multiplier)
 
-    def costs(self, architecture: GridArchitecture, shape: NetworkShape) -> list[LayerCost]:
+    def costs(self, architecture: GridArchitecture, shape: NetworkShape) -> "list[LayerCost]":
         """The cost rows of one inference, traced on the ``meta`` device: no arithmetic is done."""
+        import torch
+
+        from spaces.costs.trace import trace
+
         with torch.device("meta"):
             return trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
 
@@ -190,12 +249,6 @@ class GridSpace:
         return {f"nodes.{mine}": f"nodes.{theirs}" for mine, theirs in pairs if theirs is not None} | {
             "classifier": "classifier"
         }
-
-    def draw(self, architecture: GridArchitecture, path: Path) -> None:
-        """Raises InputError for a suffix other than .svg, .pdf or .png."""
-        from spaces.grid.drawing import save  # matplotlib takes a second to import
-
-        save(architecture, path)
 
     def _multiplier(self, name: str) -> Multiplier:
         if name not in self._multipliers:

@@ -1,0 +1,156 @@
+"""The bilevel step of DARTS (Liu, Simonyan, Yang, ICLR 2019, section 2.3), whatever is searched.
+
+    min_α  L_val(w*(α), α) + penalty(α)    such that    w*(α) = argmin_w L_train(w, α)         (equations 3 and 4)
+
+Both levels take one step per batch. Of first order, the weights are taken as they are; of second order, the choices look
+one step of the weights ahead.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
+
+
+class Tally:
+    """Sums of loss and errors on the device, read once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, device=device)
+        self.images = 0
+
+    def add(self, loss: Tensor, errors: Tensor) -> None:
+        """The mean loss of a batch, and the error of each of its answers (N,)."""
+        self._sums += torch.stack([loss * len(errors), errors.sum()])
+        self.images += len(errors)
+
+    @property
+    def loss(self) -> float:
+        return float(self._sums[0]) / self.images
+
+    @property
+    def error(self) -> float:
+        return float(self._sums[1]) / self.images
+
+
+class Bilevel:
+    """Alternating steps of the choices α and the weights w.
+
+    ``loss(batch, tally)`` runs the supernet and adds to the tally, if there is one; ``penalty()`` is a function of the
+    choices alone. ``clip`` is the largest norm of the weights' gradient. ``held()`` keeps what the loss samples as it is.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[Batch, Tally | None], Tensor],
+        penalty: Callable[[], Tensor],
+        weight_optimiser: torch.optim.SGD,
+        choice_optimiser: torch.optim.Optimizer,
+        clip: float,
+        order: Literal[1, 2] = 1,
+        held: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
+        self.loss, self.penalty, self.clip, self.order, self.held = loss, penalty, clip, order, held
+        self.weight_optimiser, self.choice_optimiser = weight_optimiser, choice_optimiser
+        self.weights, self.choices = _tensors(weight_optimiser), _tensors(choice_optimiser)
+
+    def choice_step(self, train: Batch, validation: Batch, tally: Tally) -> None:
+        """α ← α − ∇_α (L_val + penalty); the tally is of the validation batch."""
+        if self.order == 2:
+            gradients = second_order_gradient(
+                lambda batch: self.loss(batch, None),
+                self.weights,
+                self.choices,
+                train,
+                validation,
+                self._virtual_step,
+                self.weight_optimiser.param_groups[0]["lr"],
+                self.held,
+            )
+            with torch.no_grad():
+                self.loss(validation, tally)
+        else:
+            with only(self.choices, self.weights):
+                gradients = torch.autograd.grad(self.loss(validation, tally), self.choices)
+        penalties = torch.autograd.grad(self.penalty(), self.choices)
+        for choice, gradient, extra in zip(self.choices, gradients, penalties):
+            choice.grad = gradient + extra
+        self.choice_optimiser.step()
+
+    def weight_step(self, batch: Batch, tally: Tally) -> None:
+        """w ← w − ∇_w L_train; the tally is of the batch."""
+        self.weight_optimiser.zero_grad()
+        with only(self.weights, self.choices):
+            self.loss(batch, tally).backward()
+        nn.utils.clip_grad_norm_(self.weights, self.clip)
+        self.weight_optimiser.step()
+
+    def _virtual_step(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Where SGD with momentum and weight decay would move the weights: w' − w."""
+        moves, settings = [], self.weight_optimiser.param_groups[0]
+        for weight, gradient in zip(self.weights, gradients):
+            momentum = self.weight_optimiser.state[weight].get("momentum_buffer")
+            direction = gradient + settings["weight_decay"] * weight
+            if momentum is not None:
+                direction = direction + settings["momentum"] * momentum
+            moves.append(-settings["lr"] * direction)
+        return moves
+
+
+def second_order_gradient(
+    loss: Callable[[Batch], Tensor],
+    weights: list[Tensor],
+    choices: list[Tensor],
+    train: Batch,
+    validation: Batch,
+    virtual_step: Callable[[Sequence[Tensor]], list[Tensor]],
+    lr: float,
+    held: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[Tensor]:
+    """∇_α L_val(w', α) with w' = w + ``virtual_step``(∇_w L_train(w, α)), by equations 7 and 8.
+
+    The mixed second derivative is a central difference over w ± ε v with v = ∇_w' L_val and ε = 0.01 / ‖v‖, divided by
+    2 ε. The weights are restored exactly. With momentum in the virtual step, ∂w'/∂α is still −lr ∇²_{α,w} L_train.
+    """
+    with held():
+        kept = [weight.detach().clone() for weight in weights]
+        with only(weights, choices):
+            moves = virtual_step(torch.autograd.grad(loss(train), weights, allow_unused=True, materialize_grads=True))
+        _assign(weights, [w + m.detach() for w, m in zip(kept, moves)])
+        both = torch.autograd.grad(loss(validation), [*choices, *weights], allow_unused=True, materialize_grads=True)
+        direct, v = both[: len(choices)], both[len(choices) :]
+        epsilon = 0.01 / torch.sqrt(sum(part.square().sum() for part in v)).clamp_min(1e-12)
+        ends = []
+        for sign in (1, -1):
+            _assign(weights, [w + sign * epsilon * part for w, part in zip(kept, v)])
+            with only(choices, weights):
+                ends.append(torch.autograd.grad(loss(train), choices, allow_unused=True, materialize_grads=True))
+        _assign(weights, kept)
+    return [d - lr * (plus - minus) / (2 * epsilon) for d, plus, minus in zip(direct, *ends)]
+
+
+@torch.no_grad()
+def _assign(weights: list[Tensor], values: list[Tensor]) -> None:
+    for weight, value in zip(weights, values):
+        weight.copy_(value)
+
+
+@contextmanager
+def only(learning: list[Tensor], still: list[Tensor]) -> Iterator[None]:
+    """Gradients for ``learning`` alone: what is not asked for is not computed."""
+    for tensors, flag in ((learning, True), (still, False)):
+        for tensor in tensors:
+            tensor.requires_grad_(flag)
+    try:
+        yield
+    finally:
+        for tensor in still:
+            tensor.requires_grad_(True)
+
+
+def _tensors(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [tensor for group in optimiser.param_groups for tensor in group["params"]]
