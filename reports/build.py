@@ -21,7 +21,8 @@ from reports import figures, tables, text
 from reports.figures import Picture
 from reports.figures.style import count
 from reports.files import publishing, write_text
-from reports.load import Loaded, find_runs, load
+from reports.finding import find_runs
+from reports.load import Loaded, load
 from reports.page.document import page
 from reports.tables import Table
 from spaces.cli.commands import guarded, leave

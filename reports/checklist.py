@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from evaluation.runs.record import STAGES
 from evaluation.significance import needed_pairs
 from methods import METHODS
 from reports.load import Loaded, Run, Section
-from reports.rows import STAGES
-from reports.variants import settings_of
+from reports.variants import DEVICE, settings_of
 from spaces.registry import SPACES
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
@@ -79,7 +79,7 @@ _Answer = tuple[str, str, tuple[str, ...]]
 
 
 def _training_code(loaded: Loaded) -> _Answer:
-    versions = [str(_part(run, "versions").get("approxnas-bench") or NOT_INSTALLED) for run in loaded.runs]
+    versions = [(run.record.versions or {}).get("approxnas-bench") or NOT_INSTALLED for run in loaded.runs]
     lacking = [run for run, version in zip(loaded.runs, versions) if version == NOT_INSTALLED]
     if lacking:
         return UNKNOWN, f"{_some(lacking)} not record the version of the suite that trained them.", _named(lacking)
@@ -88,18 +88,18 @@ def _training_code(loaded: Loaded) -> _Answer:
 
 
 def _space_code(loaded: Loaded) -> _Answer:
-    spaces = sorted({str(run.record.get("space")) for run in loaded.runs})
-    foreign = [run for run in loaded.runs if run.record.get("space") not in list(SPACES.built_in)]
+    spaces = sorted({run.record.space for run in loaded.runs})
+    foreign = [run for run in loaded.runs if run.record.space not in list(SPACES.built_in)]
     if foreign:
         return UNKNOWN, f"A space among {_list(spaces)} is none of this suite's.", _named(foreign)
     return YES, f"The suite's own: {_list(spaces)}.", ()
 
 
 def _training_settings(loaded: Loaded) -> _Answer:
-    lacking = [run for run in loaded.runs if not all(name in _part(run, "protocol") for name in TRAINING)]
+    lacking = [run for run in loaded.runs if not all(name in run.record.protocol.settings for name in TRAINING)]
     if lacking:
         return NO, f"{_some(lacking)} name the protocol but not its settings.", _named(lacking)
-    names = sorted({f"{run.record['protocol']['name']} ({run.record['protocol']['hash'][:8]})" for run in loaded.runs})
+    names = sorted({f"{run.record.protocol.name} ({run.record.protocol.hash[:8]})" for run in loaded.runs})
     return YES, f"Every record holds its protocol's settings and its seed: {_list(names)}.", ()
 
 
@@ -112,7 +112,7 @@ def _method_code(loaded: Loaded) -> _Answer:
 
 
 def _method_settings(loaded: Loaded) -> _Answer:
-    lacking = [run for run in loaded.runs if not isinstance(run.record.get("method_config"), dict)]
+    lacking = [run for run in loaded.runs if run.record.method_config is None]
     if lacking:
         return NO, f"{_some(lacking)} not hold the method's settings.", _named(lacking)
     return YES, "Every record holds all settings of its method and its seed.", ()
@@ -128,11 +128,11 @@ def _same_benchmark(loaded: Loaded) -> _Answer:
 
 def _confounders(loaded: Loaded) -> _Answer:
     def measured(run: Run) -> dict:
-        device = {name: _part(run, "device").get(name) for name in ("type", "name", "count", "threads")}
-        versions = {f"version of {name}": version for name, version in _part(run, "versions").items()}
+        device = {name: getattr(run.record.device, name) for name in DEVICE}
+        versions = {f"version of {name}": version for name, version in (run.record.versions or {}).items()}
         moved = any(note.startswith("resumed on ") for note in run.notes)
-        engine = {"engine": run.record.get("engine", "auto"), "bit for bit": bool(run.record.get("deterministic"))}
-        return device | versions | engine | {"budget": run.record.get("budget"), "moved between devices": moved}
+        engine = {"engine": run.record.engine or "auto", "bit for bit": bool(run.record.deterministic)}
+        return device | versions | engine | {"budget": run.record.budget, "moved between devices": moved}
 
     compared = _compared(loaded)
     if not compared:
@@ -140,7 +140,7 @@ def _confounders(loaded: Loaded) -> _Answer:
     for section in compared:
         if differing := _differing(measured(run) for run in section.runs):
             return NO, f"{section.title}: runs differ in {_list(differing)}.", ()
-    budgets = sorted({str(run.record.get("budget") or "none") for section in compared for run in section.runs})
+    budgets = sorted({run.record.budget or "none" for section in compared for run in section.runs})
     text = f"Device, threads, engine, library versions and budget ({_list(budgets)}) are equal within each section."
     return YES, f"{text} What else ran on the machine, the records do not say.", ()
 
@@ -185,7 +185,7 @@ def _random_search(loaded: Loaded) -> _Answer:
         return UNKNOWN, "Random search is the only method.", ()
     runs = [run for run in loaded.runs if run.method == RANDOM]
     told = f"Random search has {_count(len(runs), 'run')} under the same protocol"
-    unequal = any(_differing({"budget": run.record.get("budget")} for run in s.runs) for s in _compared(loaded))
+    unequal = any(_differing({"budget": run.record.budget} for run in s.runs) for s in _compared(loaded))
     return YES, f"{told}; budgets differ." if unequal else f"{told} and budget.", _named(runs)
 
 
@@ -222,7 +222,7 @@ def _whole_time(loaded: Loaded) -> _Answer:
 
 
 def _details(loaded: Loaded) -> _Answer:
-    lacking = {name: [run for run in loaded.runs if not run.record.get(name)] for name in DETAILS}
+    lacking = {name: [run for run in loaded.runs if not getattr(run.record, name)] for name in DETAILS}
     lacking = {name: runs for name, runs in lacking.items() if runs}
     if lacking:
         told = _list(f"{name} ({_count(len(runs), 'run')})" for name, runs in lacking.items())
@@ -255,7 +255,7 @@ def _equal_within(loaded: Loaded, names: Iterable[str], text: str) -> _Answer:
     if not compared:
         return UNKNOWN, _one_method(loaded), ()
     for section in compared:
-        if differing := _differing({name: run.record.get(name) for name in names} for run in section.runs):
+        if differing := _differing({name: getattr(run.record, name) for name in names} for run in section.runs):
             return NO, f"{section.title}: runs differ in {_list(differing)}.", ()
     return YES, f"{text[0].upper()}{text[1:]}.", ()
 
@@ -265,12 +265,6 @@ def _differing(values: Iterable[dict]) -> list[str]:
     values = list(values)
     names = dict.fromkeys(name for value in values for name in value)
     return [str(name) for name in names if len({json.dumps(value.get(name), sort_keys=True) for value in values}) > 1]
-
-
-def _part(run: Run, name: str) -> dict:
-    """A part of the record, empty where a stranger's record has something else there."""
-    part = run.record.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _given(run: Run) -> bool:

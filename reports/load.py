@@ -6,7 +6,6 @@ with its reason, and never dropped in silence. Nothing here imports torch.
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,20 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.runs.folder import CONFIG, HISTORY, RECORD, RunFolder, limit_note, read_history, read_record
-from reports.rows import rows_of
+from evaluation.runs import units
+from evaluation.runs.folder import HISTORY, RECORD, RunFolder, read_history, read_record
+from evaluation.runs.record import Finalist, Moment, Record, in_order
+from reports.finding import LeftOut, find_runs
+from reports.rows import cost_column, rows_of
 from reports.variants import variants_of
 from spaces.errors import InputError
-
-LEVELS = 2  # how deep below a given folder runs are looked for
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A place that gave no run, and why."""
-
-    place: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,18 +30,18 @@ class Run:
 
     name: str
     variant: str
-    record: dict
+    record: Record
     record_file: Path
     finalists: pd.DataFrame
     history: tuple[dict, ...]
 
     @property
     def method(self) -> str:
-        return self.record["method"]
+        return self.record.method
 
     @property
     def seed(self) -> int:
-        return self.record["seed"]
+        return self.record.seed
 
     @cached_property
     def best(self) -> pd.Series:
@@ -60,22 +52,24 @@ class Run:
         return self.finalists.loc[self.finalists["best"]].iloc[0]
 
     @property
-    def moments(self) -> list[dict]:
-        """The judged front at moments of the search, the last at its end: ``device_seconds``, ``front`` (error, pJ)."""
-        return self.record.get("anytime") or []
+    def best_finalist(self) -> Finalist:
+        """The same finalist, as the record has it."""
+        return self.record.finalists[int(self.best["finalist"]) - 1]
 
     @property
-    def notes(self) -> list[str]:
+    def moments(self) -> tuple[Moment, ...]:
+        """The judged front at moments of the search, the last at its end."""
+        return self.record.anytime
+
+    @property
+    def notes(self) -> tuple[str, ...]:
         """What the record says about how its run went."""
-        notes = self.record.get("notes")
-        return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+        return self.record.notes
 
     @property
     def failures(self) -> list[str]:
         """What went wrong inside the run, equal reasons together."""
-        failures = self.record.get("failures")
-        failures = [f for f in failures if isinstance(f, dict)] if isinstance(failures, list) else []
-        counts = Counter(f"{failure.get('stage')}: {failure.get('reason')}" for failure in failures)
+        counts = Counter(f"{failure.stage}: {failure.reason}" for failure in self.record.failures)
         return [f"{what} ({count} ×)" for what, count in counts.items()]
 
 
@@ -89,29 +83,48 @@ class Section:
     @property
     def title(self) -> str:
         record = self.runs[0].record
-        protocol = record["protocol"]
         return (
-            f"{record['dataset']}{limit_note(record)}, space {record['space']}{self._space_settings}, "
-            f"protocol {protocol['name']} ({protocol['hash'][:8]}), scope {record['scope']}, "
-            f"energy by {record['energy_model']}"
+            f"{record.dataset}{record.limit_note}, space {record.space}{self._space_settings}, "
+            f"protocol {record.protocol.name} ({record.protocol.hash[:8]}), scope {record.scope}, "
+            f"{units.noun(record.unit)} by {record.cost}"
         )
 
     @property
     def _space_settings(self) -> str:
-        settings = self.runs[0].record.get("space_config")
-        if not isinstance(settings, dict) or not settings:  # older records have none
+        settings = self.runs[0].record.space_config
+        if not settings:  # older records have none
             return ""
         return f" ({', '.join(f'{value} {name}'.replace('_', ' ') for name, value in settings.items())})"
 
     @property
     def data(self) -> str:
         """What the images are."""
-        origins = sorted({str(run.record.get("dataset_origin") or "origin not recorded") for run in self.runs})
-        return f"{'; '.join(origins)} (fingerprint {self.runs[0].record['dataset_fingerprint'][:8]})"
+        origins = sorted({run.record.dataset_origin or "origin not recorded" for run in self.runs})
+        return f"{'; '.join(origins)} (fingerprint {self.runs[0].record.dataset_fingerprint[:8]})"
 
     @property
-    def energy_model(self) -> str:
-        return self.runs[0].record["energy_model"]
+    def cost(self) -> str:
+        """The name of the cost model that guided the searches."""
+        return self.runs[0].record.cost
+
+    @property
+    def unit(self) -> str:
+        """Of that cost."""
+        return self.runs[0].record.unit
+
+    @property
+    def apart(self) -> str:
+        """What the cost model tells, but counts in no total, in words; "" for nothing."""
+        return " and ".join({"memory": "memory traffic"}.get(part, part) for part in self.runs[0].record.parts[1])
+
+    @cached_property
+    def arithmetics(self) -> tuple[str, ...]:
+        """Those that finalists were tested in or have a cost in; the suite's own first."""
+        return in_order(name for run in self.runs for name in run.record.arithmetics)
+
+    def cost_column(self, arithmetic: str = "approximate") -> str:
+        """The column of ``finalists`` that holds the cost of one inference."""
+        return cost_column(self.cost, arithmetic, self.unit)
 
     @cached_property
     def variants(self) -> dict[str, tuple[Run, ...]]:
@@ -149,7 +162,7 @@ class Loaded:
 
     @cached_property
     def finalists(self) -> pd.DataFrame:
-        """A row per finalist; an empty cell is a number that nobody measured. Energies are in pJ per inference."""
+        """A row per finalist; an empty cell is a number that nobody measured. Costs are per inference."""
         return pd.concat([section.finalists for section in self.sections], ignore_index=True)
 
 
@@ -160,11 +173,11 @@ def load(paths: Iterable[Path]) -> Loaded:
     and where there is no finished run at all.
     """
     places, left_out = find_runs(paths)
-    records: dict[str, tuple[Path, dict, list[dict]]] = {}  # content → where it was found, and what it says
+    records: dict[str, tuple[Path, Record, list[dict]]] = {}  # content → where it was found, and what it says
     for place in places:
         try:
             file, record, rows = _read(place)
-            content = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+            content = hashlib.sha256(json.dumps(record.to_json(), sort_keys=True).encode()).hexdigest()
             if content in records:  # counting it again would make the deviation too small
                 raise InputError(f"a copy of {records[content][0].parent}; counted once")
             records[content] = file, record, rows
@@ -178,62 +191,16 @@ def load(paths: Iterable[Path]) -> Loaded:
     return Loaded(_sections(list(records.values()), left_out), tuple(left_out))
 
 
-# -- finding -----------------------------------------------------------------------------------------------------------
-
-
-def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
-    """Run folders and record files, each once, and what holds none. Raises InputError for a missing path."""
-    found: dict[str, Path] = {}  # real record file → the place as the user named it
-    left_out: list[LeftOut] = []
-    for path in paths:
-        known = len(left_out)
-        places = _places(path, left_out)
-        if not places and len(left_out) == known:
-            left_out.append(LeftOut(str(path), f"it holds no run folder, up to {LEVELS} levels deep"))
-        for place in places:
-            record = place / RECORD if place.is_dir() else place
-            found.setdefault(os.path.realpath(record), place)  # which takes a loop of links, unlike Path.resolve
-    return list(found.values()), left_out
-
-
-def _places(path: Path, left_out: list[LeftOut]) -> list[Path]:
-    """The run folders at ``path``, or the file that it is. Raises InputError where there is nothing."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"'{path}' does not exist; give run folders, folders of them, or record files") from None
-    except OSError as error:
-        left_out.append(LeftOut(str(path), f"it cannot be read: {error.strerror}"))
-        return []
-    return _run_folders(path, LEVELS, left_out) if path.is_dir() else [path]
-
-
-def _run_folders(folder: Path, levels: int, left_out: list[LeftOut]) -> list[Path]:
-    try:
-        if any((folder / name).exists() for name in (CONFIG, HISTORY, RECORD)):
-            return [folder]
-        children = sorted(child for child in folder.iterdir() if child.is_dir()) if levels else []
-    except OSError as error:
-        left_out.append(LeftOut(str(folder), f"it cannot be read: {error.strerror}"))
-        return []
-    return [run for child in children for run in _run_folders(child, levels - 1, left_out)]
-
-
 # -- one record --------------------------------------------------------------------------------------------------------
 
 
-def _read(place: Path) -> tuple[Path, dict, list[dict]]:
+def _read(place: Path) -> tuple[Path, Record, list[dict]]:
     """The file, its record and its rows. Raises InputError that names the file and the reason."""
     file = place / RECORD if place.is_dir() else place
     if not file.exists():
         raise InputError(_how_far(place))
     record = read_record(file)
-    if record.get("status") != "complete":
-        raise InputError(f"{file}: the run's status is {record.get('status')!r}, not 'complete'")
-    try:
-        return file, record, rows_of(record)
-    except InputError as error:
-        raise InputError(f"{file} is damaged: {error}; restore it or start a new run") from None
+    return file, record, rows_of(record)
 
 
 def _how_far(place: Path) -> str:
@@ -247,7 +214,7 @@ def _how_far(place: Path) -> str:
 
 # -- sections ---------------------------------------------------------------------------------------------
 
-_Found = tuple[Path, dict, list[dict]]
+_Found = tuple[Path, Record, list[dict]]
 
 
 def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ...]:
@@ -257,19 +224,11 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
     """
     names = _names([file for file, _, _ in found])
     groups: dict[tuple, list[tuple[str, _Found]]] = {}
-    keys = (
-        "dataset",
-        "space",
-        "protocol",
-        "protocol_hash",
-        "scope",
-        "energy_model",
-        "dataset_fingerprint",
-        "train_limit",
-    )
     for name, (file, record, rows) in zip(names, found):
-        space = json.dumps(record.get("space_config"), sort_keys=True)
-        group = (*(rows[0][key] for key in keys), space)
+        settings = (record.protocol.name, record.protocol.hash, record.scope, record.cost)
+        images = (record.dataset_fingerprint, record.train_limit)
+        space = json.dumps(record.space_config, sort_keys=True)
+        group = (record.dataset, record.space, *settings, *images, space, record.unit)
         groups.setdefault(group, []).append((name, (file, record, rows)))
     sections = []
     largest_first = sorted(_by_test_images(groups).items(), key=lambda group: (-len(group[1]), group[0]))
@@ -288,7 +247,7 @@ def _by_test_images(groups: dict[tuple, list[tuple[str, _Found]]]) -> dict[tuple
     """Runs on other test images apart. Records that do not say which theirs were go with the only known ones."""
     apart: dict[tuple, list[tuple[str, _Found]]] = {}
     for group, members in groups.items():
-        own = [str(record.get("test_fingerprint") or "") for _, (_, record, _) in members]
+        own = [record.test_fingerprint for _, (_, record, _) in members]
         known = set(own) - {""}
         for member, fingerprint in zip(members, own):
             images = fingerprint or (min(known) if len(known) == 1 else "")
@@ -297,7 +256,7 @@ def _by_test_images(groups: dict[tuple, list[tuple[str, _Found]]]) -> dict[tuple
 
 
 def _run(
-    name: str, variant: str, section: str, file: Path, record: dict, rows: list[dict], left_out: list[LeftOut]
+    name: str, variant: str, section: str, file: Path, record: Record, rows: list[dict], left_out: list[LeftOut]
 ) -> Run:
     frame = pd.DataFrame(rows)
     frame.insert(0, "section", section)

@@ -1,6 +1,6 @@
 """What fronts are worth and how sure we are of it: hypervolume, IGD+, attainment, intervals, paired comparisons.
 
-Fronts are what the harness judged at moments of a search: points (validation error 0..1, pJ per inference). Every run of
+Fronts are what the harness judged at moments of a search: points (validation error 0..1, cost per inference). Every run of
 a section is measured against one reference, whatever the space that it searched. Nothing here imports torch.
 """
 
@@ -16,37 +16,43 @@ from scipy.stats import bootstrap
 
 from evaluation import significance
 from evaluation.cli import comparison
+from evaluation.runs import units
+from evaluation.runs.record import Record
 from evaluation.significance import Comparison
 from reports.load import Run, Section
 from reports.variants import SETTINGS, settings_of
 
-Front = Sequence[Sequence[float]]  # points (validation error 0..1, pJ); np.ndarray (n, 2) does, too
+Front = Sequence[Sequence[float]]  # points (validation error 0..1, cost); np.ndarray (n, 2) does, too
 CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of bootstrap intervals
 OUTSIDE = 2.0  # a normalised coordinate that no front of the box reaches
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference point of a section: error 1, and the largest energy of its runs' reference networks in int8."""
+    """The reference point of a section: error 1, and the largest cost of its runs' reference networks in int8."""
 
-    pj: float
+    cost: float
+    unit: str
 
     @property
     def sentence(self) -> str:
         """What hypervolume and IGD+ mean here; to be printed under every use."""
-        nj = f"{self.pj / 1000:,.4g} nJ" if self.pj < 1e6 else f"{self.pj / 1000:,.0f} nJ"
+        unit, size = units.of_tables(self.unit)
+        amount = self.cost / size
+        most = f"{amount:,.4g} {unit}" if amount < 1000 else f"{amount:,.0f} {unit}"
         return (
-            f"Fronts: the networks that the harness judged on validation at the end of a search; error ÷ 100 %, energy ÷ {nj} "
+            "Fronts: the networks that the harness judged on validation at the end of a search; error ÷ 100 %, "
+            f"{units.noun(unit)} ÷ {most} "
             "(the largest of this section's reference networks in exact int8). Hypervolume: share of the box between "
-            f"(0 %, 0 nJ) and the reference point (100 %, {nj}) that a front dominates. IGD+: mean distance, in these "
+            f"(0 %, 0 {unit}) and the reference point (100 %, {most}) that a front dominates. IGD+: mean distance, in these "
             "units, by which a front falls short of the best points of all runs of the section together; 0 is best."
         )
 
 
 def reference(section: Section) -> Reference | None:
-    """The reference of a section; None where no run has a judged front, or none of a positive energy."""
-    largest = max((run.record["reference_pj"] for run in section.runs if run.moments), default=0.0)
-    return Reference(float(largest)) if largest > 0 else None
+    """The reference of a section; None where no run has a judged front, or none of a positive cost."""
+    largest = max((run.record.reference_cost for run in section.runs if run.moments), default=0.0)
+    return Reference(float(largest), section.unit) if largest > 0 else None
 
 
 def judged(runs: Iterable[Run]) -> list[Run]:
@@ -56,12 +62,12 @@ def judged(runs: Iterable[Run]) -> list[Run]:
 
 def final_front(run: Run) -> Front:
     """The judged front at the end of the search, of a run that has one."""
-    return run.moments[-1]["front"]
+    return run.moments[-1].front
 
 
 def _normalised(front: Front, reference: Reference) -> np.ndarray:
-    """(n, 2): error and energy ÷ reference; only points inside the box, as the others are worth nothing."""
-    points = np.asarray(front, dtype=float).reshape(-1, 2) / (1.0, reference.pj)
+    """(n, 2): error and cost ÷ reference; only points inside the box, as the others are worth nothing."""
+    points = np.asarray(front, dtype=float).reshape(-1, 2) / (1.0, reference.cost)
     return points[(points < 1.0).all(axis=1)]
 
 
@@ -77,7 +83,7 @@ def final_hypervolume(run: Run, reference: Reference | None) -> float | None:
 
 
 def union_front(section: Section) -> np.ndarray:
-    """(n, 2): the points (error, pJ) of all final fronts of the section that no other dominates, by error."""
+    """(n, 2): the points (error, cost) of all final fronts of the section that no other dominates, by error."""
     points = np.array([point for run in judged(section.runs) for point in final_front(run)], dtype=float).reshape(-1, 2)
     return np.unique(moocore.filter_dominated(points), axis=0) if points.size else points
 
@@ -88,7 +94,7 @@ def igd_plus(front: Front, union_front: Front, reference: Reference) -> float | 
     The mean over the points of ``union_front`` of the distance to the nearest point of ``front``, where only what is
     worse counts. None where either is empty.
     """
-    scale = (1.0, reference.pj)
+    scale = (1.0, reference.cost)
     points, best = (np.asarray(found, dtype=float).reshape(-1, 2) / scale for found in (front, union_front))
     return float(moocore.igd_plus(points, ref=best)) if points.size and best.size else None
 
@@ -98,7 +104,7 @@ def igd_plus(front: Front, union_front: Front, reference: Reference) -> float | 
 
 def anytime(run: Run, reference: Reference) -> list[tuple[float, float]]:
     """(Device-hours of search, hypervolume of the front judged then), in order; nothing is known in between."""
-    return [(moment["device_seconds"] / 3600, moment["hypervolume"]) for moment in _rescored(run, reference)["anytime"]]
+    return [(moment.device_seconds / 3600, moment.hypervolume) for moment in _rescored(run, reference).anytime]
 
 
 class Steps(NamedTuple):
@@ -144,22 +150,18 @@ def speeds(section: Section) -> tuple[float, dict[str, float], dict[str, list[fl
     return target, comparison.speed_ups(records), seconds
 
 
-def _rescored(run: Run, reference: Reference) -> dict:
-    """As much of a record as a comparison reads, with hypervolumes in units of the section's reference."""
-    moments = sorted(run.moments, key=lambda moment: moment["device_seconds"])
-    rescored = [
-        {"device_seconds": moment["device_seconds"], "hypervolume": hypervolume(moment["front"], reference)}
-        for moment in moments
-    ]
+def _rescored(run: Run, reference: Reference) -> Record:
+    """The record with its variant as its method, and with hypervolumes in units of the section's reference."""
+    moments = tuple(replace(moment, hypervolume=hypervolume(moment.front, reference)) for moment in run.moments)
     value = hypervolume(final_front(run), reference)
-    return {"method": run.variant, "method_config": {}, "hypervolume": value, "anytime": rescored}
+    return replace(run.record, method=run.variant, method_config={}, hypervolume=value, anytime=moments)
 
 
 # -- several fronts ----------------------------------------------------------------------------------------------------
 
 
 def attainment(fronts: Sequence[Front], reference: Reference) -> dict[str, np.ndarray]:
-    """Empirical attainment surfaces (Fonseca et al., 2011): the corners (n, 2) of error and pJ, by error.
+    """Empirical attainment surfaces (Fonseca et al., 2011): the corners (n, 2) of error and cost, by error.
 
     ``best`` is reached by at least one of the fronts, ``median`` by at least half of them, ``worst`` by all. An empty
     array: nothing inside the reference's box is reached by so many.
@@ -174,7 +176,7 @@ def attainment(fronts: Sequence[Front], reference: Reference) -> dict[str, np.nd
     rows = moocore.eaf(np.concatenate(filled), sets, percentiles=list(levels.values()))
     surfaces = {name: rows[rows[:, 2] == level, :2] for name, level in levels.items()}
     inside = {name: corners[(corners < 1.0).all(axis=1)] for name, corners in surfaces.items()}
-    return {name: corners[np.argsort(corners[:, 0])] * (1.0, reference.pj) for name, corners in inside.items()}
+    return {name: corners[np.argsort(corners[:, 0])] * (1.0, reference.cost) for name, corners in inside.items()}
 
 
 # -- how sure we are ---------------------------------------------------------------------------------------------------

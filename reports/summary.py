@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from evaluation.runs import units
 from evaluation.significance import EXPLANATION, Comparison
 from reports.figures import style
 from reports.load import Run, Section
+from reports.rows import saving_column
 from reports.statistics import comparisons, final_hypervolume, reference
 from reports.tables.table import PERCENT, UNMEASURED, Form, average, measured
 
@@ -87,9 +89,10 @@ def _told(section: Section, pair: Comparison) -> Statement:
 
 
 def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
-    model, scale = section.energy_model, reference(section)
+    cost, scale, noun = section.cost_column(), reference(section), units.noun(section.unit)
     best = [(run, run.best) for run in runs]
-    unit, size = style.energy_unit(max(row[f"{model}_approximate_pj"] for _, row in best))
+    unit, size = units.suited(section.unit, max(row[cost] for _, row in best))
+    saved = {base: saving_column(section.cost, base) for base in ("int8", "fp32")}
 
     def told(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
         known = [(run, measured(row, column)) for run, row in best]
@@ -99,9 +102,8 @@ def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
     change = "was not measured" if drop == UNMEASURED else f"changes by {drop} points"
     text = (
         f"{name}: {told('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
-        f"{told(f'{model}_approximate_pj', Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
-        f"and {told(f'{model}_saving_vs_int8', PERCENT)} % of the energy is saved; against fp32, "
-        f"{told(f'{model}_saving_vs_fp32', PERCENT)} %."
+        f"{told(cost, Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
+        f"and {told(saved['int8'], PERCENT)} % of the {noun} is saved; against fp32, {told(saved['fp32'], PERCENT)} %."
     )
     volumes = [(run, final_hypervolume(run, scale)) for run in runs]
     if any(value is not None for _, value in volumes):

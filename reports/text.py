@@ -26,7 +26,7 @@ def report(loaded: Loaded, tables: Mapping[str, Sequence[Table]], command: str) 
     for title, lines in (
         ("Notes on these runs", [f"{run.name}: {note}" for run in loaded.runs for note in run.notes]),
         ("Failures inside these runs", [f"{run.name}: {failure}" for run in loaded.runs for failure in run.failures]),
-        ("Commands", [f"{run.name}: {run.record['command']} → {run.record_file}" for run in loaded.runs]),
+        ("Commands", [f"{run.name}: {run.record.command} → {run.record_file}" for run in loaded.runs]),
     ):
         if lines:
             parts += [f"## {title}", _bullets(lines)]

@@ -4,6 +4,7 @@ import io
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import RunFolder
 from evaluation.runs.progress import RunProgress
+from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
 from evaluation.settings.config import RunConfig
 from spaces.cli.terminal import Terminal
@@ -27,8 +29,6 @@ SMALL_FLAGS = shlex.split(
 )
 SMALL_RANDOM = ["--method", "random", "--random.samples", "3", "--random.batch", "1", *SMALL_FLAGS]
 
-TIMES = ("ledger", "command", "search_training_seconds", "anytime")
-
 
 def quiet() -> RunProgress:
     return RunProgress(Terminal(file=io.StringIO()), "test")
@@ -39,17 +39,16 @@ def new_run(parent: Path, config: RunConfig) -> tuple[Run, RunFolder]:
     return Run(config, tiny.dataset(), CPU, tiny.library(config)), folder
 
 
-def finished_run(parent: Path, config: RunConfig) -> tuple[RunFolder, dict]:
+def finished_run(parent: Path, config: RunConfig) -> tuple[RunFolder, Record]:
     """The folder of a run and its record."""
     run, folder = new_run(parent, config)
     return folder, run.execute(folder, quiet())
 
 
-def without_times(record: dict) -> dict:
+def without_times(record: Record) -> Record:
     """What two runs of one seed have in common."""
-    timeless = {key: value for key, value in record.items() if key not in TIMES}
-    moments = [{k: v for k, v in moment.items() if k != "device_seconds"} for moment in record["anytime"]]
-    return timeless | {"anytime": moments}
+    moments = tuple(replace(moment, device_seconds=0.0) for moment in record.anytime)
+    return replace(record, ledger={}, command="", search_training_seconds=None, anytime=moments)
 
 
 class Killed(BaseException):
@@ -72,7 +71,7 @@ def stopped_run(parent: Path, config: RunConfig, saves: int) -> RunFolder:
     return folder
 
 
-def resume(folder: RunFolder) -> dict:
+def resume(folder: RunFolder) -> Record:
     """The record of a stopped run that is gone on with, all of it read from its folder."""
     config = folder.config()
     return Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(RunFolder(folder.path), quiet())

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,39 +11,33 @@ from evaluation.cli import comparison
 from evaluation.cli.plan import plan_runs
 from evaluation.run import parse
 from evaluation.runs.folder import read_record
+from evaluation.runs.record import Device, LedgerRow, Moment, Record
 from evaluation.settings.config import Budget
 from methods.fronts import relative_hypervolume, representatives
 from methods.method import Evaluation
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
+from tests import made_records
 from tests.running import SMALL_FLAGS, run_cli
 
 
-def record(method: str, moments: list[tuple[float, float]], front: list[list[float]], seed: int = 0, **changes) -> dict:
-    """As far as a comparison reads it. ``moments``: (device-seconds, hypervolume), the last at the end of the search."""
-    return {
-        "method": method,
-        "seed": seed,
-        "protocol": {"name": "quick", "hash": "h"},
-        "dataset": "digits",
-        "dataset_fingerprint": "f",
-        "space": "cells",
-        "space_config": {"nodes": 4},
-        "scope": "all",
-        "energy_model": "horowitz45",
-        "budget": "90s",
-        "snapshots": 2,
-        "multipliers": ["mul8s_1KV8"],
-        "device": {"type": "cpu", "name": "a processor"},
-        "multiplier_choice": "edge",
-        "tables": {},
-        "method_config": {"samples": 3},
-        "reference_pj": 1000.0,
-        "hypervolume": moments[-1][1],
-        "ledger": {"search": {"device_seconds": moments[-1][0]}},
-        "anytime": [{"device_seconds": s, "hypervolume": h, "front": front} for s, h in moments],
-        **changes,
-    }
+def record(
+    method: str, moments: list[tuple[float, float]], front: list[tuple[float, float]], seed=0, **changes
+) -> Record:
+    """``moments``: (device-seconds, hypervolume), the last at the end of the search."""
+    seconds = moments[-1][0]
+    made = Record.from_json(made_records.record(method=method, seed=seed))
+    searched = replace(
+        made,
+        space_config={"nodes": 4},
+        budget="90s",
+        snapshots=2,
+        method_config={"samples": 3},
+        hypervolume=moments[-1][1],
+        ledger=made.ledger | {"search": LedgerRow(seconds, seconds)},
+        anytime=tuple(Moment(s, h, tuple(front)) for s, h in moments),
+    )
+    return replace(searched, **changes)
 
 
 FAST = [
@@ -57,7 +52,7 @@ SLOW = [
 ]
 
 
-def shown(runs: list[dict], width: int = 80) -> str:
+def shown(runs: list[Record], width: int = 80) -> str:
     text = io.StringIO()
     comparison.show(Terminal(file=text, width=width), runs)
     return text.getvalue()
@@ -66,12 +61,12 @@ def shown(runs: list[dict], width: int = 80) -> str:
 def test_the_figures_by_hand():
     runs = FAST + SLOW
     # 900 300 800 200 500 | 700 100 400 950 450: the lower of the two in the middle.
-    assert comparison.common_energy(runs) == 450.0
+    assert comparison.common_cost(runs) == 450.0
     assert [comparison.error_within(r, 450.0) for r in runs] == [0.2, 0.3, math.inf, 0.4, 0.3, 0.25]
     assert comparison.target_hypervolume(runs) == 0.6  # the median of 0.6, 0.65 and 0.5
     assert [comparison.seconds_to(r, 0.6) for r in runs] == [20, 20, 40, 44, 30, math.inf]
     assert comparison.speed_ups(runs) == {"fast": 44 / 20, "slow": 1.0}
-    timeless = [r | {"anytime": [s | {"device_seconds": 0.0} for s in r["anytime"]]} for r in FAST]
+    timeless = [replace(r, anytime=tuple(replace(s, device_seconds=0.0) for s in r.anytime)) for r in FAST]
     assert comparison.speed_ups([*timeless, *SLOW]) == {} and "none" in shown([*timeless, *SLOW])
     # Seed by seed 0.9 − 0.6, 0.8 − 0.65 and 0.7 − 0.5: all of one sign, as 2 of the 8 patterns of signs are.
     (pair,) = comparison.paired(runs)
@@ -95,7 +90,7 @@ def test_a_tie_is_said_and_a_difference_is_not_called_one():
 
 
 def test_settings_of_one_method_are_told_apart():
-    other = [{**run, "method_config": {"samples": 5}} for run in FAST]
+    other = [replace(run, method_config={"samples": 5}) for run in FAST]
     assert set(comparison.by_method(FAST + other + SLOW)) == {"fast\nsamples=3", "fast\nsamples=5", "slow"}
 
 
@@ -112,12 +107,12 @@ def test_runs_that_differ_in_more_than_the_method_share_no_table():
         record("slow", [(10, 0.1)], [[0.1, 1.0]], space="grid"),
         record("slow", [(10, 0.1)], [[0.1, 1.0]], train_limit=2000),
     ]
-    other += [{**FAST[0], "device": {"type": "cuda", "name": "a GPU"}}]
+    other += [replace(FAST[0], device=Device("cuda", "a GPU"))]
     assert shown([FAST[0], *other]) == ""
     assert shown([*FAST, *other]).count("comparison on") == 1
-    whole = [{**run, "train_limit": 0} for run in SLOW]  # as older records, which know of no limit
+    whole = [replace(run, tables={}, dataset_origin=None) for run in SLOW]  # as older records
     assert shown([*FAST, *whole]).count("comparison on") == 1
-    limited = [{**run, "train_limit": 2000} for run in FAST + SLOW]
+    limited = [replace(run, train_limit=2000) for run in FAST + SLOW]
     assert "comparison on digits (2,000 training images), space cells" in shown(limited, 200)
 
 
@@ -208,15 +203,15 @@ def test_a_comparison_from_the_command_to_the_table(tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert "comparison on digits, space cells" in answer.stdout and "× faster" in answer.stdout
     runs = [read_record(path) for path in sorted(tmp_path.glob("*/record.json"))]
-    assert [run["method"] for run in runs] == ["evoapproxnas", "random"]
+    assert [run.method for run in runs] == ["evoapproxnas", "random"]
     for run in runs:
-        assert run["evaluations"] == 4
-        assert [moment["mark"] for moment in run["anytime"]] == [1, 2]
-        assert run["anytime"][0]["evaluations"] < 4
-        assert run["ledger"]["snapshots"]["device_seconds"] > 0
-        assert 0 < run["search_training_seconds"] <= run["ledger"]["search"]["device_seconds"]
-        assert run["hypervolume"] == run["anytime"][-1]["hypervolume"]
-        assert run["space_config"] == {"nodes": 1}
+        assert run.evaluations == 4
+        assert [moment.mark for moment in run.anytime] == [1, 2]
+        assert run.anytime[0].evaluations < 4
+        assert run.ledger["snapshots"].device_seconds > 0
+        assert 0 < run.search_training_seconds <= run.ledger["search"].device_seconds
+        assert run.hypervolume == run.anytime[-1].hypervolume
+        assert run.space_config == {"nodes": 1}
     again = run_cli("--resume", *map(str, tmp_path.iterdir()))
     assert again.returncode == 0, again.stderr
     assert "comparison on digits" in again.stdout
@@ -238,7 +233,7 @@ def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
     assert answer.returncode == 0, answer.stderr
     (folder,) = tmp_path.iterdir()
     run = read_record(folder / "record.json")
-    assert (run["space"], run["space_config"]) == ("grid", {"rows": 5, "columns": 6, "levels_back": 3})
+    assert (run.space, run.space_config) == ("grid", {"rows": 5, "columns": 6, "levels_back": 3})
     assert (folder / "finalist1.svg").read_text().startswith("<?xml")
     assert json.loads((folder / "proposals.json").read_text())[0]["space"] == "grid"
 

@@ -94,16 +94,14 @@ def test_an_archive_with_a_limit_runs_and_the_record_says_so(tmp_path, capsys):
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == "random-pets-quick-custom-s0-1"
     record = read_record(folder / "record.json")
-    assert (
-        record["train_limit"] == 12 and "a fixed stratified subset of 12 of the 24 training" in record["dataset_origin"]
-    )
-    assert record["dataset_fingerprint"] == datasets.load(str(path), train_limit=12).fingerprint
+    assert record.train_limit == 12 and "a fixed stratified subset of 12 of the 24 training" in record.dataset_origin
+    assert record.dataset_fingerprint == datasets.load(str(path), train_limit=12).fingerprint
     config = RunFolder(folder).config()
     assert (config.train_limit, config.dataset) == (12, str(path))
     assert "pets (12 training images)" in " ".join(capsys.readouterr().out.split())
     (folder / "record.json").unlink()
     assert run.main(["--resume", str(folder)]) == 0
-    assert read_record(folder / "record.json")["train_limit"] == 12
+    assert read_record(folder / "record.json").train_limit == 12
 
 
 def test_a_folder_is_remembered_by_its_full_path(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from evaluation.cli.processes import command_line
 from evaluation.run import main
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import read_history, read_record
+from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
 from evaluation.training import distributed
@@ -186,7 +187,7 @@ def test_two_processes_train_as_two_replicas_averaged_by_hand(trained):
 RUN = ["-m", "evaluation.run"]
 
 
-def record_of(folder: Path) -> dict:
+def record_of(folder: Path) -> Record:
     return read_record(next(folder.glob("*/record.json")))
 
 
@@ -196,11 +197,11 @@ def test_a_run_under_torchrun_is_booked_on_two_devices_and_goes_on_after_a_stop(
     assert code == 0, error
     assert out.count("record: ") == 1  # one process speaks
     whole = record_of(tmp_path / "whole")
-    assert whole["device"]["count"] == 2
-    final, search = whole["ledger"]["final"], whole["ledger"]["search"]
-    assert final["device_seconds"] == pytest.approx(2 * final["wall_seconds"]) and final["wall_seconds"] > 0
-    assert search["device_seconds"] == search["wall_seconds"] and whole["ledger"]["test"]["devices"] == 1
-    assert "2 devices" in whole["notes"][0] and not whole["failures"]
+    assert whole.device.count == 2
+    final, search = whole.ledger["final"], whole.ledger["search"]
+    assert final.device_seconds == pytest.approx(2 * final.wall_seconds) and final.wall_seconds > 0
+    assert search.device_seconds == search.wall_seconds and whole.ledger["test"].devices == 1
+    assert "2 devices" in whole.notes[0] and not whole.failures
 
     process = torchrun(*RUN, *flags, "--out", str(tmp_path / "killed"))
     try:

@@ -78,14 +78,14 @@ def test_a_machine_that_was_mended_ends_with_the_undisturbed_record(tmp_path, mo
         with pytest.raises(InputError, match=LINE):
             run.execute(folder, quiet())
     resumed = resume(folder)
-    assert resumed["failures"] == []
+    assert resumed.failures == ()
     assert without_times(resumed) == without_times(whole)
 
 
 def test_one_failure_alone_is_recorded_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(Training, "run_epoch", raising(BROKEN, times=1))
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
-    reasons = [(failure["stage"], failure["reason"]) for failure in record["failures"]]
+    reasons = [(failure.stage, failure.reason) for failure in record.failures]
     assert reasons == [("candidate", "RuntimeError: CUDA error: an illegal memory access was encountered")]
 
 
@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_pa
         patch.setattr(checkpoints, "save", full)
         with pytest.raises(RuntimeError, match="unexpected pos"):
             run.execute(folder, quiet())
-    assert resume(folder)["failures"] == []
+    assert resume(folder).failures == ()
 
 
 def test_a_supernet_that_diverges_names_both_rates(monkeypatch):

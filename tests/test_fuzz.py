@@ -31,8 +31,8 @@ from evaluation.export.graph import Graph
 from evaluation.export.network import ExportedNetwork
 from evaluation.runs import architecture_files as architectures
 from evaluation.runs import checkpoints, folder
-from evaluation.runs.folder import read_finished, read_history, read_record
-from evaluation.runs.shapes import Checkpoint
+from evaluation.runs.checkpoint_shapes import Checkpoint
+from evaluation.runs.folder import read_history, read_record
 from evaluation.settings.config import RunConfig
 from evaluation.training.loop import Schedule
 from reports.rows import rows_of
@@ -130,7 +130,9 @@ def figures() -> list[tuple[str, bytes]]:
 
 def some_records() -> list[tuple[str, bytes]]:
     names = ("approxdarts-cifar10-jpeg-2000-fast-s0", "random-digits-quick-s4", "evoapproxnas-grid-digits-quick-s0")
-    return [(".json", (RECORDS / name / "record.json").read_bytes()) for name in names]
+    older = [RECORDS / name / "record.json" for name in names]
+    newer = [json.dumps(read_record(path).to_json()).encode() for path in older]
+    return [(".json", content) for content in (*(path.read_bytes() for path in older), *newer)]
 
 
 def histories() -> list[tuple[str, bytes]]:
@@ -162,7 +164,7 @@ def _state() -> dict:
     }
     stage = {"device_seconds": 1.0, "wall_seconds": 1.0}
     kept = {"state": state | {"training": training, "method": None}, "problem": problem.state_dict()}
-    return {"schema": 2, "config": tiny.run_config().to_json(), "data": "f", "ledger": {"search": stage}, **kept}
+    return {"schema": 3, "config": tiny.run_config().to_json(), "data": "f", "ledger": {"search": stage}, **kept}
 
 
 def some_checkpoints() -> list[tuple[str, bytes]]:
@@ -211,7 +213,7 @@ def read_figures_file(path: Path) -> object:
 
 
 def read_and_show(path: Path) -> object:
-    record = read_finished(path)
+    record = read_record(path)
     if zlib.crc32(path.read_bytes()) % 8 == 0:  # to lay the tables out takes 10 ms
         summary.show(Terminal(file=io.StringIO(), width=100), record, "here")
     return record

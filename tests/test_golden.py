@@ -22,7 +22,7 @@ def test_the_main_job_finds_what_it_found_before(tmp_path):
             "key": finalist["key"],
             "validation": finalist["accuracy"]["validation"],
             **finalist["accuracy"]["test"],
-            "energy_pj": finalist["energy"]["horowitz45"]["approximate_pj"],
+            "energy_pj": finalist["costs"]["horowitz45"]["values"]["approximate"],
         }
         for finalist in record["finalists"]
     ]

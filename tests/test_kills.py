@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.runs.folder import read_finished, read_history
+from evaluation.runs.folder import read_history, read_record
 from methods import METHODS
 from tests.running import SMALL_FLAGS, without_times
 
@@ -86,7 +86,7 @@ def check(outcome: dict) -> None:
         assert name == "SIGKILL", told
         return
     assert (outcome["again"]["code"], outcome["again"]["error"]) == (0, ""), told
-    expected, resumed = (without_times(read_finished(path / "record.json")) for path in (whole, place))
+    expected, resumed = (without_times(read_record(path / "record.json")) for path in (whole, place))
     assert resumed == expected, told
     lines = [read_history(path / "history.jsonl") for path in (whole, place)]
     timeless = [[{k: v for k, v in line.items() if k != "device_seconds"} for line in history] for history in lines]

@@ -12,9 +12,11 @@ import torch
 
 from evaluation.cli import summary
 from evaluation.runs import nvml
-from evaluation.runs.ledger import MEASURING, STAGES, Ledger
+from evaluation.runs.ledger import Ledger
+from evaluation.runs.record import MEASURING, STAGES, Record
 from spaces import warmup
 from spaces.cli.terminal import Terminal
+from tests.made_records import record
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -318,7 +320,8 @@ def test_warm_up_within_a_first_step_is_counted_once(machine):
 
 def table_of(ledger: Ledger) -> str:
     console = Terminal(file=io.StringIO(), width=100)
-    console.print(summary._times({"device": ledger.describe_device(), "ledger": ledger.to_json()}))
+    booked = {"device": ledger.describe_device(), "ledger": ledger.to_json()}
+    console.print(summary._times(Record.from_json(record() | booked)))
     return console.file.getvalue()
 
 

@@ -68,14 +68,14 @@ def test_in_the_search_of_a_supernet(tmp_path, monkeypatch, where):
         message = "in search at batch size 20: .*search-batch 10 or --approxdarts.partial 2, or go on with --resume on"
         with pytest.raises(InputError, match=message):
             run.execute(folder, quiet())
-    assert resume(folder)["failures"] == []
+    assert resume(folder).failures == ()
 
 
 def test_a_candidate_that_does_not_fit_is_a_recorded_failure(tmp_path, monkeypatch):
     calls, run_epoch = iter(range(100)), Training.run_epoch
     monkeypatch.setattr(Training, "run_epoch", lambda self: full() if next(calls) == 0 else run_epoch(self))
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
-    reasons = [(failure["stage"], failure["reason"]) for failure in record["failures"]]
+    reasons = [(failure.stage, failure.reason) for failure in record.failures]
     assert reasons == [("candidate", "out of memory at batch size 20")]
 
 
@@ -106,7 +106,7 @@ def test_in_final_training_the_run_can_go_on_to_the_same_result(tmp_path, monkey
             run.execute(folder, quiet())
         monkeypatch.setattr(Training, "run_epoch", run_epoch)
     resumed = resume(folder)
-    assert without_times(resumed) == without_times(whole) and resumed["failures"] == []
+    assert without_times(resumed) == without_times(whole) and resumed.failures == ()
 
 
 def test_a_test_that_does_not_fit_is_done_in_smaller_batches(monkeypatch):

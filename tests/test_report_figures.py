@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from evaluation.runs.record import Layer, Record
 from reports import figures
 from reports.figures import anytime, energy, evolution, fronts, library, multipliers, style
 from reports.load import Loaded, Section, load
@@ -27,7 +28,7 @@ from spaces.cells.space import CellSpace
 from spaces.grid.space import GridSpace
 from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import operand_range
-from tests.made_records import NAN, ROOT, architecture, finalist, history, layer, moment, record, save
+from tests.made_records import NAN, ROOT, architecture, finalist, history, layer, moment, other_kind, record, save
 
 LIBRARY = catalogue.library(catalogue.names())
 ODD = ["$x_2$ \\alpha {", "_hidden <b>&", "q" * 60, "日本\ud800\n\x00é", "--></svg>"]
@@ -102,7 +103,7 @@ def test_finalists_are_where_their_records_say(tmp_path):
 def test_surfaces_are_those_of_counting_runs(tmp_path):
     rng = np.random.default_rng(3)
     found = [[(float(e), float(pj)) for e, pj in zip(rng.random(6), 900 * rng.random(6))] for _ in range(4)]
-    found.append([])  # a run whose front is empty attains nothing, and counts
+    found.append([(0.9, 5000.0)])  # a run whose front is beyond the reference attains nothing here, and counts
     runs = [record(seed=at, anytime=[moment(1, 9.0, *front)]) for at, front in enumerate(found)]
     picture = fronts.front(section(tmp_path, *runs))
     right = picture.figure.axes[1]
@@ -140,7 +141,7 @@ def test_energies_far_apart_get_a_logarithmic_axis_without_markup(tmp_path):
 
 
 def test_nothing_is_drawn_from_nothing(tmp_path):
-    untested = finalist(approximate=None, layers=None, architecture={})
+    untested = finalist(approximate=None, layers=[], architecture={})
     found = loaded(tmp_path, record(untested, anytime=[], hypervolume=None))
     assert [picture.name for picture in figures.pictures(found)] == ["circuits-power-error"]
 
@@ -240,23 +241,21 @@ def test_parts_of_one_bar_stand_on_one_another(monkeypatch, tmp_path):
     ],
 )
 def test_layers_are_grouped_until_they_can_be_read(names, expected):
-    found = [layer(name, "mul8s_1KR3" if at % 2 else None, 9.0, 2.0**-at, 3.0**-at) for at, name in enumerate(names)]
+    found = [
+        Layer(name, "mul8s_1KR3" if at % 2 else None, {"int8": 2.0**-at, "approximate": 3.0**-at})
+        for at, name in enumerate(names)
+    ]
     grouped = energy.group(found)
     assert [bar.label for bar in grouped] == expected
-    assert sum(bar.int8 for bar in grouped) == pytest.approx(sum(one["int8_pj"] for one in found))
+    assert sum(bar.int8 for bar in grouped) == pytest.approx(sum(one.costs["int8"] for one in found))
     odd = sum(3.0**-at for at in range(1, len(names), 2))
     assert sum(bar.parts.get("mul8s_1KR3", 0.0) for bar in grouped) == pytest.approx(odd)
 
 
 @pytest.mark.parametrize(
-    "found",
-    [
-        None, {}, [], "text", [3], [{"name": 3}],
-        [layer("a", None, 1.0, 1.0, "much")], [layer("a", None, 1.0, True, 1.0)], [layer("a", None, 1.0, 1.0, -1.0)],
-        [layer("a", ["x"], 1.0, 1.0, 1.0)], [layer("good", None, 1.0, 1.0, 1.0), layer("a", "", 1.0, 1.0, 1.0)],
-    ],
-)  # fmt: skip
-def test_damaged_layers_are_not_recorded_layers(tmp_path, found):
+    "found", [[], [layer("good", None, 1.0, 1.0, 1.0), layer("a", None, 1.0, 1.0, 1.0) | {"costs": {"int8": 1.0}}]]
+)
+def test_layers_without_the_costs_that_are_drawn_are_not_recorded_layers(tmp_path, found):
     (only,) = loaded(tmp_path, record(finalist(layers=found))).sections
     assert list(energy.layers(only, 4)) == []
     (drawing,) = figures.architectures.architectures(only, 4)
@@ -265,10 +264,13 @@ def test_damaged_layers_are_not_recorded_layers(tmp_path, found):
 
 def test_a_table_of_the_users_own_is_not_taken_for_the_built_in_multiplier():
     key = catalogue.get("mul8s_1KR3").key
-    assert multipliers.builtin({}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
-    assert multipliers.builtin({"tables": {"mul8s_1KR3": key}}, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
-    assert multipliers.builtin({"tables": {"mul8s_1KR3": "0" * 64}}, "mul8s_1KR3") is None
-    assert multipliers.builtin({"tables": []}, "mine") is None
+    older, same, other = (
+        Record.from_json(record(tables=tables)) for tables in (None, {"mul8s_1KR3": key}, {"mul8s_1KR3": "0" * 64})
+    )
+    assert multipliers.builtin(older, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
+    assert multipliers.builtin(same, "mul8s_1KR3") == catalogue.get("mul8s_1KR3")
+    assert multipliers.builtin(other, "mul8s_1KR3") is None
+    assert multipliers.builtin(older, "mine") is None
 
 
 # -- the course of a search --------------------------------------------------------------------------------------------
@@ -567,3 +569,13 @@ def test_matplotlib_is_left_as_it_was(tmp_path):
     figures.write(first, tmp_path)
     assert json.dumps(dict(matplotlib.rcParams), default=str) == before
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
+
+
+def test_another_cost_is_named_in_every_figure(tmp_path):
+    (only,) = loaded(tmp_path, other_kind()).sections
+    front, layers = fronts.front(only), next(iter(energy.layers(only, 4)))
+    assert (front.title, layers.title) == ("Error against cost", "Cost by layer: random")
+    assert [axes.get_xlabel() for axes in front.figure.axes] == ["cost, kMAC per inference"] * 2
+    assert "2 kMAC per inference in approximate arithmetic" in layers.caption and "memory" not in layers.caption
+    (drawing,) = figures.architectures.architectures(only, 4)
+    assert "2 kMAC per inference" in drawing.caption

@@ -20,7 +20,7 @@ from reports.page.networks import edges, networks
 from reports.page.sources import relative_link
 from reports.summary import summary
 from reports.tables import Cell, Column, Table, of_section
-from tests.made_records import architecture, finalist, many_runs, moment, record, save
+from tests.made_records import architecture, finalist, layer, many_runs, moment, other_kind, record, save
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -267,9 +267,9 @@ def test_copying_says_so(tab):
 
 def test_a_wrong_architecture_is_shown_as_text(browser, tmp_path):
     odd = finalist(architecture={"space": "cells", "cells": [[]]}, key="0" * 64)
-    save(tmp_path / "runs" / "r0", record(odd, finalist(architecture=None)))
+    save(tmp_path / "runs" / "r0", record(odd, finalist(architecture={})))
     shown, told = opened(browser, write(tmp_path / "report", tmp_path / "runs"))
-    for at, text in ((0, '{"space": "cells", "cells": [[]]}'), (1, "null")):
+    for at, text in ((0, '{"space": "cells", "cells": [[]]}'), (1, "{}")):
         shown.evaluate(f"document.querySelectorAll('[data-network]')[{at}].click()")
         wait_until(shown, f"document.querySelector('#network-text').textContent === '{text}'")
         assert "cannot be read" in shown.locator("#network-edges").inner_text()
@@ -281,14 +281,16 @@ def test_a_wrong_architecture_is_shown_as_text(browser, tmp_path):
 
 def test_nothing_from_a_record_acts_as_markup(browser, tmp_path):
     evil = architecture("sep_conv_3x3", EVIL)
-    made = finalist(architecture=evil.to_json(), key=EVIL, summary=EVIL, layers=EVIL, accuracy=finalist()["accuracy"])
+    made = finalist(
+        architecture=evil.to_json(), key=EVIL, summary=EVIL, layers=[layer(EVIL, EVIL, 1000.0, 200.0, 150.0)]
+    )
     names = ("method", "dataset", "dataset_origin", "dataset_fingerprint", "scope", "command", "space", "budget")
     everywhere = dict.fromkeys(names, EVIL)
     parts = {name: {EVIL: EVIL} for name in ("method_config", "versions", "space_config")}
     rest = {"notes": [EVIL], "failures": [{"stage": EVIL, "reason": EVIL}], "multipliers": [EVIL]}
-    device = {"type": EVIL, "name": EVIL, "count": EVIL}
+    device = {"type": EVIL, "name": EVIL, "driver": EVIL}
     for seed in (0, 1):
-        protocol = {"name": EVIL, "hash": EVIL}
+        protocol = {"name": EVIL, "hash": EVIL, "settings": {EVIL: EVIL}}
         save(
             tmp_path / "runs" / f"r{seed}",
             record(made, seed=seed, protocol=protocol, device=device, **everywhere, **parts, **rest),
@@ -501,19 +503,33 @@ def test_groups_of_settings_are_no_methods(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"versions": None, "device": {"type": "cpu", "name": "x"}, "budget": None},
-        {"versions": [["deep"]], "notes": "one", "failures": {"a": 1}},
-        {"method_config": [], "space_config": 7, "multipliers": "all"},
+        {"versions": None, "device": {"type": "cpu", "name": "x"}, "method_config": None, "multipliers": None},
+        {"versions": {"v": None}, "space_config": {"a": [[7]]}, "method_config": {"b": {"c": None}}},
         {"command": "x" * 1_000_000, "dataset_origin": "y" * 100_000},
-        {"notes": ["n"] * 1000, "failures": [{"stage": i, "reason": i} for i in range(1000)]},
-        {"protocol": {"name": "quick", "hash": "a" * 64, "x": {"y": {"z": [None, True, 1e308]}}}},
-        {"finalists": [finalist(architecture="cells", summary=["no text"], layers=7)]},
+        {"notes": ["n"] * 1000, "failures": [{"stage": str(i), "reason": str(i)} for i in range(1000)]},
+        {"protocol": {"name": "quick", "hash": "a" * 64, "settings": {"x": {"y": {"z": [None, True, 1e99]}}}}},
+        {"finalists": [finalist(architecture={"cells": 1}, summary="", layers=[])]},
     ],
 )
 def test_odd_parts_of_a_record_neither_break_nor_swell_the_page(tmp_path, changes):
     save(tmp_path / "runs" / "r0", record(**changes))
     text = write(tmp_path / "report", tmp_path / "runs").read_text(encoding="utf-8")
     assert 'id="run-1"' in text and len(text.encode()) < 6_000_000
+
+
+def test_another_cost_and_a_fourth_arithmetic_are_on_the_page(tmp_path):
+    save(tmp_path / "runs" / "r0", other_kind())
+    text = write(tmp_path / "report", tmp_path / "runs").read_text(encoding="utf-8")
+    assert "beats in both accuracy and cost, over" in text and "Accuracy against cost of every finalist" in text
+    (chart,) = json.loads(re.search(r'id="charts">(.*?)</script>', text)[1])
+    assert (chart["cost"], chart["unit"]) == ("cost", "kMAC")
+    assert [it["name"] for it in chart["arithmetics"]] == ["approximate", "int8", "fp32", "ternary"]
+    (point,) = chart["variants"][0]["points"]
+    assert point["tested"]["ternary"] == 60.0 and point["cost"] == {
+        "fp32": 4.0, "int8": 4.0, "approximate": 2.0, "ternary": 0.5,
+    }  # fmt: skip
+    assert '<option value="ternary">ternary</option>' in text and '<th scope="col" class="number">MAC</th>' in text
+    assert "at 2.000 kMAC per inference" in text and "of the cost is saved" in text
 
 
 # -- reports of many runs ----------------------------------------------------------------------------------------------

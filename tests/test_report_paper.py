@@ -53,7 +53,7 @@ def on_cifar(*finalists: dict, multipliers=("mul8s_1KV8",), hours=24.0, **change
     made["protocol"]["name"] = "darts"
     made["ledger"]["search"]["device_seconds"] = 3600 * hours
     tables = {name: catalogue.get(name).key for name in multipliers}
-    made |= {"scope": "separable", "energy_model": "approxdarts", "multipliers": list(multipliers), "tables": tables}
+    made |= {"scope": "separable", "cost": "approxdarts", "multipliers": list(multipliers), "tables": tables}
     return made | {"space_config": {"nodes": 4}, "train_limit": 0, "engine": "auto", "deterministic": False} | changes
 
 
@@ -84,7 +84,7 @@ def both(method: str, seed: int, *seconds: float, **changes) -> dict:
     config = ApproxDartsConfig() if method == "approxdarts" else EvoApproxNasConfig()
     curve = [moment(at, s, (0.1, 9.0)) | {"hypervolume": at / 10} for at, s in enumerate(seconds, 1)]
     names = catalogue.names()
-    changes = {"scope": "all", "energy_model": "horowitz45", "budget": "10h", "snapshots": 3} | changes
+    changes = {"scope": "all", "cost": "horowitz45", "budget": "10h", "snapshots": 3} | changes
     changes |= {"method": method, "seed": seed, "anytime": curve, "hypervolume": len(seconds) / 10}
     return on_cifar(method_config=settings(config), multipliers=names, **changes)
 
@@ -203,7 +203,7 @@ NEARLY = {
     "two circuits": (lambda: darts(1, multipliers=["mul8s_1KV8", "mul8s_1KTY"]), "multipliers"),
     "an unknown method": (lambda: darts(1, method="mine"), "no row is measured by the method mine"),
     "cells of another name": (lambda: given("DARTS_V2", "DARTS_V1"), "its cells are not those of DARTS_V2"),
-    "no architecture": (lambda: given("DARTS_V2") | {"finalists": [finalist(architecture=[])]}, "its cells are not"),
+    "no architecture": (lambda: given("DARTS_V2") | {"finalists": [finalist(architecture={})]}, "its cells are not"),
     "fewer samples": (lambda: on_cifar(method="random", method_config=settings(RandomConfig())), "samples is 100, not 24"),
     "no comparison": (lambda: both("evoapproxnas", 0, 1.0, snapshots=0), "snapshots is 0, not 3"),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from reports.statistics import Reference
 from reports.tables import search_cost
 from tests.made_records import moment, record, save
 
-HUNDRED = Reference(100.0)
+HUNDRED = Reference(100.0, "pJ")
 # Points on a grid of tenths, up to and beyond the reference.
 POINTS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=7)
 quick = settings(deadline=None, max_examples=60)
@@ -52,7 +52,7 @@ def test_hypervolume_by_hand():
     # On the edge of the box or outside it a point dominates nothing.
     for front in ([], [(1.0, 10.0)], [(0.1, 100.0)], [(0.1, 200.0)]):
         assert statistics.hypervolume(front, HUNDRED) == 0.0
-    assert statistics.hypervolume([(0.5, 50.0)], Reference(200.0)) == pytest.approx(0.5 * 0.75)
+    assert statistics.hypervolume([(0.5, 50.0)], Reference(200.0, "pJ")) == pytest.approx(0.5 * 0.75)
 
 
 @quick
@@ -122,12 +122,12 @@ def test_one_reference_for_all_runs_of_a_section(tmp_path):
     """Versions may differ in what a reference network costs; the larger is that of all, whatever records say."""
     runs = section(
         tmp_path,
-        searched("random", 0, ((0.5, 500.0),), reference_pj=1000.0),
-        searched("evoapproxnas", 0, ((0.5, 500.0),), reference_pj=2000.0),
-        record(method="given", anytime=[], reference_pj=9000.0),  # was given its architecture
+        searched("random", 0, ((0.5, 500.0),), reference_cost=1000.0),
+        searched("evoapproxnas", 0, ((0.5, 500.0),), reference_cost=2000.0),
+        record(method="given", anytime=[], reference_cost=9000.0),  # was given its architecture
     )
     found = statistics.reference(runs)
-    assert found == Reference(2000.0)
+    assert found == Reference(2000.0, "pJ")
     volumes = {run.method: statistics.final_hypervolume(run, found) for run in runs.runs}
     assert volumes == {"random": pytest.approx(0.375), "evoapproxnas": pytest.approx(0.375), "given": None}
     assert "(100 %, 2 nJ)" in found.sentence and "energy ÷ 2 nJ" in found.sentence
@@ -135,8 +135,8 @@ def test_one_reference_for_all_runs_of_a_section(tmp_path):
 
 @pytest.mark.parametrize(("pj", "text"), [(212749.8, "212.7 nJ"), (15484442.6, "15,484 nJ"), (42.0, "0.042 nJ")])
 def test_the_sentence_names_the_reference(pj, text):
-    assert f"the reference point (100 %, {text})" in Reference(pj).sentence
-    assert "IGD+" in Reference(pj).sentence
+    assert f"the reference point (100 %, {text})" in Reference(pj, "pJ").sentence
+    assert "IGD+" in Reference(pj, "pJ").sentence
 
 
 def test_without_a_search_there_is_no_reference(tmp_path):

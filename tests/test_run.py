@@ -38,39 +38,40 @@ def test_the_record_adds_up(tmp_path):
     config = tiny.run_config("random", baselines="all")
     folder, record = finished_run(tmp_path, config)
     assert record == read_record(folder.path / "record.json")
-    assert record["protocol"]["hash"] == tiny.PROTOCOL.hash
+    assert record.protocol.hash == tiny.PROTOCOL.hash
     run = Run(config, tiny.dataset(), CPU, tiny.library(config))
-    assert 1 <= len(record["finalists"]) <= 2
-    for finalist in record["finalists"]:
-        architecture = run.problem.space.from_json(finalist["architecture"])
-        assert architecture.key == finalist["key"]
+    assert 1 <= len(record.finalists) <= 2
+    for finalist in record.finalists:
+        architecture = run.problem.space.from_json(finalist.architecture)
+        assert architecture.key == finalist.key
         rows = run.problem.space.costs(architecture, run.final_shape)
-        assert (finalist["params"], finalist["macs"]) == (total_params(rows), total_macs(rows))
-        assert set(finalist["accuracy"]["test"]) == {"fp32", "int8", "approximate"}
-        assert all(0 <= share <= 1 for share in finalist["accuracy"]["test"].values())
-        for name, energy in finalist["energy"].items():
+        assert (finalist.params, finalist.macs) == (total_params(rows), total_macs(rows))
+        assert set(finalist.accuracy.test) == {"fp32", "int8", "approximate"}
+        assert all(0 <= share <= 1 for share in finalist.accuracy.test.values())
+        for name, costs in finalist.costs.items():
             approximate = COSTS[name].network(rows, "approximate").total
-            assert energy["approximate_pj"] == approximate
-            assert energy["saving_vs_int8"] == pytest.approx(1 - approximate / energy["int8_pj"])
-            assert energy["fp32_pj"] > energy["int8_pj"] >= energy["approximate_pj"]
+            assert costs.values["approximate"] == approximate
+            assert costs.saving("int8") == pytest.approx(1 - approximate / costs.values["int8"])
+            assert costs.values["fp32"] > costs.values["int8"] >= costs.values["approximate"]
+            assert {name: sum(parts.values()) for name, parts in costs.split.items()} == pytest.approx(costs.values)
         for name in ARITHMETICS:
-            layers = sum(layer[f"{name}_pj"] for layer in finalist["layers"])
-            assert layers == pytest.approx(finalist["energy"]["horowitz45"][f"{name}_pj"])
-        assert sum(layer["macs"] for layer in finalist["layers"]) == finalist["macs"]
-        assert {layer["multiplier"] for layer in finalist["layers"]} - {None} == set(architecture.multipliers)
-    assert all(times["device_seconds"] > 0 for stage, times in record["ledger"].items() if stage != "snapshots")
-    assert record["ledger"]["snapshots"]["device_seconds"] == 0
+            layers = sum(layer.costs[name] for layer in finalist.layers)
+            assert layers == pytest.approx(finalist.costs["horowitz45"].values[name])
+        assert sum(layer.macs for layer in finalist.layers) == finalist.macs
+        assert {layer.multiplier for layer in finalist.layers} - {None} == set(architecture.multipliers)
+    assert all(times.device_seconds > 0 for stage, times in record.ledger.items() if stage != "snapshots")
+    assert record.ledger["snapshots"].device_seconds == 0
     history = read_history(folder.path / "history.jsonl")
     assert [line["step"] for line in history] == list(range(1, len(history) + 1))
     assert sorted({line["stage"] for line in history}) == ["final", "search", "selection"]
     proposals = json.loads((folder.path / "proposals.json").read_text())
-    assert {run.problem.space.from_json(data).key for data in proposals} >= {f["key"] for f in record["finalists"]}
+    assert {run.problem.space.from_json(data).key for data in proposals} >= {f.key for f in record.finalists}
     assert (folder.path / "finalist1.svg").read_text().startswith("<?xml")
 
 
 def test_baselines_are_trained_where_asked(tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines=("fp32",)))
-    tested = [f["accuracy"]["test"] for f in record["finalists"]]
+    tested = [f.accuracy.test for f in record.finalists]
     assert tested and all(one["fp32"] is not None and one["int8"] is None for one in tested)
 
 
@@ -104,9 +105,9 @@ def test_baselines_that_mean_nothing_are_refused(asked, reason):
 def test_a_finalist_that_diverges_is_recorded(tmp_path):
     wild = dataclasses.replace(tiny.PROTOCOL, final_lr=1e30, clip=1e30)
     _, record = finished_run(tmp_path, tiny.run_config("random", protocol=wild, baselines="none"))
-    assert record["failures"]
-    assert all(f["stage"] == "final" and "finite" in f["reason"] for f in record["failures"])
-    assert record["finalists"][0]["accuracy"]["test"]["approximate"] is None
+    assert record.failures
+    assert all(f.stage == "final" and "finite" in f.reason for f in record.failures)
+    assert record.finalists[0].accuracy.test["approximate"] is None
 
 
 @every_method
@@ -427,7 +428,7 @@ def test_a_folder_of_images_runs(tmp_path):
     answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"), "--baselines", "none")
     assert answer.returncode == 0, answer.stderr
     (record,) = (tmp_path / "runs").glob("random-pets-*/record.json")
-    assert read_record(record)["dataset"] == "pets"
+    assert read_record(record).dataset == "pets"
 
 
 def no_test(root: Path) -> None:
@@ -510,7 +511,7 @@ def test_foreign_tables_travel_with_the_run(tmp_path):
     assert again == library and [multiplier.power_mw for multiplier in again] == [0.3, 0.1, 0.425]
     assert sorted(path.stem for path in (place.path / "multipliers").glob("*.npy")) == ["mine_a", "mine_b"]
     record = Run(config, tiny.dataset(), CPU, again).execute(place, quiet())
-    assert record["tables"] == keys
+    assert record.tables == keys
     other = {**config.to_json(), "tables": {**keys, "mine_a": "0" * 64}}
     (place.path / "config.json").write_text(json.dumps(other))
     with pytest.raises(InputError, match="mine_a has another truth table than when this run began"):
@@ -524,7 +525,7 @@ def test_a_run_on_a_folder_of_tables_and_one_engine(tmp_path):
     done = run_cli(*flags, "--engine", "gather", "--out", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     record = read_record(next((tmp_path / "runs").glob("*/record.json")))
-    assert record["multipliers"] == ["mine_a", "mine_b"] and record["engine"] == "gather"
+    assert record.multipliers == ("mine_a", "mine_b") and record.engine == "gather"
     for arguments, expected in (
         (("--multipliers", str(foreign_tables(tmp_path / "bare", figures=""))), "mine_a has no power figure"),
         (("--multipliers", str(foreign_tables(tmp_path / "lacking", "mine_a,1\n"))), "mine_b"),

@@ -318,10 +318,10 @@ def test_a_run_goes_on_on_another_type_of_device_and_says_so(tmp_path, stage, sa
         assert kept["state"]["stage"] == stage and bool(kept["state"]["training"]) == (stage == "final")
         results.append(resume(folder))
     step = kept["state"]["lines"]
-    assert results[0]["notes"] == [f"resumed on cpu after cuda at step {step}: other random numbers from there on"]
+    assert results[0].notes == (f"resumed on cpu after cuda at step {step}: other random numbers from there on",)
     assert without_times(results[0]) == without_times(results[1])
-    assert results[0]["device"]["type"] == "cpu" and results[0]["finalists"][0]["accuracy"]["test"]["approximate"]
-    assert finished_run(tmp_path, config)[1]["notes"] == []
+    assert results[0].device.type == "cpu" and results[0].finalists[0].accuracy.test["approximate"]
+    assert finished_run(tmp_path, config)[1].notes == ()
 
 
 def test_random_numbers_after_a_move_depend_on_seed_and_step(tmp_path):
@@ -363,7 +363,7 @@ def test_a_run_that_asks_for_cuda_goes_on_on_a_cpu_when_told_to(tmp_path, capsys
     assert len(refused.splitlines()) == 1 and f"go on with --resume {folder} --device cpu" in refused
     assert main(["--resume", str(folder), "--device", "cpu"]) == 0
     assert json.loads((folder / "config.json").read_text())["device"] == "cuda"  # as asked
-    assert read_record(folder / "record.json")["device"]["type"] == "cpu"
+    assert read_record(folder / "record.json").device.type == "cpu"
 
 
 @every_method

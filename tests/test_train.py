@@ -30,7 +30,7 @@ from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.registry import find_published
 from spaces.shape import NetworkShape
-from tests import tiny
+from tests import made_records, tiny
 from tests.running import Killed, finished_run, quiet, without_times
 
 CPU = torch.device("cpu")
@@ -154,20 +154,20 @@ def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
     )
     config = tiny.run_config(method, baselines="all", **space)
     folder, searched = finished_run(tmp_path / "search", config)
-    number = len(searched["finalists"])
+    number = len(searched.finalists)
     given = resolve(str(folder.path), number)
     again, record = finished_run(tmp_path / "given", config_of(given, baselines=("all",)))
-    (finalist,), expected = record["finalists"], searched["finalists"][number - 1]
-    assert finalist["accuracy"].pop("validation") is None
-    assert expected["accuracy"].pop("validation") is not None
-    assert finalist == expected
+    (finalist,), expected = record.finalists, searched.finalists[number - 1]
+    assert finalist.accuracy.validation is None and expected.accuracy.validation is not None
+    assert replace(finalist, accuracy=expected.accuracy) == expected
+    assert finalist.accuracy.test == expected.accuracy.test
     for arithmetic in ("fp32", "int8", "approximate"):
         weights = checkpoints.load(again.weights(1, arithmetic), CPU)
         trained = checkpoints.load(folder.weights(number, arithmetic), CPU)
         assert weights.keys() == trained.keys() and all(torch.equal(weights[name], trained[name]) for name in weights)
-    spent = {stage: times["device_seconds"] for stage, times in record["ledger"].items()}
+    spent = {stage: times.device_seconds for stage, times in record.ledger.items()}
     assert spent["search"] == spent["selection"] == 0 < min(spent["final"], spent["test"])
-    assert (record["hypervolume"], record["anytime"], record["failures"]) == (None, [], [])
+    assert (record.hypervolume, record.anytime, record.failures) == (None, (), ())
     history = read_history(again.path / "history.jsonl")
     assert [line["stage"] for line in history] == ["final"] * 3 * tiny.PROTOCOL.final_epochs
     assert (again.path / "finalist1.svg").exists()
@@ -235,7 +235,7 @@ def test_reports_and_comparisons_cope_with_runs_without_a_search(tmp_path):
     loaded = load(places)
     row = next(run for run in loaded.runs if run.record_file.parent == places[0]).best
     assert row["method"] == "given-tiny_net" and row[["validation_accuracy", "hypervolume"]].isna().all()
-    assert row["test_accuracy_approximate"] == runs[0][1]["finalists"][0]["accuracy"]["test"]["approximate"]
+    assert row["test_accuracy_approximate"] == runs[0][1].finalists[0].accuracy.test["approximate"]
     told = text.report(loaded, {section.name: list(tables.of_section(section)) for section in loaded.sections}, "")
     assert "| given-tiny_net | 2 | 0 1 |" in told and "| random | 1 | 0 |" in told
     console = Terminal(record=True, width=120, file=io.StringIO())
@@ -266,10 +266,10 @@ def test_train_test_and_resume_on_the_command_line(tmp_path, capsys):
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == "given-mine-digits-quick-custom-s0-1"
     record = read_record(folder / "record.json")
-    assert record["method"] == "given-mine" and record["method_config"]["architecture"] == "mine"
-    assert (record["multipliers"], record["scope"], record["seed"]) == (["mul8s_1L2H"], "separable", 0)
-    assert record["finalists"][0]["architecture"] == resolve(path, 0, "mul8s_1L2H", "separable").architecture.to_json()
-    assert record["command"].startswith("python -m evaluation.train --architecture")
+    assert record.method == "given-mine" and record.method_config["architecture"] == "mine"
+    assert (record.multipliers, record.scope, record.seed) == (("mul8s_1L2H",), "separable", 0)
+    assert record.finalists[0].architecture == resolve(path, 0, "mul8s_1L2H", "separable").architecture.to_json()
+    assert record.command.startswith("python -m evaluation.train --architecture")
     capsys.readouterr()
     assert train.main(["--resume", str(folder), "--export", str(tmp_path / "exported")]) == 0
     assert "bit for bit on 128 test images" in capsys.readouterr().out
@@ -324,8 +324,7 @@ def inputs(tmp_path_factory) -> dict[str, str]:
     genes = [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]]
     mixed = resolve("darts_v2").architecture.to_json()
     mixed["cells"][0]["nodes"][0][0][2] = "mul8u_mine"
-    record = {name: {} for name in ("method", "protocol", "dataset", "seed", "ledger", "device")} | {"schema": 2}
-    record |= {"method": "random", "finalists": [{"architecture": resolve("darts_v2").architecture.to_json()}]}
+    record = made_records.record(made_records.finalist(architecture=resolve("darts_v2").architecture.to_json()))
     files = {
         "other": {"cells": []}, "list": [1], "record": record, "old": {**record, "schema": 1},
         "partial": {**GENOTYPE, "normal_concat": [4, 5]}, "odd": {"normal": genes[:1], "reduce": genes},
@@ -338,7 +337,7 @@ def inputs(tmp_path_factory) -> dict[str, str]:
     (root / "folder").mkdir()
     unsigned = Multiplier(name="mul8u_mine", signed=False, table=exact_products(signed=False) // 4 * 4, power_mw=0.3)
     keep_tables([unsigned], root / "run" / "multipliers")
-    mixed = {**record, "finalists": [{"architecture": mixed}]}
+    mixed = {**record, "finalists": [made_records.finalist(architecture=mixed)]}
     paths["mixed"] = written(root / "run" / "record.json", mixed)
     (root / "tables").mkdir()
     for name, step in (("mul8s_a", 2), ("mul8s_b", 4)):

@@ -1,12 +1,13 @@
 """What strangers hand in: the one way to read each kind of file, and to print each kind of text."""
 
 import io
+import json
 import os
 import tarfile
 import time
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ from evaluation.datasets import decode
 from evaluation.datasets.containers import open_container
 from evaluation.run import main
 from evaluation.runs import checkpoints
-from evaluation.runs.folder import read_finished
-from evaluation.runs.shapes import Record
+from evaluation.runs.folder import read_record
+from evaluation.runs.record import Failure, Record
 from evaluation.settings.config import RunConfig
 from reports import build
+from reports.load import load
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.files.arrays import read_array, read_arrays
@@ -163,7 +165,9 @@ def test_settings_of_other_types_are_refused(change, reason, tmp_path):
         RunConfig.from_json(read_json(tmp_path / "config.json"), tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("change", [{"failures": None}, {"method": 3}, {"anytime": [1]}, {"energy_model": "x"}])
+@pytest.mark.parametrize(
+    "change", [{"failures": None}, {"method": 3}, {"anytime": [1]}, {"energy_model": "x"}, {"schema": 3}]
+)
 def test_resuming_a_finished_run_with_a_damaged_record_is_refused(change, tmp_path, capsys):
     save_json(tmp_path / "record.json", read_json(SOMEBODYS) | change)
     save_json(tmp_path / "config.json", {})
@@ -176,40 +180,65 @@ def test_a_part_of_a_finalist_of_another_type_is_refused(tmp_path):
     content["finalists"][0]["params"] = "many"
     save_json(tmp_path / "record.json", content)
     with pytest.raises(InputError, match="finalists.0.params is 'many', not a whole number"):
-        read_finished(tmp_path / "record.json")
+        read_record(tmp_path / "record.json")
 
 
 def test_every_record_of_the_project_can_be_shown():
     for path in RECORDS.glob("*/record.json"):
-        assert read_finished(path) == read_json(path)
+        record = read_record(path)
+        summary.show(Terminal(file=io.StringIO(), width=100), record, "here")
+        assert Record.from_json(parse_json(json.dumps(record.to_json()).encode(), "")) == record
 
 
-def optional_keys(shape: type, at: tuple = ()) -> list[tuple]:
+def test_records_of_schema_2_say_the_same_in_schema_3():
+    for path in RECORDS.glob("*/record.json"):
+        older, record = read_json(path), read_record(path)
+        assert older["schema"] == 2 and record.cost == older["energy_model"]
+        assert record.reference_cost == older["reference_pj"] and record.protocol.hash == older["protocol"]["hash"]
+        assert record.protocol.settings["batch"] == older["protocol"]["batch"]
+        for found, before in zip(record.finalists, older["finalists"], strict=True):
+            assert found.accuracy.test == before["accuracy"]["test"]
+            for model, figures in found.costs.items():
+                energy = before["energy"][model]
+                assert figures.unit == "pJ" and figures.values["int8"] == energy["int8_pj"]
+                assert figures.saving("fp32") == energy["saving_vs_fp32"]
+                assert figures.saving("int8") == energy["saving_vs_int8"]
+                assert figures.split["fp32"]["additions"] == energy["split"]["fp32"]["additions_pj"]
+                assert figures.apart["approximate"]["memory"] == energy["split"]["approximate"]["memory_pj"]
+            pairs = zip(found.layers, before.get("layers", []), strict=True)
+            assert all(layer.costs["approximate"] == old["approximate_pj"] for layer, old in pairs)
+
+
+def optional_fields(cls: type, at: tuple = ()) -> list[tuple]:
     """Where a record need not have a part: the path of its name, an index standing for a list's first entry."""
-    found = []
-    for name, kind in get_type_hints(shape, include_extras=True).items():
-        if get_origin(kind) is NotRequired:
-            found.append((*at, name))
-            (kind,) = get_args(kind)
-        if get_origin(kind) is list:
-            (kind,), name = get_args(kind), (name, 0)
-        if is_typeddict(kind):
-            found += optional_keys(kind, (*at, *name) if isinstance(name, tuple) else (*at, name))
+    found, hints = [], get_type_hints(cls)
+    for field in fields(cls):
+        kind, place = hints[field.name], (*at, field.name)
+        if not field.default is field.default_factory is MISSING:
+            found.append(place)
+        if get_origin(kind) is tuple:
+            kind, place = get_args(kind)[0], (*place, 0)
+        if is_dataclass(kind):
+            found += optional_fields(kind, place)
     return found
 
 
-@pytest.mark.parametrize("path", optional_keys(Record), ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("path", optional_fields(Record), ids=lambda path: ".".join(map(str, path)))
 def test_what_a_record_need_not_have_is_not_asked_for(path, tmp_path):
-    content = read_json(SOMEBODYS)
+    whole = replace(read_record(SOMEBODYS), failures=(Failure("final", "loss is nan", "k", 1.0),))
+    content = parse_json(json.dumps(whole.to_json()).encode(), "")
     *parents, last = path
     part = content
     for name in parents:
         part = part[name]
-    part.pop(last, None)
+    del part[last]
     save_json(tmp_path / "record.json", content)
-    found = read_finished(tmp_path / "record.json")
+    found = read_record(tmp_path / "record.json")
     summary.show(Terminal(file=io.StringIO(), width=100), found, "here")
-    comparison.show(Terminal(file=io.StringIO(), width=100), [found, read_finished(SOMEBODYS)])
+    comparison.show(Terminal(file=io.StringIO(), width=100), [found, whole])
+    (tmp_path / "other").mkdir()
+    save_json(tmp_path / "other" / "record.json", whole.to_json())
+    assert len(load([tmp_path / "record.json", tmp_path / "other"]).runs) == 2 - (found == whole)
 
 
 def test_a_finished_run_is_shown_where_nothing_can_be_written(tmp_path, capsys, monkeypatch):
@@ -383,8 +412,9 @@ NASTY = "a\x1b[31m\x07[bold]b\u202ec\x9b2J"
 
 
 def test_nothing_in_a_record_acts_on_a_terminal():
-    content = read_json(SOMEBODYS) | {"method": NASTY, "notes": [NASTY]}
-    content["finalists"][0]["summary"] = NASTY + "x" * 100_000
+    content = read_record(SOMEBODYS)
+    finalists = (replace(content.finalists[0], summary=NASTY + "x" * 100_000), *content.finalists[1:])
+    content = replace(content, method=NASTY, notes=(NASTY,), finalists=finalists)
     console = Terminal(file=io.StringIO(), width=100)
     began = time.process_time()
     summary.show(console, content, NASTY)

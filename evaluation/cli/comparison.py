@@ -13,23 +13,23 @@ from rich import box
 from rich.table import Table
 
 from evaluation import significance
-from evaluation.runs.folder import limit_note
+from evaluation.runs import units
+from evaluation.runs.record import Record
 from evaluation.settings.config import Budget
 from spaces.cli.terminal import Terminal
 
 SHARED = (
-    "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "space", "space_config", "scope", "energy_model",
+    "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "space", "space_config", "scope", "cost",
     "multiplier_choice", "multipliers", "tables", "budget", "snapshots",
 )  # fmt: skip
 
 
-def show(console: Terminal, records: list[dict]) -> None:
+def show(console: Terminal, records: list[Record]) -> None:
     """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
-    groups: dict[str, list[dict]] = {}
-    for record in (record for record in records if record["anytime"]):  # without a search there is nothing to compare
-        device = record["device"]
-        shared = [record["protocol"]["hash"], device["type"], device["name"]]
-        shared += [record.get(name) or None for name in SHARED]  # older records lack some
+    groups: dict[str, list[Record]] = {}
+    for record in (record for record in records if record.anytime):  # without a search there is nothing to compare
+        shared = [record.protocol.hash, record.device.type, record.device.name]
+        shared += [getattr(record, name) or None for name in SHARED]  # older records lack some
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
         if len(group) > 1:
@@ -39,82 +39,82 @@ def show(console: Terminal, records: list[dict]) -> None:
                 console.print(f"  {line}", highlight=False)
 
 
-def by_method(records: Iterable[dict]) -> dict[str, list[dict]]:
+def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Runs by method; where a method ran with several settings, by those that differ, too."""
     records = list(records)
     settings: dict[str, list[dict]] = {}
     for record in records:
-        settings.setdefault(record["method"], []).append(record["method_config"])
-    rows: dict[str, list[dict]] = {}
+        settings.setdefault(record.method, []).append(record.method_config or {})
+    rows: dict[str, list[Record]] = {}
     for record in records:
-        own, others = record["method_config"], settings[record["method"]]
+        own, others = record.method_config or {}, settings[record.method]
         differing = [f"{name}={own[name]}" for name in own if any(other.get(name) != own[name] for other in others)]
-        rows.setdefault("\n".join([record["method"], *differing]), []).append(record)
+        rows.setdefault("\n".join([record.method, *differing]), []).append(record)
     return rows
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def common_energy(records: Iterable[dict]) -> float:
-    """The median energy in pJ of all points on the runs' final fronts: a level that most runs have something to say to."""
-    return median_low(energy for record in records for _, energy in record["anytime"][-1]["front"])
+def common_cost(records: Iterable[Record]) -> float:
+    """The median cost of all points on the runs' final fronts: a level that most runs have something to say to."""
+    return median_low(cost for record in records for _, cost in record.anytime[-1].front)
 
 
-def error_within(record: dict, cost: float) -> float:
-    """The lowest validation error, 0..1, of a run's final front up to this energy; infinite where it has nothing there."""
-    return min((error for error, energy in record["anytime"][-1]["front"] if energy <= cost), default=math.inf)
+def error_within(record: Record, most: float) -> float:
+    """The lowest validation error, 0..1, of a run's final front up to this cost; infinite where it has nothing there."""
+    return min((error for error, cost in record.anytime[-1].front if cost <= most), default=math.inf)
 
 
-def target_hypervolume(records: Iterable[dict]) -> float:
+def target_hypervolume(records: Iterable[Record]) -> float:
     """What the worst method reaches in the end, in at least half of its runs: the lowest of the methods' medians."""
-    return min(median_low(r["hypervolume"] for r in runs) for runs in by_method(records).values())
+    return min(median_low(r.hypervolume for r in runs) for runs in by_method(records).values())
 
 
-def seconds_to(record: dict, hypervolume: float) -> float:
+def seconds_to(record: Record, hypervolume: float) -> float:
     """Device-seconds of search until the run's proposals have this hypervolume; infinite where they never do."""
-    reached = (s["device_seconds"] for s in record["anytime"] if s["hypervolume"] >= hypervolume)
+    reached = (s.device_seconds for s in record.anytime if s.hypervolume >= hypervolume)
     return next(reached, math.inf)
 
 
-def speed_ups(records: list[dict]) -> dict[str, float]:
+def speed_ups(records: list[Record]) -> dict[str, float]:
     """Of each method: how many times faster than the worst method it reaches that one's final hypervolume.
 
     Times are medians over runs, at least half of which get there. Empty where one gets there in no time at all.
     """
     target = target_hypervolume(records)
     methods = by_method(records)
-    worst = min(methods, key=lambda name: median_low(r["hypervolume"] for r in methods[name]))
+    worst = min(methods, key=lambda name: median_low(r.hypervolume for r in methods[name]))
     times = {name: median_low(seconds_to(r, target) for r in runs) for name, runs in methods.items()}
     return {name: times[worst] / seconds for name, seconds in times.items()} if all(times.values()) else {}
 
 
-def paired(records: Iterable[dict]) -> list[significance.Comparison]:
+def paired(records: Iterable[Record]) -> list[significance.Comparison]:
     """Every pair of methods by their hypervolumes at the end of the search, runs paired by seed."""
     samples: dict[str, dict[int, list[float]]] = {}
     for name, runs in by_method(records).items():
         by_seed = samples.setdefault(name.replace("\n", " "), {})
         for run in runs:
-            by_seed.setdefault(run["seed"], []).append(run["hypervolume"])
+            by_seed.setdefault(run.seed, []).append(run.hypervolume)
     return significance.compare(samples)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def _table(records: list[dict]) -> Table:
-    first, energy, target = records[0], common_energy(records), target_hypervolume(records)
+def _table(records: list[Record]) -> Table:
+    first, cost, target = records[0], common_cost(records), target_hypervolume(records)
     faster = speed_ups(records)
     unit, seconds, form = _time_unit(records)
     table = Table(
-        title=f"comparison on {first['dataset']}{limit_note(first)}, space {first['space']}, "
-        f"protocol {first['protocol']['name']}, budget {first['budget'] or 'none'}: medians and ranges",
+        title=f"comparison on {first.dataset}{first.limit_note}, space {first.space}, "
+        f"protocol {first.protocol.name}, budget {first.budget or 'none'}: medians and ranges",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("method", no_wrap=True)
     headers = (
         "hypervolume",
-        f"error, %\n≤ {energy / 1000:,.1f} nJ",
+        f"error, %\n≤ {_amount(first, cost)}",
         f"search\n{unit}",
         f"{unit} to\n{target:.3f}",
         "× faster",
@@ -124,20 +124,26 @@ def _table(records: list[dict]) -> Table:
     for name, runs in by_method(records).items():
         table.add_row(
             name + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
-            _spread([r["hypervolume"] for r in runs], "{:.3f}".format),
-            _spread([100 * error_within(r, energy) for r in runs], "{:.1f}".format, "none"),
-            _spread([r["ledger"]["search"]["device_seconds"] / seconds for r in runs], form),
+            _spread([r.hypervolume for r in runs], "{:.3f}".format),
+            _spread([100 * error_within(r, cost) for r in runs], "{:.1f}".format, "none"),
+            _spread([r.ledger["search"].device_seconds / seconds for r in runs], form),
             _spread([seconds_to(r, target) / seconds for r in runs], form),
             f"{faster[name]:.1f}" if faster else "none",
         )
     return table
 
 
-def _time_unit(records: Iterable[dict]) -> tuple[str, float, Callable[[float], str]]:
+def _amount(record: Record, cost: float) -> str:
+    """A cost in the unit of tables."""
+    unit, size = units.of_tables(record.unit)
+    return f"{cost / size:,.1f} {unit}"
+
+
+def _time_unit(records: Iterable[Record]) -> tuple[str, float, Callable[[float], str]]:
     """Name, seconds and form of the unit of device time that suits these runs: hours, or seconds for very short ones."""
     records = list(records)
-    device = "GPU" if records[0]["device"]["type"] == "cuda" else "CPU"
-    longest = max(r["ledger"]["search"]["device_seconds"] for r in records)
+    device = "GPU" if records[0].device.type == "cuda" else "CPU"
+    longest = max(r.ledger["search"].device_seconds for r in records)
     return (f"{device}-h", 3600.0, "{:.2f}".format) if longest >= 3600 else (f"{device}-s", 1.0, "{:.0f}".format)
 
 
@@ -151,18 +157,18 @@ def _spread(values: list[float], form: Callable[[float], str], infinite: str = "
     return middle if len(values) == 1 else f"{middle}\n{text(min(values))}–{text(max(values))}"
 
 
-def _remarks(records: list[dict]) -> list[str]:
+def _remarks(records: list[Record]) -> list[str]:
     """How to read the table, and which methods it cannot tell apart."""
     lines = [
         "hypervolume: share of the box up to 100 % error and "
-        f"{records[0]['reference_pj'] / 1000:,.1f} nJ that a run's final proposals dominate, judged on validation",
+        f"{_amount(records[0], records[0].reference_cost)} that a run's final proposals dominate, judged on validation",
         "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same",
     ]
-    moments = records[0]["snapshots"] + 1
+    moments = records[0].snapshots + 1
     lines.append(
         f"hypervolumes are known at {moments} moment{'s' * (moments > 1)} of a search, and times no finer than that"
     )
-    if Budget.parse(records[0]["budget"]).seconds is None:
+    if Budget.parse(records[0].budget).seconds is None:
         lines.append("this budget is not one of device time: methods may have had unequal shares of it")
     comparisons = paired(records)
     lines += [comparison.sentence for comparison in comparisons]

@@ -14,8 +14,9 @@ from evaluation.cli import comparison, summary
 from evaluation.cli.device import choose_device, set_determinism, use_threads
 from evaluation.datasets import Dataset
 from evaluation.runs import finals
-from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_finished
+from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
+from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed
@@ -72,11 +73,11 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     return BAD_INPUT if failed else 0
 
 
-def _execute(path: Path, device: str) -> dict:
+def _execute(path: Path, device: str) -> Record:
     """Run what is left to do in a run folder, show and return its record."""
     console, finished = Terminal(), path / RECORD
     if finished.exists():  # to show it takes neither its data nor a folder that can be written
-        record = read_finished(finished)
+        record = read_record(finished)
         console.print(str(path), style="bold", highlight=False)
     else:
         place = RunFolder(path)

@@ -6,17 +6,19 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from evaluation.runs.folder import limit_note
-from evaluation.runs.ledger import MEASURING, STAGES
+from evaluation.runs import units
+from evaluation.runs.record import MEASURING, STAGES, Record, in_order
 from spaces.cli.terminal import Terminal
 
+SHORT = {"approximate": "approx."}  # names of arithmetics in narrow columns
 
-def show(console: Terminal, record: dict, folder: str) -> None:
-    """Finalists with accuracy and energy, where the energy goes, and the time per stage."""
+
+def show(console: Terminal, record: Record, folder: str) -> None:
+    """Finalists with accuracy and cost, where the cost goes, and the time per stage."""
     console.print(Group("", _finalists(record), "", _split(record), "", _times(record)))
-    for (stage, reason), count in Counter((f["stage"], f["reason"]) for f in record["failures"]).items():
+    for (stage, reason), count in Counter((f.stage, f.reason) for f in record.failures).items():
         console.print(f"failed in {stage}, {count} ×: {reason}")
-    for note in record.get("notes", []):
+    for note in record.notes:
         console.print(f"note: {note}")
     console.print(f"record: {folder}/record.json", highlight=False)
 
@@ -25,63 +27,71 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def _finalists(record: dict) -> Group:
-    model = record["energy_model"]
+def _finalists(record: Record) -> Group:
+    noun, (unit, size) = units.noun(record.unit), units.of_tables(record.unit)
+    bases = [name for name in record.arithmetics if name != "approximate"]
     table = Table(
-        title=f"{record['method']} on {record['dataset']}{limit_note(record)}, "
-        f"space {record['space']}, protocol {record['protocol']['name']}, seed {record['seed']}: "
-        f"test accuracy in %, energy in nJ ({model}), saving in %",
+        title=f"{record.method} on {record.dataset}{record.limit_note}, "
+        f"space {record.space}, protocol {record.protocol.name}, seed {record.seed}: "
+        f"test accuracy in %, {noun} in {unit} ({record.cost}), saving in %",
         caption="genotypes in full: record.json; drawings: finalist*.svg",
         box=box.SIMPLE_HEAD,
     )
-    headers = ("", "params", "MACs", "fp32", "int8", "approx.", "energy", "vs\nfp32", "vs\nint8")
-    for header in headers:
+    tested = (SHORT.get(name, name) for name in record.arithmetics)
+    for header in ("", "params", "MACs", *tested, noun, *(f"vs\n{base}" for base in bases)):
         table.add_column(header, justify="right", no_wrap=True)
     genotypes = []
-    for number, finalist in enumerate(record["finalists"], 1):
-        energy, tested = finalist["energy"][model], finalist["accuracy"]["test"]
+    for number, finalist in enumerate(record.finalists, 1):
+        cost = finalist.costs[record.cost]
         table.add_row(
             str(number),
-            f"{finalist['params']:,}",
-            f"{finalist['macs']:,}",
-            *(_percent(tested[name]) for name in ("fp32", "int8", "approximate")),
-            f"{energy['approximate_pj'] / 1000:,.1f}",
-            _percent(energy["saving_vs_fp32"]),
-            _percent(energy["saving_vs_int8"]),
+            f"{finalist.params:,}",
+            f"{finalist.macs:,}",
+            *(_percent(finalist.accuracy.test.get(name)) for name in record.arithmetics),
+            f"{cost.values['approximate'] / size:,.1f}",
+            *(_percent(cost.saving(base)) for base in bases),
         )
-        genotypes.append(f"  {number}  {finalist['summary']}")
+        genotypes.append(f"  {number}  {finalist.summary}")
     return Group(table, *genotypes)
 
 
-def _split(record: dict) -> Table:
-    table = Table(title="where the energy goes, nJ per inference (memory is not in the total)", box=box.SIMPLE_HEAD)
-    for header in ("finalist", "arithmetic", "multiplications", "additions", "total", "memory"):
+def _split(record: Record) -> Table:
+    noun, (unit, size) = units.noun(record.unit), units.of_tables(record.unit)
+    parts, apart = record.parts
+    aside = f" ({', '.join(apart)} {'is' if len(apart) == 1 else 'are'} not in the total)" if apart else ""
+    table = Table(title=f"where the {noun} goes, {unit} per inference{aside}", box=box.SIMPLE_HEAD)
+    for header in ("finalist", "arithmetic", *parts, "total", *apart):
         table.add_column(header, justify="left" if header in ("finalist", "arithmetic") else "right")
-    for number, finalist in enumerate(record["finalists"], 1):
-        energy = finalist["energy"][record["energy_model"]]
-        for name, part in energy["split"].items():
-            values = (part["multiplications_pj"], part["additions_pj"], energy[f"{name}_pj"], part["memory_pj"])
-            label = str(number) if name == "fp32" else ""
-            table.add_row(label, name, *(f"{value / 1000:,.1f}" for value in values), end_section=name == "approximate")
+    for number, finalist in enumerate(record.finalists, 1):
+        cost = finalist.costs[record.cost]
+        for name in (names := in_order(cost.values)):
+            split, beside = cost.split.get(name, {}), cost.apart.get(name, {})
+            values = (*(split.get(part) for part in parts), cost.values[name], *(beside.get(part) for part in apart))
+            shown = ("–" if value is None else f"{value / size:,.1f}" for value in values)
+            table.add_row(str(number) if name == names[0] else "", name, *shown, end_section=name == names[-1])
     return table
 
 
-def _times(record: dict) -> Table:
-    device = record["device"]
-    unit = "GPU" if device["type"] == "cuda" else "CPU"
-    table = Table(title=f"device time ({device['count']} × {device['name']})", box=box.SIMPLE_HEAD)
+def _times(record: Record) -> Table:
+    device, ledger = record.device, record.ledger
+    unit = "GPU" if device.type == "cuda" else "CPU"
+    table = Table(title=f"device time ({device.count} × {device.name})", box=box.SIMPLE_HEAD)
     table.add_column("")
-    seconds = {stage: record["ledger"][stage]["device_seconds"] for stage in STAGES}
+    seconds = {stage: ledger[stage].device_seconds for stage in STAGES}
     seconds["total"] = sum(seconds.values())
-    if watched := record["ledger"].get(MEASURING, {}).get("device_seconds"):  # records need not have it
-        seconds["(snapshots)"] = watched
+    rows = [ledger[stage] for stage in STAGES]
+    if MEASURING in ledger and ledger[MEASURING].device_seconds:  # records need not have it
+        seconds["(snapshots)"] = ledger[MEASURING].device_seconds
+        rows.append(ledger[MEASURING])
     for stage in seconds:
         table.add_column(stage, justify="right")
     for label, form in (("seconds", lambda s: f"{s:.1f}"), (f"{unit}-hours", lambda s: f"{s / 3600:.4f}")):
         table.add_row(label, *(form(value) for value in seconds.values()))
-    parts = [record["ledger"][stage] for stage in (*STAGES, *([MEASURING] if watched else []))]
-    for label, name, digits in (("of it warm-up, s", "warm_up_seconds", 1), ("joules", "joules", 0)):
-        values = [part.get(name) for part in parts]
+    beside = {
+        "of it warm-up, s": ([row.warm_up_seconds for row in rows], 1),
+        "joules": ([row.joules for row in rows], 0),
+    }
+    for label, (values, digits) in beside.items():
         if any(value and round(value, digits) for value in values):
             total = None if None in values[: len(STAGES)] else sum(values[: len(STAGES)])
             values.insert(len(STAGES), total)

@@ -3,7 +3,7 @@
 import itertools
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from evaluation import datasets
 from evaluation.export import files, make_staging, network, onnx_file, require_new
 from evaluation.export.graph import record
 from evaluation.runs import checkpoints
-from evaluation.runs.folder import RECORD, RunFolder, read_finished
+from evaluation.runs.folder import RECORD, RunFolder, read_record
 from evaluation.runs.stages import Run
 from evaluation.training.data import DeviceImages
 from spaces.arithmetic import emulate
@@ -65,23 +65,23 @@ class TrainedFinalist:
         config = place.config()
         if not (run / RECORD).exists():
             raise InputError(f"{run} is not finished; go on with: python -m evaluation.run --resume {run}")
-        self.record = read_finished(run / RECORD)
-        finalists = self.record["finalists"]
+        self.record = read_record(run / RECORD)
+        finalists = self.record.finalists
         if not 1 <= number <= len(finalists):
             raise InputError(f"{run} has no finalist {number}; it has {len(finalists)}")
         self.finalist = finalists[number - 1]
-        if self.finalist["accuracy"]["test"]["approximate"] is None:
+        if self.finalist.accuracy.test.get("approximate") is None:
             raise InputError(f"the training of finalist {number} of {run} failed: there is no network to export")
         self.weights = place.weights(number, "approximate")
         if not self.weights.exists():
             raise InputError(f"{self.weights} does not exist; without the trained weights nothing can be exported")
         self.dataset = datasets.load(config.dataset, config.image_size, config.data_dir, config.train_limit)
-        if self.dataset.fingerprint != self.record.get("dataset_fingerprint"):
+        if self.dataset.fingerprint != self.record.dataset_fingerprint:
             raise InputError(f"the training images of '{config.dataset}' are not those of {run}")
         emulate.use_engine("auto")
         again = Run(replace(config, device="cpu", engine="auto"), self.dataset, CPU, place.library(config))
         self.space, self.shape = again.problem.space, again.final_shape
-        self.architecture = self.space.from_json(self.finalist["architecture"])
+        self.architecture = self.space.from_json(self.finalist.architecture)
         self.mean, self.std = again.problem.data.statistics
         self.images = DeviceImages(self.dataset.test(), self.mean, self.std, CPU, again.problem.task)
 
@@ -142,13 +142,15 @@ def _about(trained: TrainedFinalist) -> dict:
     """Where the network comes from, for ``network.json``."""
     record, finalist = trained.record, trained.finalist
     return {
-        "architecture": finalist["architecture"],
-        "key": finalist["key"],
-        "scope": record["scope"],
+        "architecture": finalist.architecture,
+        "key": finalist.key,
+        "scope": record.scope,
         "classes": list(trained.dataset.classes),
-        "trained_on": {name: record[name] for name in ("dataset", "dataset_origin", "dataset_fingerprint", "seed")},
-        "protocol": record["protocol"],
-        "test_accuracy": finalist["accuracy"]["test"]["approximate"],
+        "trained_on": {
+            name: getattr(record, name) for name in ("dataset", "dataset_origin", "dataset_fingerprint", "seed")
+        },
+        "protocol": asdict(record.protocol),
+        "test_accuracy": finalist.accuracy.test["approximate"],
         "int8_onnx": "these weights under exact products; not the exact int8 network of the record, which has its own",
         "version": _version(),
     }

@@ -80,24 +80,20 @@ def _on_exact(name: str, architecture: Architecture, multiplier: str, scope: str
 
 def _from_record(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
     record = read_record(path)
-    finalists = record["finalists"]
     number = finalist or 1
-    if not isinstance(finalists, list) or not 1 <= number <= len(finalists):
-        count = len(finalists) if isinstance(finalists, list) else 0
-        raise InputError(f"{path} has no finalist {number}; it has {count}")
+    if not 1 <= number <= len(record.finalists):
+        raise InputError(f"{path} has no finalist {number}; it has {len(record.finalists)}")
     try:
-        architecture = _from_json(finalists[number - 1]["architecture"])
-        tables = dict(record.get("tables", {}))
-        name = _as_name(f"{record['method'].removeprefix('given-')}-{architecture.key[:8]}")
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        reason = str(error) if isinstance(error, InputError) else f"its finalist {number} is none"
-        raise InputError(f"{path} is damaged: {reason}") from None
+        architecture = _from_json(record.finalists[number - 1].architecture)
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+    name = _as_name(f"{record.method.removeprefix('given-')}-{architecture.key[:8]}")
     if multiplier:
         library = _one(multiplier)
     else:
         kept = path.parent / TABLES
         foreign = {each.name: each for each in read_multipliers(kept)} if kept.is_dir() else {}
-        library = _library(architecture.multipliers, foreign, tables)
+        library = _library(architecture.multipliers, foreign, record.tables or {})
     return Given(name, _changed(architecture, library, multiplier, scope), library)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.datasets.containers import plain_name
-from evaluation.runs.shapes import Record, require_whole
+from evaluation.runs.older_records import OLDER, upgraded, upgraded_line
+from evaluation.runs.record import COMPLETE, Record
 from evaluation.settings.config import RunConfig, require_schema
 from spaces.errors import InputError
 from spaces.files.json_files import is_json_object, parse_json, read_json
 from spaces.files.reading import read_bytes
 from spaces.files.saving import append_line, save_bytes, save_json
-from spaces.files.schema import typed
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.files.tables import read_multipliers
@@ -24,33 +24,19 @@ LARGEST_HISTORY = 256 << 20  # bytes: a million steps
 TABLES = "multipliers"  # the folder of truth tables that are not built in
 
 
-def read_record(path: Path) -> dict:
-    """A finished run's record. Raises InputError for another schema and for anything that is not a record."""
-    record = read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+def read_record(path: Path) -> Record:
+    """A finished run's record. Raises InputError for an unknown schema and for anything that is not a whole record."""
+    data = read_json(path)
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise InputError(f"{path} is not the record of a run")
-    require_schema(record["schema"], path)
-    missing = {"method", "protocol", "dataset", "seed", "ledger", "finalists", "device"} - record.keys()
-    if missing:
-        raise InputError(f"{path} is not the record of a run: it lacks {', '.join(sorted(missing))}")
-    return record
-
-
-def read_finished(path: Path) -> dict:
-    """A record that can be shown, compared and exported: as ``read_record``, and every part of it is of its type."""
-    record = read_record(path)
+    if data["schema"] != OLDER:
+        require_schema(data["schema"], path)
+    if data.get("status") != COMPLETE:
+        raise InputError(f"{path}: the run's status is {data.get('status')!r:.60}, not '{COMPLETE}'")
     try:
-        record = typed(record, Record)
-        require_whole(record)
+        return Record.from_json(upgraded(data) if data["schema"] == OLDER else data)
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}; restore it or start a new run") from None
-    return record
-
-
-def limit_note(record: dict) -> str:
-    """What goes behind the data set's name where training images were left out."""
-    limit = record.get("train_limit", 0)  # older records have none
-    return f" ({limit:,} training images)" if limit else ""
 
 
 class RunFolder:
@@ -137,7 +123,7 @@ def read_history(path: Path) -> list[dict]:
     for number, line in enumerate(lines, 1):
         if not is_json_object(line):
             raise InputError(f"{path} is damaged (line {number} is torn)")
-        history.append(parse_json(line, path))
+        history.append(upgraded_line(parse_json(line, path)))
     return history
 
 

@@ -15,10 +15,8 @@ from pathlib import Path
 import torch
 
 from evaluation.runs import nvml
+from evaluation.runs.record import MEASURING, STAGES
 from spaces import warmup
-
-STAGES = ("search", "selection", "final", "test")
-MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
 
 NOTHING = {
     "device_seconds": 0.0,

@@ -1,134 +1,297 @@
-"""The record of a finished run: everything that a table needs."""
+"""The record of a finished run, ``record.json``: everything that a table needs, typed, and written and read here alone.
 
-import importlib.metadata
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict
+Where a field has its default, its value was not recorded, as in older records. Nothing here imports torch.
+"""
 
-import torch
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from evaluation.datasets import Dataset
-from evaluation.runs.ledger import Ledger
-from evaluation.runs.state import RunState
-from evaluation.search.problem import SearchProblem
-from evaluation.settings.config import SCHEMA, RunConfig
+from evaluation.settings.config import SCHEMA
 from spaces.arithmetic.arithmetics import ARITHMETICS
-from spaces.costs import COSTS
-from spaces.costs.model import CostModel
-from spaces.costs.trace import LayerCost, total_macs, total_params
-from spaces.shape import NetworkShape
-from spaces.space import Architecture
+from spaces.errors import InputError
+from spaces.files.schema import typed
+
+STAGES = ("search", "selection", "final", "test")
+MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
+LARGEST = 1e100  # of any number in a record: beyond lies damage
+COMPLETE = "complete"
 
 
-def record(
-    config: RunConfig,
-    dataset: Dataset,
-    problem: SearchProblem,
-    ledger: Ledger,
-    state: RunState,
-    final_shape: NetworkShape,
-) -> dict:
-    """The content of ``record.json``."""
-    return {
-        "schema": SCHEMA,
-        "status": "complete",
-        "method": config.method,
-        "method_config": config.method_config,
-        "space": config.space,
-        "space_config": config.space_config,
-        "dataset": dataset.name,
-        "dataset_origin": dataset.origin,
-        "dataset_fingerprint": dataset.fingerprint,
-        "test_fingerprint": state.test_fingerprint,
-        "train_limit": config.train_limit,
-        "seed": config.seed,
-        "protocol": {**asdict(config.protocol), "hash": config.protocol.hash},
-        "scope": config.scope,
-        "multiplier_choice": config.multiplier_choice,
-        "energy_model": config.cost,
-        "multipliers": list(config.multipliers),
-        "tables": config.tables,
-        "engine": config.engine,
-        "deterministic": config.deterministic,
-        "budget": config.budget,
-        "snapshots": config.snapshots,
-        "versions": _versions(),
-        "command": config.command,
-        "device": ledger.describe_device(),
-        "ledger": ledger.to_json(),
-        "search_training_seconds": problem.searched.seconds,
-        "steps": state.lines,
-        "reference_pj": problem.reference_cost,
-        "hypervolume": state.anytime[-1]["hypervolume"] if state.anytime else None,
-        "anytime": state.anytime,
-        "evaluations": problem.searched.candidates,
-        "cache_hits": problem.searched.hits,
-        "finalists": [_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))],
-        "notes": state.notes,
-        "failures": _candidate_failures(problem) + state.failures,
-    }
+@dataclass(frozen=True)
+class ProtocolUsed:
+    """How candidates were trained and judged; ``hash`` is that of ``settings``."""
+
+    name: str
+    hash: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> dict:
-    architecture: Architecture = state.finalists[index]
-    rows = problem.space.costs(architecture, final_shape)
-    judged = problem.judged.of(architecture.key)  # None where the architecture was given
-    tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
-    return {
-        "architecture": architecture.to_json(),
-        "key": architecture.key,
-        "summary": architecture.short(),
-        "params": total_params(rows),
-        "macs": total_macs(rows),
-        "accuracy": {"validation": 1.0 - judged.evaluation.error if judged else None, "test": tested},
-        "energy": {name: _energy(model, rows) for name, model in COSTS.items() if not model.measured},
-        "layers": _layers(rows, COSTS[problem.config.cost]),
-    }
+@dataclass(frozen=True)
+class Device:
+    """What the run computed on; ``count`` is the most devices that were used at once."""
+
+    type: str
+    name: str
+    count: int = 1
+    threads: int | None = None  # of a CPU
+    driver: str | None = None  # of a GPU
+    power_limit_watts: float | None = None
 
 
-def _energy(model: CostModel, rows: Sequence[LayerCost]) -> dict:
-    """Totals in pJ, relative savings, and the split by arithmetic and by operation."""
-    found = {arithmetic: model.network(rows, arithmetic) for arithmetic in ARITHMETICS}
-    approximate = found["approximate"].total
-    parts = ("multiplications", "additions", "memory")
-    return {
-        **{f"{arithmetic}_pj": cost.total for arithmetic, cost in found.items()},
-        "saving_vs_fp32": 1 - approximate / found["fp32"].total,
-        "saving_vs_int8": 1 - approximate / found["int8"].total,
-        "split": {
-            arithmetic: {f"{part}_pj": {**cost.parts, **cost.apart}.get(part, 0.0) for part in parts}
-            for arithmetic, cost in found.items()
-        },
-    }
+@dataclass(frozen=True)
+class LedgerRow:
+    """What one stage took."""
+
+    device_seconds: float
+    wall_seconds: float
+    warm_up_seconds: float | None = None
+    devices: int | None = None
+    joules: float | None = None
+    peak_memory_bytes: int | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
 
 
-def _layers(rows: Sequence[LayerCost], model: CostModel) -> list[dict]:
-    """Where the energy goes, layer by layer, memory traffic left out; layers that cost nothing are not listed."""
-    layers = [
-        {
-            "name": row.name,
-            "kind": row.kind,
-            "multiplier": row.multiplier.name if row.multiplier else None,
-            "macs": row.macs,
-            **{f"{arithmetic}_pj": model.layer(row, arithmetic).total for arithmetic in ARITHMETICS},
-        }
-        for row in rows
-    ]
-    return [layer for layer in layers if layer["fp32_pj"] > 0]
+@dataclass(frozen=True)
+class Moment:
+    """The judged front at a moment of the search: points (validation error 0..1, cost in the unit of the run's cost)."""
+
+    device_seconds: float
+    hypervolume: float
+    front: tuple[tuple[float, float], ...]
+    mark: int | None = None
+    evaluations: int | None = None
 
 
-def _candidate_failures(problem: SearchProblem) -> list[dict]:
-    """Of the search and of selection, each with what it cost."""
-    return problem.searched.failures("candidate") + problem.judged.failures("selection")
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong inside a run that went on."""
+
+    stage: str
+    reason: str
+    key: str | None = None  # of the architecture
+    device_seconds: float | None = None  # that it took
 
 
-def _versions() -> dict:
-    names = ("approxnas-bench", "torch", "numpy", "scikit-learn", "moocore", "deap")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    versions["cuda"] = torch.version.cuda
-    return versions
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of images, 0..1. ``test`` is by the name of the arithmetic; None where nobody measured."""
+
+    validation: float | None
+    test: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class CostFigures:
+    """What one inference costs by one cost model, by the name of the arithmetic.
+
+    ``split`` says by part where the value goes; ``apart`` holds parts that the model tells, but does not count.
+    """
+
+    unit: str
+    values: dict[str, float]
+    split: dict[str, dict[str, float]] = field(default_factory=dict)
+    apart: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def saving(self, base: str, arithmetic: str = "approximate") -> float | None:
+        """The share of the cost in arithmetic ``base`` that another one saves; None where one of them is not known."""
+        known = self.values.get(base), self.values.get(arithmetic)
+        return None if None in known or not known[0] else 1 - known[1] / known[0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a finalist; ``costs`` are by arithmetic, in the unit of the cost that guided the search."""
+
+    name: str
+    multiplier: str | None  # None: products in fp32, or none at all
+    costs: dict[str, float]
+    kind: str = ""
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A network that was trained in full. ``costs`` are by the name of the cost model."""
+
+    architecture: dict[str, Any]
+    key: str
+    params: int
+    macs: int
+    accuracy: Accuracy
+    costs: dict[str, CostFigures]
+    summary: str = ""
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A finished run. ``cost`` names the cost model that guided its search, ``reference_cost`` is that of its reference
+    network in exact int8; ``tables`` are the keys of the multipliers' truth tables by name."""
+
+    method: str
+    method_config: dict[str, Any] | None = None
+    space: str
+    space_config: dict[str, Any] | None = None
+    dataset: str
+    dataset_origin: str | None = None
+    dataset_fingerprint: str
+    test_fingerprint: str = ""
+    train_limit: int = 0  # 0: all images
+    seed: int
+    protocol: ProtocolUsed
+    scope: str
+    multiplier_choice: str | None = None
+    cost: str
+    multipliers: tuple[str, ...] | None = None
+    tables: dict[str, str] | None = None
+    engine: str | None = None
+    deterministic: bool | None = None
+    budget: str = ""  # "": none
+    snapshots: int = 0
+    versions: dict[str, str | None] | None = None
+    command: str
+    device: Device
+    ledger: dict[str, LedgerRow]  # by stage
+    search_training_seconds: float | None = None
+    steps: int | None = None
+    reference_cost: float
+    hypervolume: float | None  # at the end of the search; None without one
+    anytime: tuple[Moment, ...] = ()
+    evaluations: int | None = None
+    cache_hits: int | None = None
+    finalists: tuple[Finalist, ...]
+    notes: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``record.json``."""
+        return {"schema": SCHEMA, "status": COMPLETE, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        """The inverse of ``to_json``. Raises InputError that says what is missing, of another type or impossible."""
+        _require_bounded(data)
+        record = typed({name: value for name, value in data.items() if name not in ("schema", "status")}, cls)
+        _require_whole(record)
+        return record
+
+    @property
+    def unit(self) -> str:
+        """Of the cost that guided the search, and of the fronts."""
+        return self.finalists[0].costs[self.cost].unit
+
+    @property
+    def arithmetics(self) -> tuple[str, ...]:
+        """Those that the finalists were tested in or have a cost in; the suite's own first."""
+        return in_order(
+            name
+            for finalist in self.finalists
+            for names in (finalist.accuracy.test, finalist.costs[self.cost].values)
+            for name in names
+        )
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The parts that the cost is split into, and those that stand apart and are in no total."""
+        costs = [finalist.costs[self.cost] for finalist in self.finalists]
+        split = (part for cost in costs for parts in cost.split.values() for part in parts)
+        apart = (part for cost in costs for parts in cost.apart.values() for part in parts)
+        return tuple(dict.fromkeys(split)), tuple(dict.fromkeys(apart))
+
+    @property
+    def limit_note(self) -> str:
+        """What goes behind the data set's name where training images were left out."""
+        return f" ({self.train_limit:,} training images)" if self.train_limit else ""
+
+
+def in_order(arithmetics: Iterable[str]) -> tuple[str, ...]:
+    """Names of arithmetics, each once: those of this suite first, the others as they come."""
+    found = dict.fromkeys(arithmetics)
+    return (*(name for name in ARITHMETICS if name in found), *(name for name in found if name not in ARITHMETICS))
+
+
+# -- what types do not say ---------------------------------------------------------------------------------------------
+
+
+def _require_bounded(node: object, at: str = "") -> None:
+    """Raises InputError for a number that is no amount of anything."""
+    if isinstance(node, int | float) and not abs(node) < LARGEST:  # NaN, too
+        raise InputError(f"{at} is {node}")
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for name, part in inner:
+        _require_bounded(part, f"{at}.{name}" if at else str(name))
+
+
+def _require_whole(record: Record) -> None:
+    """Raises InputError where parts of the right types are out of their range or do not fit together."""
+    if not record.finalists:
+        raise InputError("it has no finalists")
+    for stage in STAGES:
+        if stage not in record.ledger:
+            raise InputError(f"ledger.{stage} is missing")
+    for at, share in _shares(record):
+        if not 0 <= share <= 1:
+            raise InputError(f"{at} is {share}, not a share from 0 to 1")
+    for at, amount in _amounts(record):
+        if amount < 0:
+            raise InputError(f"{at} is {amount}, below 0")
+    for number, finalist in enumerate(record.finalists, 1):
+        if record.cost not in finalist.costs:
+            raise InputError(f"finalist {number} has no cost by {record.cost}")
+        if "approximate" not in finalist.costs[record.cost].values:
+            raise InputError(f"finalist {number} has no cost in approximate arithmetic")
+    if len({finalist.costs[record.cost].unit for finalist in record.finalists}) > 1:
+        raise InputError(f"its finalists have costs by {record.cost} in several units")
+    _require_moments(record)
+
+
+def _require_moments(record: Record) -> None:
+    """Raises InputError where the fronts over time are not what they should be."""
+    if not record.anytime:
+        return
+    if record.reference_cost == 0:
+        raise InputError("reference_cost is 0")
+    if record.hypervolume is None or not record.anytime[-1].front:
+        raise InputError("its last front or its hypervolume is missing")
+    last = 0.0
+    for at, moment in enumerate(record.anytime):
+        if moment.device_seconds < last:
+            raise InputError(f"anytime.{at} is earlier than the moment before it")
+        last = moment.device_seconds
+
+
+def _shares(record: Record) -> Iterator[tuple[str, float]]:
+    """(Where, value) of everything that is a share of images."""
+    for at, finalist in enumerate(record.finalists):
+        accuracy = {"validation": finalist.accuracy.validation}
+        accuracy |= {f"test.{name}": value for name, value in finalist.accuracy.test.items()}
+        for name, value in accuracy.items():
+            if value is not None:
+                yield f"finalists.{at}.accuracy.{name}", value
+    for at, moment in enumerate(record.anytime):
+        for place, (error, _) in enumerate(moment.front):
+            yield f"anytime.{at}.front.{place}.0", error
+
+
+def _amounts(record: Record) -> Iterator[tuple[str, float]]:
+    """(Where, value) of times and costs."""
+    yield "reference_cost", record.reference_cost
+    for stage, row in record.ledger.items():
+        yield f"ledger.{stage}.device_seconds", row.device_seconds
+    for at, moment in enumerate(record.anytime):
+        yield f"anytime.{at}.device_seconds", moment.device_seconds
+        for place, (_, cost) in enumerate(moment.front):
+            yield f"anytime.{at}.front.{place}.1", cost
+    for at, finalist in enumerate(record.finalists):
+        for model, figures in finalist.costs.items():
+            for arithmetic, value in figures.values.items():
+                yield f"finalists.{at}.costs.{model}.values.{arithmetic}", value
+            for parts in (figures.split, figures.apart):
+                for arithmetic, split in parts.items():
+                    for part, value in split.items():
+                        yield f"finalists.{at}.costs.{model} in {arithmetic}, {part}", value
+        for place, layer in enumerate(finalist.layers):
+            for arithmetic, value in layer.costs.items():
+                yield f"finalists.{at}.layers.{place}.costs.{arithmetic}", value

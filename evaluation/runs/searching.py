@@ -9,8 +9,8 @@ import numpy as np
 from evaluation.runs import checkpoints
 from evaluation.runs.context import RunContext
 from evaluation.runs.folder import CONFIG, PROPOSALS
-from evaluation.runs.ledger import MEASURING
 from evaluation.runs.progress import RunProgress
+from evaluation.runs.record import MEASURING
 from evaluation.search import failures
 from evaluation.search.candidates import Result
 from evaluation.search.trials import Trials

@@ -6,11 +6,11 @@ A run that is given its architecture begins with its final training.
 import filelock
 
 from evaluation.runs import finals, searching, state
-from evaluation.runs import record as outcome
 from evaluation.runs.context import RunContext
-from evaluation.runs.folder import RECORD, RunFolder, read_finished
-from evaluation.runs.ledger import STAGES
+from evaluation.runs.folder import RECORD, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
+from evaluation.runs.record import STAGES, Record
+from evaluation.runs.recording import record_of
 from spaces.errors import InputError
 from spaces.files.saving import save_json
 from spaces.registry import save_drawing
@@ -33,7 +33,7 @@ class Run(RunContext):
         """The architecture of a run without a search."""
         return self.problem.space.from_json(self.config.architecture)
 
-    def execute(self, folder: RunFolder, progress: RunProgress) -> dict:
+    def execute(self, folder: RunFolder, progress: RunProgress) -> Record:
         """Run what is left to do in ``folder`` and return the record."""
         self.folder = folder
         lock = filelock.FileLock(self.folder.path / ".lock", blocking=False)
@@ -43,7 +43,7 @@ class Run(RunContext):
             raise InputError(f"{self.folder.path} is in use by another process") from None
         try:
             if (self.folder.path / RECORD).exists():
-                return read_finished(self.folder.path / RECORD)
+                return read_record(self.folder.path / RECORD)
             self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
             if self.config.architecture is not None and self.state.stage == "search":
                 self.state.stage, self.state.finalists = "final", [self._given()]
@@ -54,8 +54,8 @@ class Run(RunContext):
                     self.state.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
                     self.save()
             self._draw_finalists()
-            record = outcome.record(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
-            save_json(self.folder.path / RECORD, record)
+            record = record_of(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
+            save_json(self.folder.path / RECORD, record.to_json())
             return record
         finally:
             lock.release()

@@ -7,9 +7,10 @@ import torch
 
 from evaluation.datasets import Dataset
 from evaluation.runs import checkpoints
+from evaluation.runs.checkpoint_shapes import Checkpoint
 from evaluation.runs.folder import CONFIG, STATE, RunFolder
-from evaluation.runs.ledger import STAGES, Ledger
-from evaluation.runs.shapes import Checkpoint
+from evaluation.runs.ledger import Ledger
+from evaluation.runs.record import STAGES
 from evaluation.search.problem import SearchProblem
 from evaluation.search.seeds import derived_seed
 from evaluation.settings.config import SCHEMA, RunConfig

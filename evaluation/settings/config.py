@@ -12,7 +12,7 @@ from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.registry import SPACES
 
-SCHEMA = 2  # of settings, checkpoints and records
+SCHEMA = 3  # of settings, checkpoints and records
 
 # Device time that each method gets when several are compared without --budget. Ours for quick and fast; ApproxDARTS
 # needs just under ten GPU-hours for a search under the published setting.

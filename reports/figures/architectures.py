@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import matplotlib
 from matplotlib.figure import Figure
 
+from evaluation.runs import units
 from reports.figures import style
-from reports.figures.best import best_run, finalist_of, layers_of, only_first
+from reports.figures.best import best_run, layers_of, only_first
 from reports.figures.picture import Picture
 from reports.load import Section
 from spaces.errors import InputError
@@ -25,22 +26,23 @@ def architectures(section: Section, most: int) -> Iterator[Picture]:
     drawn = 0
     for variant, runs in section.variants.items():
         run = best_run(runs)
-        data = finalist_of(run).get("architecture")
+        data = run.best_finalist.architecture
         if drawn == most or (figure := drawing(data)) is None:
             continue
         drawn += 1
         best = run.best
         error = best["test_accuracy_approximate"]
         tested = "not tested" if error is None or error != error else f"{100 * (1 - error):.2f} % test error"
-        unit, size = style.energy_unit(best[f"{section.energy_model}_approximate_pj"])
+        cost = best[section.cost_column()]
+        unit, size = units.suited(section.unit, cost)
         caption = (
             f"{names[variant]} on {section.title}: finalist {best['finalist']} of run {style.plain(run.name)}, the best on "
             f"validation of {style.count(len(runs), 'run')}. In approximate arithmetic {tested}, "
-            f"{best[f'{section.energy_model}_approximate_pj'] / size:,.4g} {unit} per inference. "
+            f"{cost / size:,.4g} {unit} per inference. "
             "Multipliers are named without the prefix mul8s_."
         )
-        if layers_of(finalist_of(run)) is None:
-            caption += " The energy of its layers is not recorded."
+        if not layers_of(run.best_finalist):
+            caption += f" The {units.noun(section.unit)} of its layers is not recorded."
         caption += only_first(section, most)
         title = f"Best network of {names[variant]}"
         yield Picture(f"{section.name}-architecture-{drawn}", title, caption, figure)

@@ -1,5 +1,6 @@
 """Which network stands for a variant, and what its record says of it."""
 
+from evaluation.runs.record import Finalist, Layer
 from reports.load import Run, Section
 
 
@@ -11,24 +12,10 @@ def best_run(runs: tuple[Run, ...]) -> Run:
     ]
 
 
-def finalist_of(run: Run) -> dict:
-    """The record's entry of a run's best finalist."""
-    return run.record["finalists"][int(run.best["finalist"]) - 1]
-
-
-def layers_of(finalist: dict) -> list[dict] | None:
-    """The layers as recorded; None where they are not, or are damaged (part of them would be a wrong picture)."""
-    found = finalist.get("layers")
-    return found if isinstance(found, list) and found and all(map(_is_layer, found)) else None
-
-
-def _is_layer(layer: object) -> bool:
-    if not isinstance(layer, dict) or not isinstance(layer.get("name"), str):
-        return False
-    multiplier = layer.get("multiplier")
-    energies = [layer.get("int8_pj"), layer.get("approximate_pj")]
-    numbers = all(isinstance(e, int | float) and not isinstance(e, bool) and 0 <= e < 1e100 for e in energies)
-    return numbers and (multiplier is None or (isinstance(multiplier, str) and multiplier))
+def layers_of(finalist: Finalist) -> tuple[Layer, ...]:
+    """The layers as recorded; none where one lacks a cost that is drawn (part of them would be a wrong picture)."""
+    drawn = {"int8", "approximate"}
+    return finalist.layers if all(drawn <= layer.costs.keys() for layer in finalist.layers) else ()
 
 
 def only_first(section: Section, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Where in a network the energy goes: a bar per layer, or per group of layers where there are many."""
+"""Where in a network the cost goes: a bar per layer, or per group of layers where there are many."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,10 @@ from itertools import groupby
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.runs import units
+from evaluation.runs.record import Layer, Record
 from reports.figures import style
-from reports.figures.best import best_run, finalist_of, layers_of, only_first
+from reports.figures.best import best_run, layers_of, only_first
 from reports.figures.multipliers import builtin
 from reports.figures.picture import Picture
 from reports.load import Section
@@ -26,7 +28,7 @@ LABEL = 24  # characters below a bar
 
 @dataclass(frozen=True)
 class Bar:
-    """One layer or several. ``parts`` is pJ by circuit in approximate arithmetic, ``int8`` that of exact int8."""
+    """One layer or several. ``parts`` is cost by circuit in approximate arithmetic, ``int8`` that of exact int8."""
 
     block: str  # the cell or node that it belongs to; "" for none
     label: str
@@ -40,59 +42,62 @@ def layers(section: Section, most: int) -> Iterator[Picture]:
     drawn = 0
     for variant, runs in section.variants.items():
         run = best_run(runs)
-        found = layers_of(finalist_of(run))
-        if drawn == most or found is None:
+        found = layers_of(run.best_finalist)
+        if drawn == most or not found:
             continue
         drawn += 1
         bars = group(found)
         powers = {name: _power(run.record, name) for bar in bars for name in bar.parts if name}
-        figure = _draw(bars, powers)
+        figure = _draw(bars, powers, section.unit)
         total, exact = sum(sum(bar.parts.values()) for bar in bars), sum(bar.int8 for bar in bars)
-        unit, size = style.energy_unit(exact)
+        noun, (unit, size) = units.noun(section.unit), units.suited(section.unit, exact)
+        aside = f", {section.apart} left out" if section.apart else ""
         caption = (
-            f"{names[variant]} on {section.title}: energy of every layer of finalist {run.best['finalist']} of run "
+            f"{names[variant]} on {section.title}: {noun} of every layer of finalist {run.best['finalist']} of run "
             f"{style.plain(run.name)}, {total / size:,.4g} {unit} per inference in approximate arithmetic (filled) and "
-            f"{exact / size:,.4g} {unit} in exact int8 (outline), memory traffic left out. Grey: normalisation, pooling "
+            f"{exact / size:,.4g} {unit} in exact int8 (outline){aside}. Grey: normalisation, pooling "
             "and sums, which no multiplier governs. In parentheses: the power of a circuit relative to the exact one."
         )
         if len(bars) < len(found):
             caption += f" {len(found)} layers are shown as {len(bars)} groups."
         caption += only_first(section, most)
-        yield Picture(f"{section.name}-layers-{drawn}", f"Energy by layer: {names[variant]}", caption, figure)
+        yield Picture(
+            f"{section.name}-layers-{drawn}", f"{noun.capitalize()} by layer: {names[variant]}", caption, figure
+        )
 
 
-def group(found: Sequence[dict]) -> list[Bar]:
+def group(found: Sequence[Layer]) -> list[Bar]:
     """At most ``BARS`` bars in the order of the layers.
 
     Where there are more layers, those whose names begin alike are put together, as ``cells.0.body``, with as little
     in common as it takes; if that does not suffice, neighbours are.
     """
-    groups = [(layer["name"], [layer]) for layer in found]
-    depth = max(layer["name"].count(".") for layer in found)  # components of a name that are kept
+    groups = [(layer.name, [layer]) for layer in found]
+    depth = max(layer.name.count(".") for layer in found)  # components of a name that are kept
     while len(groups) > BARS and depth >= 2:
-        merged: dict[str, list[dict]] = {}
+        merged: dict[str, list[Layer]] = {}
         for layer in found:
-            merged.setdefault(".".join(layer["name"].split(".")[:depth]), []).append(layer)
+            merged.setdefault(".".join(layer.name.split(".")[:depth]), []).append(layer)
         groups = list(merged.items())
         depth -= 1
     per_bar = -(-len(groups) // BARS)
     return [_bar(groups[start : start + per_bar]) for start in range(0, len(groups), per_bar)]
 
 
-def _bar(groups: Sequence[tuple[str, list[dict]]]) -> Bar:
+def _bar(groups: Sequence[tuple[str, list[Layer]]]) -> Bar:
     first, last = groups[0][0], groups[-1][0]
     words = first.split(".")
     block = ".".join(words[:2]) if len(words) > 2 and words[1].isdecimal() else ""
     members = [layer for _, part in groups for layer in part]
     parts: dict[str, float] = {}
     for layer in members:
-        multiplier = layer["multiplier"] or NO_MULTIPLIER
-        parts[multiplier] = parts.get(multiplier, 0.0) + layer["approximate_pj"]
+        multiplier = layer.multiplier or NO_MULTIPLIER
+        parts[multiplier] = parts.get(multiplier, 0.0) + layer.costs["approximate"]
     name = first if len(groups) == 1 else f"{first} – {last}"
-    return Bar(block, name, parts, math.fsum(layer["int8_pj"] for layer in members))
+    return Bar(block, name, parts, math.fsum(layer.costs["int8"] for layer in members))
 
 
-def _power(record: dict, name: str) -> float | None:
+def _power(record: Record, name: str) -> float | None:
     multiplier = builtin(record, name)
     return None if multiplier is None or multiplier.power_mw is None else power_ratio(multiplier)
 
@@ -101,7 +106,7 @@ def _power(record: dict, name: str) -> float | None:
 
 
 @style.styled
-def _draw(bars: Sequence[Bar], powers: dict[str, float | None]) -> Figure:
+def _draw(bars: Sequence[Bar], powers: dict[str, float | None], cost_unit: str) -> Figure:
     multipliers = sorted(powers, key=lambda name: (-(powers[name] or 0.0), name))
     looks, names = style.multiplier_looks(multipliers), style.multiplier_labels(multipliers)
     keys = [style.Key(f"{names[name]}{_share(powers[name])}", _fill(looks[name])) for name in multipliers]
@@ -114,10 +119,10 @@ def _draw(bars: Sequence[Bar], powers: dict[str, float | None]) -> Figure:
     legend.draw(figure, style.LEFT, frame + legend.height)
     width = style.PAGE - style.LEFT - style.RIGHT
     axes = style.panel(figure, style.LEFT, below, width, PANEL)
-    unit, size = style.energy_unit(max(bar.int8 for bar in bars))
+    unit, size = units.suited(cost_unit, max(bar.int8 for bar in bars))
     _draw_bars(axes, bars, multipliers, looks, size)
     axes.set(xlim=(-0.7, len(bars) - 0.3), xticks=[])
-    style.label(axes, up=f"energy, {unit}")
+    style.label(axes, up=f"{units.noun(cost_unit)}, {unit}")
     style.grid(axes, "y")
     _name_blocks(axes, bars)
     for at, tick in enumerate(ticks):  # 40 turned tick labels of matplotlib's take half of the time
@@ -140,7 +145,7 @@ def _share(power: float | None) -> str:
 
 
 def _fill(look: style.Look | None) -> dict:
-    """How the energy of a circuit is drawn; None: what no multiplier governs."""
+    """How the cost of a circuit is drawn; None: what no multiplier governs."""
     fill = {"facecolor": look.colour, "hatch": look.hatch} if look else {"facecolor": ADDITIONS}
     edge = "white" if look and look.colour == BLACK else "black"  # it draws the hatches, too
     return {**fill, "edgecolor": edge, "linewidth": 0.4}

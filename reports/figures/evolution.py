@@ -84,7 +84,7 @@ def evolution(section: Section, most: int) -> Iterator[Picture]:
 
 def _operations(runs: Sequence[Run]) -> tuple[str, ...]:
     """All operations of the space that was searched, in the order of its legends; none of a space not known here."""
-    space = runs[0].record["space"]
+    space = runs[0].record.space
     return SPACES[space].operation_names if space in SPACES else ()
 
 

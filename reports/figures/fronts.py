@@ -1,4 +1,4 @@
-"""Accuracy against energy: what was tested, and the fronts that the searches proposed, with their spread over seeds."""
+"""Accuracy against cost: what was tested, and the fronts that the searches proposed, with their spread over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from evaluation.runs import units
 from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Run, Section
 from reports.statistics import attainment, final_front, judged, reference
 
 PANEL = 2.35  # inches, height of the axes
-DECADES = 1.5  # energies that are further apart get a logarithmic axis
+DECADES = 1.5  # costs that are further apart get a logarithmic axis
 TITLES = {"tested": "finalists, trained in full", "judged": "proposals, judged by the harness"}
 GREY = "#555555"
 MARKS = {
@@ -32,9 +33,9 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Surfaces:
-    """What the fronts of one variant attain: steps over energies in pJ, errors in 0..1, infinite where nothing is."""
+    """What the fronts of one variant attain: steps over costs, errors in 0..1, infinite where nothing is."""
 
-    energies: np.ndarray
+    costs: np.ndarray
     best: np.ndarray
     median: np.ndarray
     worst: np.ndarray
@@ -67,30 +68,31 @@ def front(section: Section) -> Picture | None:
         if panel == "tested":
             _draw_finalists(axes, section, looks)
         else:
-            _draw_surfaces(axes, surfaces, looks)
-    return Picture(f"{section.name}-front", "Error against energy", _caption(section, panels, len(tested)), figure)
+            _draw_surfaces(axes, surfaces, looks, section.unit)
+    title = f"Error against {units.noun(section.unit)}"
+    return Picture(f"{section.name}-front", title, _caption(section, panels, len(tested)), figure)
 
 
 def surfaces_of(section: Section, runs: Sequence[Run]) -> Surfaces | None:
     """Best, median and worst attainment of these runs' last judged fronts; None where no front is worth anything."""
     scale = reference(section)
     found = attainment([final_front(run) for run in judged(runs)], scale) if scale else {}
-    energies = np.unique(np.concatenate([points[:, 1] for points in found.values()] or [[]]))
-    if not len(energies):
+    costs = np.unique(np.concatenate([points[:, 1] for points in found.values()] or [[]]))
+    if not len(costs):
         return None
-    return Surfaces(energies, *(_lowest_error(found[level], energies) for level in ("best", "median", "worst")))
+    return Surfaces(costs, *(_lowest_error(found[level], costs) for level in ("best", "median", "worst")))
 
 
-def _lowest_error(points: np.ndarray, energies: np.ndarray) -> np.ndarray:
-    """For each energy the lowest error among ``points`` (error, pJ) that cost no more."""
-    allowed = points[None, :, 1] <= energies[:, None]
+def _lowest_error(points: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """For each cost the lowest error among ``points`` (error, cost) that cost no more."""
+    allowed = points[None, :, 1] <= costs[:, None]
     return np.where(allowed, points[None, :, 0], np.inf).min(axis=1, initial=np.inf)
 
 
 def _draw_finalists(axes: Axes, section: Section, looks: dict[str, style.Look]) -> None:
     """A mark per finalist, filled where it is its run's best on validation."""
-    frame, column = section.finalists, f"{section.energy_model}_approximate_pj"
-    unit, size = _set_energies(axes, frame[column])
+    frame, column = section.finalists, section.cost_column()
+    unit, size = _set_costs(axes, frame[column], section.unit)
     for variant, look in looks.items():
         rows = frame[(frame["variant"] == variant) & frame["test_accuracy_approximate"].notna()]
         for best in (False, True):
@@ -106,23 +108,23 @@ def _draw_finalists(axes: Axes, section: Section, looks: dict[str, style.Look]) 
                 gid="best" if best else "other",
                 zorder=4 if best else 3,
             )
-    style.label(axes, f"energy, {unit} per inference", "test error, %, approximate arithmetic")
+    style.label(axes, f"{units.noun(unit)}, {unit} per inference", "test error, %, approximate arithmetic")
     axes.margins(0.06)
     style.grid(axes)
 
 
-def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, style.Look]) -> None:
+def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, style.Look], cost_unit: str) -> None:
     """Median attainment as steps, the band from the best to the worst behind it; what it runs off above is not shown."""
-    energies = np.concatenate([surface.energies for surface in surfaces.values()])
+    costs = np.concatenate([surface.costs for surface in surfaces.values()])
     errors = np.concatenate([part for surface in surfaces.values() for part in (surface.best, surface.median)])
     lowest, highest = 100 * errors.min(), 100 * errors[np.isfinite(errors)].max()
     top = highest + 0.1 * (highest - lowest or 1.0)
-    unit, size = _set_energies(axes, energies)
-    left, right = _padded(axes, energies)
+    unit, size = _set_costs(axes, costs, cost_unit)
+    left, right = _padded(axes, costs)
     for variant, surface in surfaces.items():
         look = looks[variant]
-        at = np.append(surface.energies, right) / size
-        # An error that is infinite, for nothing is attained at that energy, lies far above the axes.
+        at = np.append(surface.costs, right) / size
+        # An error that is infinite, for nothing is attained at that cost, lies far above the axes.
         parts = (surface.best, surface.median, surface.worst)
         best, median, worst = (np.minimum(100 * np.append(part, part[-1]), top + 1e3) for part in parts)
         axes.fill_between(at, best, worst, step="post", color=look.colour, alpha=0.14, linewidth=0, gid="band")
@@ -140,30 +142,30 @@ def _draw_surfaces(axes: Axes, surfaces: dict[str, Surfaces], looks: dict[str, s
             markevery=marked,
             gid="median",
         )
-    style.label(axes, f"energy, {unit} per inference", "validation error, %, after brief training")
+    style.label(axes, f"{units.noun(unit)}, {unit} per inference", "validation error, %, after brief training")
     axes.set(ylim=(max(0.0, lowest - 0.1 * (top - lowest)), top), xlim=(left / size, right / size))
     style.grid(axes)
 
 
 def _corners(median: np.ndarray) -> list[int]:
-    """Where a front has a lower error than at all smaller energies; a few of these, where there are many."""
+    """Where a front has a lower error than at all smaller costs; a few of these, where there are many."""
     corners = np.flatnonzero(median < np.append(np.inf, median[:-1]))
     return [int(corners[at]) for at in style.every(len(corners))]
 
 
-def _set_energies(axes: Axes, energies_pj: Sequence[float]) -> tuple[str, float]:
-    """The unit of the axis; logarithmic where the energies lie far apart."""
-    lowest, highest = min(energies_pj), max(energies_pj)
+def _set_costs(axes: Axes, costs: Sequence[float], unit: str) -> tuple[str, float]:
+    """The unit of the axis, and how many of ``unit`` it has; logarithmic where the costs lie far apart."""
+    lowest, highest = min(costs), max(costs)
     if lowest > 0 and math.log10(highest) - math.log10(lowest) > DECADES:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    return style.energy_unit(highest)
+    return units.suited(unit, highest)
 
 
-def _padded(axes: Axes, energies_pj: Sequence[float]) -> tuple[float, float]:
-    """The ends of the axis in pJ, a little beyond the energies."""
-    lowest, highest = min(energies_pj), max(energies_pj)
+def _padded(axes: Axes, costs: Sequence[float]) -> tuple[float, float]:
+    """The ends of the axis, a little beyond the costs."""
+    lowest, highest = min(costs), max(costs)
     if axes.get_xscale() == "log":
         return lowest / 1.15, highest * 1.15
     pad = 0.08 * (highest - lowest) or 0.05 * abs(highest) or 1.0

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 
+from evaluation.runs.record import Record
 from reports.figures import style
 from reports.figures.architectures import architecture_of
 from reports.figures.picture import Picture
@@ -26,11 +27,10 @@ MAP, GAP, BAR = 1.13, 0.27, 0.75  # inches of a map, between maps, and for the b
 SIDE, TITLE = 0.62, 0.22
 
 
-def builtin(record: dict, name: str) -> Multiplier | None:
+def builtin(record: Record, name: str) -> Multiplier | None:
     """The built-in circuit called ``name``, if the run's truth table of that name is the same (older records have none)."""
     multiplier = catalogue.find(name)
-    tables = record.get("tables")
-    recorded = tables.get(name) if isinstance(tables, dict) else None
+    recorded = (record.tables or {}).get(name)
     return multiplier if multiplier is None or recorded in (None, multiplier.key) else None
 
 
@@ -39,7 +39,7 @@ def in_use(loaded: Loaded) -> tuple[list[Multiplier], list[str]]:
     known: dict[str, Multiplier] = {}
     others: set[str] = set()
     for run in loaded.runs:
-        found = [architecture_of(finalist.get("architecture")) for finalist in run.record["finalists"]]
+        found = [architecture_of(finalist.architecture) for finalist in run.record.finalists]
         for name in {name for architecture in found if architecture for name in architecture.multipliers}:
             multiplier = builtin(run.record, name)
             if multiplier is None:

@@ -206,14 +206,6 @@ def every(number: int, most: int = 8) -> list[int]:
 # -- units -------------------------------------------------------------------------------------------------------------
 
 
-def energy_unit(largest_pj: float) -> tuple[str, float]:
-    """The unit that suits these energies, and how many pJ it has."""
-    for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
-        if largest_pj >= size:
-            return unit, size
-    return "pJ", 1.0
-
-
 def time_unit(longest_hours: float) -> tuple[str, float]:
     """The unit that suits these device times, and how many hours it has."""
     for unit, size in (("device-hours", 1.0), ("device-minutes", 1 / 60)):

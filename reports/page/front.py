@@ -4,27 +4,30 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from evaluation.runs import units
 from reports.figures import style
 from reports.load import Section
-from reports.page.networks import Network, finalist_of, multipliers
-from reports.page.sources import Sources
-from reports.rows import ARITHMETICS
+from reports.page.networks import Network, multipliers
+from reports.page.sources import Sources, main_first
+from reports.rows import saving_column
+from reports.tables.table import measured
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
     "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "*": "star", "d": "diamond-tall",
 }  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+WORDS = {"approximate": "in approximate arithmetic", "int8": "in exact int8", "fp32": "in fp32"}
 LONGEST = 300  # characters of a text in a hover label
 
 
 def on_fronts(section: Section) -> set[tuple[str, int]]:
-    """(Run, finalist) of what no other finalist of its variant beats in test accuracy and energy, both approximate."""
+    """(Run, finalist) of what no other finalist of its variant beats in test accuracy and cost, both approximate."""
     found = set()
     frame = section.finalists.dropna(subset=["test_accuracy_approximate"])
-    energy = f"{section.energy_model}_approximate_pj"
+    cost = section.cost_column()
     for _, members in frame.groupby("variant", sort=False):
-        ordered = members.sort_values([energy, "test_accuracy_approximate"], ascending=[True, False])
+        ordered = members.sort_values([cost, "test_accuracy_approximate"], ascending=[True, False])
         best = -math.inf
         for row in ordered.itertuples():
             if row.test_accuracy_approximate > best:
@@ -36,17 +39,18 @@ def on_fronts(section: Section) -> set[tuple[str, int]]:
 def chart(
     section: Section, sources: Sources, networks: Mapping[tuple[str, int], Network], shown: Collection[tuple[str, int]]
 ) -> dict[str, Any]:
-    """What the page's script draws of the finalists that are ``shown``; accuracies in %, energies in ``unit``.
+    """What the page's script draws of the finalists that are ``shown``; accuracies in %, costs in ``unit``.
 
     None where nobody measured.
     """
     looks = style.looks(section.variants)
     labels = style.labels(section.variants)
-    energies = section.finalists[f"{section.energy_model}_approximate_pj"]
-    unit, size = style.energy_unit(energies.median())
+    unit, size = units.suited(section.unit, section.finalists[section.cost_column()].median())
     return {
         "name": section.name,
+        "cost": units.noun(unit),
         "unit": unit,
+        "arithmetics": [{"name": name, "words": WORDS.get(name, name)} for name in main_first(section.arithmetics)],
         "variants": [
             {
                 "name": labels[variant],
@@ -63,26 +67,24 @@ def chart(
 def _points(
     section: Section, variant: str, size: float, sources: Sources, networks: Mapping[tuple[str, int], Network]
 ) -> list[dict[str, Any]]:
-    model = section.energy_model
     points = []
     for run in section.variants[variant]:
         for row in run.finalists.to_dict("records"):
             number = int(row["finalist"])
             if (run.name, number) not in networks:
                 continue
-            finalist = finalist_of(run, number)
-            tested = [row[f"test_accuracy_{name}"] for name in ARITHMETICS]
+            finalist = run.record.finalists[number - 1]
             points.append(
                 {
                     "network": networks[run.name, number].number,
                     "run": sources.anchor([run.name]),
                     "told": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
-                    "summary": _short(str(finalist.get("summary") or row["key"][:8])),
-                    "circuits": _short(", ".join(multipliers(finalist.get("architecture"))) or "not recorded"),
+                    "summary": _short(finalist.summary or finalist.key[:8]),
+                    "circuits": _short(", ".join(multipliers(finalist.architecture)) or "not recorded"),
                     "validation": _scaled(row["validation_accuracy"], 0.01),
-                    "tested": {name: _scaled(share, 0.01) for name, share in zip(ARITHMETICS, tested)},
-                    "energy": {name: _scaled(row[f"{model}_{name}_pj"], size) for name in ARITHMETICS},
-                    "saved": [_scaled(row[f"{model}_saving_vs_{name}"], 0.01) for name in ("fp32", "int8")],
+                    "tested": {n: _scaled(measured(row, f"test_accuracy_{n}"), 0.01) for n in section.arithmetics},
+                    "cost": {n: _scaled(measured(row, section.cost_column(n)), size) for n in section.arithmetics},
+                    "saved": [_scaled(row[saving_column(section.cost, name)], 0.01) for name in ("fp32", "int8")],
                     "best": bool(row["best"]),
                 }
             )

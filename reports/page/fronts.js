@@ -2,7 +2,6 @@
 // The interactive fronts. Names from records are escaped, because plotly reads a little markup in its labels.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const charts = page.json("charts");
-const words = { approximate: "in approximate arithmetic", int8: "in exact int8", fp32: "in fp32" };
 
 function escaped(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -12,16 +11,17 @@ function percent(value, digits = 2) {
   return value === null ? "not measured" : `${value.toFixed(digits)} %`;
 }
 
-function label(point, variant, unit) {
-  const energy = point.energy.approximate;
+function label(point, variant, chart) {
+  const cost = point.cost.approximate;
+  const tested = chart.arithmetics.map((it) => `${escaped(it.name)} ${percent(point.tested[it.name])}`);
   return [
     `<b>${escaped(variant)}</b>${point.best ? ", best of its run on validation" : ""}`,
     escaped(point.told),
     ...wrapped(point.summary),
     ...wrapped(`circuits: ${point.circuits}`),
-    `test: approximate ${percent(point.tested.approximate)}, int8 ${percent(point.tested.int8)}, fp32 ${percent(point.tested.fp32)}`,
+    `test: ${tested.join(", ")}`,
     `validation: ${percent(point.validation)}`,
-    `energy: ${energy === null ? "not measured" : energy.toPrecision(4) + " " + unit} per inference, approximate`,
+    `${chart.cost}: ${cost === null ? "not measured" : cost.toPrecision(4) + " " + escaped(chart.unit)} per inference, approximate`,
     `saved: ${percent(point.saved[1], 1)} of exact int8, ${percent(point.saved[0], 1)} of fp32`,
   ].join("<br>");
 }
@@ -36,7 +36,7 @@ function wrapped(text, width = 56) {
   return lines.map(escaped);
 }
 
-// Of points [energy, accuracy, …] those that no other beats, by energy.
+// Of points [cost, accuracy, …] those that no other beats, by cost.
 function front(points) {
   let best = -Infinity;
   return [...points]
@@ -48,8 +48,8 @@ function traces(chart, choice) {
   const colours = getComputedStyle(document.documentElement);
   const ground = colours.getPropertyValue("--card").trim(), ink = colours.getPropertyValue("--ink").trim();
   return chart.variants.flatMap((variant, at) => {
-    const shown = variant.points.filter((point) => choice.accuracy(point) !== null && choice.energy(point) !== null);
-    const places = shown.map((point) => [choice.energy(point), choice.accuracy(point)]);
+    const shown = variant.points.filter((point) => choice.accuracy(point) !== null && choice.cost(point) !== null);
+    const places = shown.map((point) => [choice.cost(point), choice.accuracy(point)]);
     const steps = front(places);
     const colour = variant.colour === "#000000" ? ink : variant.colour;
     const line = {
@@ -58,29 +58,30 @@ function traces(chart, choice) {
     };
     const marks = {
       x: places.map((place) => place[0]), y: places.map((place) => place[1]), mode: "markers", name: escaped(variant.name),
-      hovertext: shown.map((point) => label(point, variant.name, chart.unit)), hoverinfo: "text", customdata: shown,
+      hovertext: shown.map((point) => label(point, variant.name, chart)), hoverinfo: "text", customdata: shown,
       marker: { color: colour, symbol: variant.symbol, size: 10, line: { color: dark.matches ? ink : ground, width: 1 } }, legendgroup: String(at),
     };
     return [line, marks];
   });
 }
 
-// Energies that lie far apart are told apart on a logarithmic axis only.
+// Costs that lie far apart are told apart on a logarithmic axis only.
 function wide(chart, choice) {
-  const energies = chart.variants.flatMap((variant) => variant.points.map(choice.energy)).filter((energy) => energy > 0);
-  return Math.max(...energies) > 30 * Math.min(...energies);
+  const costs = chart.variants.flatMap((variant) => variant.points.map(choice.cost)).filter((cost) => cost > 0);
+  return Math.max(...costs) > 30 * Math.min(...costs);
 }
 
 function layout(chart, choice, width) {
   const colours = getComputedStyle(document.documentElement);
   const of = (name) => colours.getPropertyValue(name).trim();
+  const words = chart.arithmetics.find((it) => it.name === choice.arithmetic).words;
   const axis = { gridcolor: of("--line"), zeroline: false, automargin: true, linecolor: of("--line"), title: { standoff: 12 } };
   return {
     paper_bgcolor: of("--card"), plot_bgcolor: of("--card"), font: { family: "system-ui, sans-serif", size: 13, color: of("--ink") },
     autosize: true, margin: { t: 40, r: 16, b: 48, l: 56 }, hovermode: "closest", dragmode: width < 500 ? false : "zoom",
     hoverlabel: { bgcolor: of("--ground"), bordercolor: of("--ink"), align: "left", font: { family: "system-ui, sans-serif", size: width < 500 ? 10 : 12, color: of("--ink") } },
     showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    xaxis: { ...axis, title: { ...axis.title, text: `energy, ${chart.unit} per inference,${width < 500 ? "<br>" : " "}${words[choice.arithmetic]}` }, type: wide(chart, choice) ? "log" : "linear" },
+    xaxis: { ...axis, title: { ...axis.title, text: `${chart.cost}, ${escaped(chart.unit)} per inference,${width < 500 ? "<br>" : " "}${escaped(words)}` }, type: wide(chart, choice) ? "log" : "linear" },
     yaxis: { ...axis, title: { ...axis.title, text: `${choice.images === "tested" ? "test" : "validation"} accuracy, %` } },
   };
 }
@@ -91,7 +92,7 @@ function chosen(section) {
   select.disabled = images === "validation";
   const arithmetic = select.disabled ? "approximate" : select.value;
   const accuracy = (point) => (images === "tested" ? point.tested[arithmetic] : point.validation);
-  return { images, arithmetic, accuracy, energy: (point) => point.energy[arithmetic] };
+  return { images, arithmetic, accuracy, cost: (point) => point.cost[arithmetic] };
 }
 
 function draw(holder) {

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from reports.figures.architectures import drawing_svg
-from reports.load import Loaded, Run
+from reports.load import Loaded
 from spaces.errors import InputError
 from spaces.registry import SPACES, architecture_from_json
 from spaces.space import Edge
@@ -34,10 +34,10 @@ def networks(loaded: Loaded, on_front: set[tuple[str, int]]) -> dict[tuple[str, 
     for run in loaded.runs:
         for number, best in zip(run.finalists["finalist"], run.finalists["best"]):
             number = int(number)
-            finalist = run.record["finalists"][number - 1]
-            data = finalist.get("architecture")
-            content = json.dumps([finalist["key"], data], sort_keys=True)
-            network = found.setdefault(content, Network(len(found), finalist["key"], data, [], 2))
+            finalist = run.record.finalists[number - 1]
+            data = finalist.architecture
+            content = json.dumps([finalist.key, data], sort_keys=True)
+            network = found.setdefault(content, Network(len(found), finalist.key, data, [], 2))
             network.rank = min(network.rank, 0 if (run.name, number) in on_front else 1 if best else 2)
             network.places.append(f"run {run.name}, finalist {number} (finalist{number}.svg)")
             by_finalist[run.name, number] = network
@@ -73,8 +73,3 @@ def multipliers(data: object) -> list[str]:
     """The names of an architecture's circuits, most edges first; empty where it is none."""
     used = [multiplier for *_, multiplier in edges(data) if multiplier]
     return sorted(set(used), key=lambda name: (-used.count(name), name))
-
-
-def finalist_of(run: Run, number: int) -> dict:
-    """The record's entry of finalist ``number``, from 1."""
-    return run.record["finalists"][number - 1]

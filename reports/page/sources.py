@@ -2,13 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from evaluation.runs.record import LedgerRow
 from reports.load import Loaded, Run
-from reports.page.networks import Network, finalist_of
+from reports.page.networks import Network
+from spaces.arithmetic.arithmetics import ARITHMETICS
 
 LONGEST = 4_000  # characters of one text from a record
 MOST = 20  # notes, failures and the like that are listed of one run
@@ -58,9 +61,11 @@ def run_block(run: Run, anchor: str, out: Path, networks: dict[tuple[str, int], 
         "seed": run.seed,
         "record": relative_link(run.record_file, out),
         "record_name": str(run.record_file),
-        "command": _short(record.get("command")),
+        "command": _short(record.command),
         "facts": [(name, text) for name, text in _facts(run) if text],
-        "ledger": _ledger(record.get("ledger")),
+        "ledger": _ledger(record.ledger),
+        "arithmetics": main_first(record.arithmetics),
+        "unit": record.unit,
         "finalists": [_finalist(run, int(number), networks) for number in run.finalists["finalist"]],
         "notes": _first([_short(note) for note in run.notes]),
         "failures": _first([_short(failure) for failure in run.failures]),
@@ -73,47 +78,50 @@ def run_line(run: Run, anchor: str, out: Path) -> dict[str, Any]:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    record = run.record
-    protocol = record["protocol"]
-    best = run.best["hypervolume"]
+    record, protocol = run.record, run.record.protocol
+    device = {name: fact for name, fact in asdict(record.device).items() if fact is not None}
     return [
-        ("device", _told(record.get("device"))),
-        ("versions", _told(record.get("versions"))),
-        ("space", f"{record['space']} {_bracketed(record.get('space_config'))}".strip()),
-        ("budget of the search", _told(record.get("budget")) or "none"),
-        ("settings of the method", _told(record.get("method_config"))),
-        ("circuits", _told(record.get("multipliers"))),
-        ("protocol", f"{protocol['name']}, hash {protocol['hash']} {_bracketed(_without(protocol, 'name', 'hash'))}"),
-        ("data", f"{record['dataset']}: {_told(record.get('dataset_origin')) or 'origin not recorded'}"),
-        ("fingerprint of the data", _told(record.get("dataset_fingerprint"))),
-        ("hypervolume in the record", "" if best is None or best != best else f"{best:.4f}"),
+        ("device", _told(device)),
+        ("versions", _told(record.versions)),
+        ("space", f"{record.space} {_bracketed(record.space_config)}".strip()),
+        ("budget of the search", _told(record.budget) or "none"),
+        ("settings of the method", _told(record.method_config)),
+        ("circuits", _told(record.multipliers)),
+        ("protocol", f"{protocol.name}, hash {protocol.hash} {_bracketed(protocol.settings)}"),
+        ("data", f"{record.dataset}: {_told(record.dataset_origin) or 'origin not recorded'}"),
+        ("fingerprint of the data", _told(record.dataset_fingerprint)),
+        ("hypervolume in the record", "" if record.hypervolume is None else f"{record.hypervolume:.4f}"),
     ]
 
 
-def _ledger(ledger: Any) -> list[tuple[str, list[str]]]:
+def _ledger(ledger: Mapping[str, LedgerRow]) -> list[tuple[str, list[str]]]:
     """Stage → device-seconds, wall-seconds, warm-up, joules and peak memory as text; empty where not recorded."""
     names = ("device_seconds", "wall_seconds", "warm_up_seconds", "joules", "peak_memory_bytes")
-    stages = ledger.items() if isinstance(ledger, dict) else ()
     return [
-        (str(stage), [_number(entry.get(name), 1e6 if name.endswith("bytes") else 1.0) for name in names])
-        for stage, entry in list(stages)[:MOST]
-        if isinstance(entry, dict)
+        (stage, [_number(getattr(row, name), 1e6 if name.endswith("bytes") else 1.0) for name in names])
+        for stage, row in list(ledger.items())[:MOST]
     ]
 
 
 def _finalist(run: Run, number: int, networks: dict[tuple[str, int], Network]) -> dict[str, Any]:
     row = run.finalists.loc[run.finalists["finalist"] == number].iloc[0]
-    finalist = finalist_of(run, number)
-    tested = finalist["accuracy"]["test"]
+    finalist, record = run.record.finalists[number - 1], run.record
+    tested = (finalist.accuracy.test.get(name) for name in main_first(record.arithmetics))
     return {
         "number": number,
         "network": networks[run.name, number].number,
         "best": bool(row["best"]),
-        "summary": _short(finalist.get("summary") or finalist["key"][:8]),
-        "validation": _number(finalist["accuracy"]["validation"], 0.01),
-        "tested": [_number(tested[name], 0.01) for name in ("approximate", "int8", "fp32")],
-        "pj": _number(row[f"{row['energy_model']}_approximate_pj"], 1.0),
+        "summary": _short(finalist.summary or finalist.key[:8]),
+        "validation": _number(finalist.accuracy.validation, 0.01),
+        "tested": [_number(share, 0.01) for share in tested],
+        "cost": _number(finalist.costs[record.cost].values["approximate"], 1.0),
     }
+
+
+def main_first(arithmetics: Sequence[str]) -> list[str]:
+    """The suite's own from the one that searches are about to the plainest, then the others."""
+    own = [name for name in arithmetics if name in ARITHMETICS.built_in]
+    return [*reversed(own), *(name for name in arithmetics if name not in own)]
 
 
 def _listed(numbers: Sequence[int]) -> str:
@@ -122,18 +130,16 @@ def _listed(numbers: Sequence[int]) -> str:
     return " ".join(map(str, numbers[:MOST])) + (" …" if len(numbers) > MOST else "")
 
 
-def _number(value: Any, size: float) -> str:
+def _number(value: float | None, size: float) -> str:
     """A number in units of ``size``; "" where nobody measured it."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-        return ""
-    return f"{value / size:,.2f}" if abs(value) < 1e100 else ""
+    return "" if value is None else f"{value / size:,.2f}"
 
 
 def _told(value: Any) -> str:
     """A value of a record in words; "" where there is none."""
     if isinstance(value, dict):
         return _short(", ".join(f"{name} {_told(part) or 'none'}" for name, part in value.items()))
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return _short(", ".join(_told(part) or "none" for part in value))
     return "" if value in (None, "") else _short(value if isinstance(value, str) else json.dumps(value))
 
@@ -141,10 +147,6 @@ def _told(value: Any) -> str:
 def _bracketed(value: Any) -> str:
     text = _told(value)
     return f"({text})" if text else ""
-
-
-def _without(node: dict, *names: str) -> dict:
-    return {name: value for name, value in node.items() if name not in names}
 
 
 def _short(text: Any) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from evaluation.cli.comparison import speed_ups
 from reports.load import Run
 from reports.paper.qualifying import Counted
+from reports.rows import saving_column
 from reports.tables import Cell
-from reports.tables.table import Form, average, measured, recorded, written
+from reports.tables.table import Form, average, measured, written
 
 EMPTY = Cell("")  # where other tables have a dash: nobody measured it, and the paper's table has a place for it
 PERCENT, MILLIONS, HOURS, DAYS = Form(2), Form(2), Form(2, 1 / 3600), Form(3, 1 / 86400)
@@ -39,7 +40,12 @@ def search_seconds(run: Run) -> float | None:
 
 def change(base: str) -> Callable[[Run], float | None]:
     """The change of energy in % under the accounting ``approxdarts``, negative where the best finalist saves."""
-    return lambda run: -100 * measured(run.best, f"approxdarts_saving_vs_{base}")
+
+    def changed(run: Run) -> float | None:
+        saving = measured(run.best, saving_column("approxdarts", base))
+        return None if saving is None else -100 * saving
+
+    return changed
 
 
 def drop(base: str) -> Callable[[Run], float | None]:
@@ -69,8 +75,10 @@ def speed_up(runs: Sequence[Run]) -> Cell:
     Of runs of both on one kind of device: that with the most of them.
     """
     devices: dict[str, list[Run]] = {}
-    for run in filter(_has_curve, runs):
-        devices.setdefault(run.record["device"]["name"], []).append(run)
+    for run in runs:
+        if not run.moments:
+            continue
+        devices.setdefault(run.record.device.name, []).append(run)
     both = [members for members in devices.values() if len({run.method for run in members}) == 2]
     if not both:
         return EMPTY
@@ -88,17 +96,11 @@ def duration(runs: Sequence[Run]) -> str:
     """What one run of a command took in all, by device; empty where nobody ran it."""
     devices: dict[str, list[float]] = {}
     for run in runs:
-        devices.setdefault(run.record["device"]["name"], []).append(run.best["total_device_seconds"] / 3600)
+        devices.setdefault(run.record.device.name, []).append(run.best["total_device_seconds"] / 3600)
     return "; ".join(
         f"{written(statistics.mean(hours), 2)} device-hours a run on {name} ({_runs(len(hours))})"
         for name, hours in devices.items()
     )
-
-
-def _has_curve(run: Run) -> bool:
-    """Whether hypervolumes over time are recorded: only their fronts are checked when records are loaded."""
-    curve = [recorded(moment, "hypervolume") for moment in run.moments]
-    return bool(curve) and None not in (*curve, recorded(run.record, "hypervolume"))
 
 
 def _runs(count: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evaluation.runs.record import Record
 from evaluation.settings.protocols import named_protocol
 from reports.load import Run
 from reports.paper.published import published
@@ -60,36 +61,35 @@ def sort_out(runs: Iterable[Run]) -> Counted:
 
 def untimed(run: Run) -> str:
     """Why the run's device-seconds are not those of a GPU search; empty where they are."""
-    device = run.record["device"]["type"]
+    device = run.record.device.type
     if device != "cuda":
         return f"ran on device type {device}, not cuda"
     if any(note.startswith("resumed on ") for note in run.notes):
         return "went on on another device"
-    if run.record.get("engine", "auto") != "auto" or run.record.get("deterministic"):
+    if (run.record.engine or "auto") != "auto" or run.record.deterministic:
         return "ran with a forced engine or bit for bit"
     return ""
 
 
-def _other_setting(record: dict) -> list[str]:
+def _other_setting(record: Record) -> list[str]:
     """What alone keeps a record out of every table: other data, fewer images, another protocol."""
     reasons = []
-    origin = record.get("dataset_origin")
-    origin = origin if isinstance(origin, str) else "origin not recorded"
-    if record["dataset"] != "cifar10" or not origin.startswith(OFFICIAL):
-        reasons.append(f"its data are not the official CIFAR-10 but '{record['dataset']}': {origin.partition(';')[0]}")
-    if limit := record.get("train_limit", 0):
-        reasons.append(f"only {limit:,} training images")
-    protocol, due = record["protocol"], named_protocol(PROTOCOL)
-    if protocol["hash"] != due.hash:
-        reasons.append(f"protocol {protocol['name']} ({protocol['hash'][:8]}), not {PROTOCOL} ({due.hash[:8]})")
+    origin = record.dataset_origin or "origin not recorded"
+    if record.dataset != "cifar10" or not origin.startswith(OFFICIAL):
+        reasons.append(f"its data are not the official CIFAR-10 but '{record.dataset}': {origin.partition(';')[0]}")
+    if record.train_limit:
+        reasons.append(f"only {record.train_limit:,} training images")
+    protocol, due = record.protocol, named_protocol(PROTOCOL)
+    if protocol.hash != due.hash:
+        reasons.append(f"protocol {protocol.name} ({protocol.hash[:8]}), not {PROTOCOL} ({due.hash[:8]})")
     return reasons
 
 
-def _nearest(record: dict) -> str:
+def _nearest(record: Record) -> str:
     """Why a record on the right data under the right protocol is none of those looked for: what it is nearest to."""
-    known = [row for row in expected() if row.settings["method"] == record["method"]]
+    known = [row for row in expected() if row.settings["method"] == record.method]
     if not known:
-        return f"no row is measured by the method {record['method']}"
+        return f"no row is measured by the method {record.method}"
     row, differences = min(((row, _differences(record, row)) for row in known), key=lambda pair: len(pair[1]))
     more = f" (and {len(differences) - TOLD} more)" if len(differences) > TOLD else ""
     return f"not what {row.rerun} asks for: {'; '.join(differences[:TOLD])}{more}"
@@ -120,11 +120,10 @@ def _expected(name: str, command: str) -> list[Expected]:
     _require_setting(name, options, asked.protocol)
     library = catalogue.library(options.multipliers or catalogue.names())
     shared = {
-        **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "budget")},
-        "energy_model": options.cost,
+        **{key: getattr(options, key) for key in ("scope", "multiplier_choice", "cost", "budget")},
         "space": asked.space,
         "space_config": asdict(asked.space_config),
-        "multipliers": [multiplier.name for multiplier in library],
+        "multipliers": tuple(multiplier.name for multiplier in library),
         "tables": {multiplier.name: multiplier.key for multiplier in library},
         **({"snapshots": options.snapshots} if options.snapshots >= 0 else {}),
     }
@@ -141,10 +140,10 @@ def _require_setting(name: str, options: Any, protocol: Any) -> None:
         raise InputError(f"the command {name} is not about CIFAR-10 under the protocol {PROTOCOL}")
 
 
-def _differences(record: dict, row: Expected) -> list[str]:
+def _differences(record: Record, row: Expected) -> list[str]:
     """Where a record departs from what the command makes, a text each."""
-    method, own = record["method"], record.get("method_config")
-    said = {**record, **{f"{method}.{key}": value for key, value in (own if isinstance(own, dict) else {}).items()}}
+    said = {f"{record.method}.{key}": value for key, value in (record.method_config or {}).items()}
+    said |= {name: value for name in row.settings if (value := getattr(record, name, None)) is not None}
     differing = []
     for name, due in row.settings.items():
         if name not in said:
@@ -160,12 +159,12 @@ def _short(value: object) -> str:
     return json.dumps(value)[:40] if value != "" else "none"
 
 
-def _has_cells(record: dict, genotype: str) -> bool:
+def _has_cells(record: Record, genotype: str) -> bool:
     """Whether the one finalist has the cells of a published genotype, whatever its circuits."""
     try:
-        (finalist,) = record["finalists"]
-        found = architecture_from_json(finalist["architecture"])
-    except (InputError, KeyError, TypeError, ValueError):
+        (finalist,) = record.finalists
+        found = architecture_from_json(finalist.architecture)
+    except ValueError:  # InputError, too
         return False
     _, published = find_published(genotype)
     return (

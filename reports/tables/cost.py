@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import median_low
 
+from evaluation.runs.record import MEASURING, STAGES, LedgerRow
 from evaluation.settings.config import Budget
 from reports import statistics
 from reports.load import Run, Section
-from reports.rows import STAGES
 from reports.tables.results import AVERAGES, SPENT, device
 from reports.tables.table import (
     COUNT,
@@ -19,44 +19,40 @@ from reports.tables.table import (
     average,
     nothing,
     number,
-    recorded,
     words,
 )
 from spaces.errors import InputError
 
-WATCHING = "snapshots"  # booked apart: time spent on judging a search on its way
 NEVER = "never"
 
 
-def _warm_up(run: Run) -> float | None:
-    return _over_stages(run, "warm_up_seconds", sum)
-
-
-def _joules(run: Run) -> float | None:
-    return _over_stages(run, "joules", sum)
+def _watching(run: Run) -> float | None:
+    row = run.record.ledger.get(MEASURING)
+    return row.device_seconds if row else None
 
 
 def _memory(run: Run) -> float | None:
-    known = [recorded(run.record, "ledger", stage, "peak_memory_bytes") for stage in STAGES]
-    return max((value for value in known if value is not None), default=None)
+    known = [run.record.ledger[stage].peak_memory_bytes for stage in STAGES]
+    most = max((value for value in known if value is not None), default=None)
+    return None if most is None else most / 2**20
 
 
-def _over_stages(run: Run, name: str, combine: Callable) -> float | None:
-    """Of all four stages; None where one of them is not known."""
-    values = [recorded(run.record, "ledger", stage, name) for stage in STAGES]
-    return None if None in values else combine(values)
+def _over_stages(run: Run, value: Callable[[LedgerRow], float | None]) -> float | None:
+    """The sum over all four stages; None where one of them is not known."""
+    values = [value(run.record.ledger[stage]) for stage in STAGES]
+    return None if None in values else sum(values)
 
 
 # Header, form, value of a run.
 COSTS: tuple[tuple[str, Form, Callable[[Run], float | None]], ...] = (
     *((m.header, m.form, lambda run, m=m: m.value(run.best)) for m in SPENT),
-    ("watching, device-h", HOURS, lambda run: recorded(run.record, "ledger", WATCHING, "device_seconds")),
-    ("warm-up, device-s", Form(1), _warm_up),
-    ("steps", Form(1), lambda run: recorded(run.record, "steps")),
-    ("candidates trained", Form(1), lambda run: recorded(run.record, "evaluations")),
-    ("cache hits", Form(1), lambda run: recorded(run.record, "cache_hits")),
-    ("energy of the device, J", Form(), _joules),
-    ("peak memory, MiB", COUNT, lambda run: None if (b := _memory(run)) is None else b / 2**20),
+    ("watching, device-h", HOURS, _watching),
+    ("warm-up, device-s", Form(1), lambda run: _over_stages(run, lambda row: row.warm_up_seconds)),
+    ("steps", Form(1), lambda run: run.record.steps),
+    ("candidates trained", Form(1), lambda run: run.record.evaluations),
+    ("cache hits", Form(1), lambda run: run.record.cache_hits),
+    ("energy of the device, J", Form(), lambda run: _over_stages(run, lambda row: row.joules)),
+    ("peak memory, MiB", COUNT, _memory),
 )
 
 NOTES = (
@@ -104,8 +100,8 @@ def search_cost(section: Section) -> Table:
 def _budget(run: Run) -> float | None:
     """Device-seconds of search that the run was given; None where its budget is not one of time."""
     try:
-        return Budget.parse(run.record["budget"]).seconds
-    except (InputError, KeyError, TypeError, AttributeError):
+        return Budget.parse(run.record.budget).seconds
+    except InputError:
         return None
 
 

@@ -1,113 +1,103 @@
-"""Where the energy of a network goes, and where the saving comes from."""
+"""Where the cost of a network goes, and where the saving comes from."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
+from evaluation.runs import units
+from evaluation.runs.record import CostFigures
 from reports.load import Run, Section
-from reports.rows import ARITHMETICS
 from reports.tables.results import best_search
-from reports.tables.table import (
-    NANOJOULES,
-    PERCENT,
-    Cell,
-    Column,
-    Table,
-    measured,
-    nothing,
-    number,
-    recorded,
-    words,
-)
+from reports.tables.table import PERCENT, Cell, Column, Form, Table, cost_form, nothing, number, words
 
-PARTS = ("multiplications", "additions", "total", "memory")
 CLOSE = 1e-6  # relative: layers that do not add up to their network are not believed
-STEPS = (("fp32", "int8"), ("int8", "approximate"))
+BASE = "fp32"  # what shares are of
 
-NOTES = (
+CHOSEN = (
     "Of each method the finalist of the highest validation accuracy over all its searches (the first run's where there is "
-    "none). nJ per inference; memory traffic stands apart and is in no total. Shares are of the fp32 total.",
-    "Saved fp32 → int8: what exact 8-bit integers save; int8 → approximate: what the circuits save on top, split by the "
-    "circuit that computes a layer where the record lists its layers.",
+    "none). {unit} per inference{apart}. Shares are of the fp32 total."
 )
+APART = "; {parts} stands apart and is in no total"
+SAVED = (
+    "Saved fp32 → int8: what exact 8-bit integers save; int8 → approximate: what the circuits save on top, split by the "
+    "circuit that computes a layer where the record lists its layers."
+)
+
+_Parts = Mapping[str, float | None]  # by part, the total among them
 
 
 def energy_split(section: Section) -> Table:
-    """For each variant's best network: its energy by part and arithmetic, both steps of saving, and circuits' shares."""
+    """For each variant's best network: its cost by part and arithmetic, the steps of saving, and circuits' shares."""
+    (unit, form), (split, apart) = cost_form(section.unit), section.runs[0].record.parts
+    parts = (*split, "total", *apart)
     columns = (
         *(Column(name, False) for name in ("method", "what")),
-        *(Column(f"{part}, nJ") for part in PARTS),
+        *(Column(f"{part}, {unit}") for part in parts),
         Column("share of fp32, %"),
     )
-    rows, notes = [], list(NOTES)
+    rows, notes = [], [CHOSEN.format(unit=unit, apart=APART.format(parts=section.apart) if apart else ""), SAVED]
     for variant, runs in section.variants.items():
         run = best_search(runs) or runs[0]
-        split = _split(run.best)
-        rows += _rows(variant, run, split)
-        multipliers = _by_multiplier(run, split)
-        rows += [_multiplier_row(variant, run, split, *multiplier) for multiplier in multipliers or ()]
+        row = _Row(variant, run, parts, form)
+        rows += row.of_arithmetics(section.arithmetics)
+        multipliers = _by_multiplier(run)
+        rows += [row.of_multiplier(*multiplier) for multiplier in multipliers or ()]
         if multipliers is None:
             notes.append(f"Layers of {run.name} ({variant}): not recorded.")
-    return Table(f"{section.name}-energy", f"Energy split: {section.title}", columns, tuple(rows), tuple(notes), 2)
+    title = f"{units.noun(section.unit).capitalize()} split: {section.title}"
+    return Table(f"{section.name}-energy", title, columns, tuple(rows), tuple(notes), 2)
 
 
-def _split(row: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Arithmetic → part → pJ, as the section's accounting has it."""
-    names = {part: f"{{arithmetic}}_{part}_pj" for part in PARTS}
-    names["total"] = f"{row['energy_model']}_{{arithmetic}}_pj"
-    return {a: {part: measured(row, name.format(arithmetic=a)) for part, name in names.items()} for a in ARITHMETICS}
+class _Row:
+    """Makes the rows of one network."""
+
+    def __init__(self, variant: str, run: Run, parts: tuple[str, ...], form: Form) -> None:
+        self.variant, self.run, self.parts, self.form = variant, run, parts, form
+        self.costs = run.best_finalist.costs[run.record.cost]
+
+    def of_arithmetics(self, names: tuple[str, ...]) -> list[tuple[Cell, ...]]:
+        """A row per arithmetic, and one per step from each to the next."""
+        by_name = {name: _parts(self.costs, name) for name in names if name in self.costs.values}
+        rows = [self.cells(name, parts) for name, parts in by_name.items()]
+        for before, after in zip(by_name, [*by_name][1:]):
+            saved = {part: _difference(by_name[before].get(part), by_name[after].get(part)) for part in self.parts}
+            rows.append(self.cells(f"saved {before} → {after}", saved))
+        return rows
+
+    def of_multiplier(self, multiplier: str, layers: int, saved: float) -> tuple[Cell, ...]:
+        """The row of what one circuit saves."""
+        return self.cells(f"saved by {multiplier} ({layers} layer{'s' * (layers > 1)})", {"total": saved})
+
+    def cells(self, what: str, parts: _Parts) -> tuple[Cell, ...]:
+        names, whole, total = (self.run.name,), self.costs.values.get(BASE), parts.get("total")
+        numbers = (number(parts.get(part), self.form, names) for part in self.parts)
+        share = nothing(names) if total is None or not whole else number(total / whole, PERCENT, names)
+        return (words(self.variant, names), words(what, names), *numbers, share)
 
 
-def _rows(variant: str, run: Run, split: dict) -> list[tuple[Cell, ...]]:
-    whole = split["fp32"]["total"]
-    rows = [_row(variant, run, arithmetic, split[arithmetic], whole) for arithmetic in ARITHMETICS]
-    for before, after in STEPS:
-        saved = {part: split[before][part] - split[after][part] for part in PARTS}
-        rows.append(_row(variant, run, f"saved {before} → {after}", saved, whole))
-    return rows
+def _parts(costs: CostFigures, arithmetic: str) -> _Parts:
+    apart = costs.apart.get(arithmetic, {})
+    return {**costs.split.get(arithmetic, {}), "total": costs.values[arithmetic], **apart}
 
 
-def _row(variant: str, run: Run, what: str, parts: Mapping[str, float], whole: float) -> tuple[Cell, ...]:
-    names = (run.name,)
-    cells = (number(parts.get(part), NANOJOULES, names) for part in PARTS)
-    share = number(parts["total"] / whole, PERCENT, names) if whole else nothing(names)
-    return (words(variant, names), words(what, names), *cells, share)
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else before - after
 
 
-def _multiplier_row(
-    variant: str, run: Run, split: dict, multiplier: str, layers: int, saved: float
-) -> tuple[Cell, ...]:
-    what = f"saved by {multiplier} ({layers} layer{'s' * (layers > 1)})"
-    return _row(variant, run, what, {"total": saved}, split["fp32"]["total"])
-
-
-def _by_multiplier(run: Run, split: dict) -> list[tuple[str, int, float]] | None:
-    """(Circuit, layers, pJ saved against exact int8), the most first; None where the layers were not recorded, or do not
-    add up to the network.
+def _by_multiplier(run: Run) -> list[tuple[str, int, float]] | None:
+    """(Circuit, layers, what they save against exact int8), the most first; None where the layers were not recorded, or do
+    not add up to the network.
     """
+    finalist = run.best_finalist
+    values = finalist.costs[run.record.cost].values
+    totals = dict.fromkeys(("int8", "approximate"), 0.0)
+    if not finalist.layers or not all(totals.keys() <= layer.costs.keys() for layer in finalist.layers):
+        return None
     found: dict[str, tuple[int, float]] = {}
-    totals = [0.0, 0.0]
-    for layer in layers(run.record, int(run.best["finalist"])) or ():
-        energies = [layer["int8_pj"], layer["approximate_pj"]]
-        totals = [total + energy for total, energy in zip(totals, energies)]
-        if layer["multiplier"] is not None:
-            count, saved = found.get(layer["multiplier"], (0, 0.0))
-            found[layer["multiplier"]] = count + 1, saved + energies[0] - energies[1]
-    whole = [split[arithmetic]["total"] for arithmetic in ("int8", "approximate")]
-    if not all(math.isclose(total, energy, rel_tol=CLOSE) for total, energy in zip(totals, whole)):
+    for layer in finalist.layers:
+        totals = {name: total + layer.costs[name] for name, total in totals.items()}
+        if layer.multiplier:
+            count, saved = found.get(layer.multiplier, (0, 0.0))
+            found[layer.multiplier] = count + 1, saved + layer.costs["int8"] - layer.costs["approximate"]
+    if not all(math.isclose(total, values.get(name, math.nan), rel_tol=CLOSE) for name, total in totals.items()):
         return None
     return sorted(((name, *values) for name, values in found.items()), key=lambda row: -row[2])
-
-
-def layers(record: dict, finalist: int) -> list[dict] | None:
-    """The layers of finalist ``finalist``, from 1; None where a record has none, or not as they should be."""
-    try:
-        rows = record["finalists"][finalist - 1]["layers"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return rows if isinstance(rows, list) and rows and all(map(_is_layer, rows)) else None
-
-
-def _is_layer(row: Any) -> bool:
-    energies = [recorded(row, f"{arithmetic}_pj") for arithmetic in ARITHMETICS]
-    return isinstance(row, dict) and None not in energies and isinstance(row.get("multiplier", 0), str | None)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from evaluation.runs.record import Record
 from reports.load import Loaded, Run
-from reports.tables.energy import layers
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
 from spaces.multipliers import catalogue
 from spaces.multipliers.byte_factors import MOST_CHANNELS
@@ -53,16 +53,15 @@ def multipliers(loaded: Loaded) -> Table:
     return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
 
 
-def _library(record: dict) -> Iterable[tuple[str, str | None]]:
+def _library(record: Record) -> Iterable[tuple[str, str | None]]:
     """(Name, key of the truth table) of each circuit that a run could choose.
 
     Where a record holds no key, that of the built-in circuit of the name; None where there is none.
     """
-    names, tables = record.get("multipliers"), record.get("tables")
-    tables = tables if isinstance(tables, dict) else {}
-    for name in dict.fromkeys(name for name in (names if isinstance(names, list) else tables) if isinstance(name, str)):
+    tables = record.tables or {}
+    for name in dict.fromkeys(tables if record.multipliers is None else record.multipliers):
         key, multiplier = tables.get(name), catalogue.find(name)
-        yield name, key if isinstance(key, str) else multiplier.key if multiplier else None
+        yield name, key or (multiplier.key if multiplier else None)
 
 
 def _row(name: str, key: str | None, runs: list[Run], computed: dict[str, Counter]) -> tuple[Cell, ...]:
@@ -70,7 +69,7 @@ def _row(name: str, key: str | None, runs: list[Run], computed: dict[str, Counte
     multiplier = catalogue.find(name)
     if multiplier is not None and key != multiplier.key:
         multiplier = None  # another truth table under the same name
-    engines = sorted({str(run.record.get("engine") or "not recorded") for run in runs})
+    engines = sorted({run.record.engine or "not recorded" for run in runs})
     return (
         words(name, users),
         Cell(key[:8], key, users) if key else nothing(users),
@@ -103,8 +102,7 @@ def _exactly(value: Any, users: tuple[str, ...]) -> Cell:
 
 def _multipliers_of_layers(run: Run) -> Counter:
     """Circuit (None: products in fp32) → how many layers of the run's finalists it computes; empty: not recorded."""
-    finalists = (layers(run.record, int(number)) or () for number in run.finalists["finalist"])
-    return Counter(layer.get("multiplier") for finalist in finalists for layer in finalist)
+    return Counter(layer.multiplier for finalist in run.record.finalists for layer in finalist.layers)
 
 
 def _layers(name: str, computed: dict[str, Counter]) -> Cell:

@@ -7,12 +7,21 @@ from evaluation.significance import EXPLANATION, Comparison
 from reports import statistics
 from reports.load import Section
 from reports.statistics import Reference
-from reports.tables.results import AVERAGES, CHOSEN, HYPERVOLUME, MEASURES, RESULTS, cautions, front_cells, mean_cell
+from reports.tables.results import (
+    AVERAGES,
+    CHOSEN,
+    HYPERVOLUME,
+    Measure,
+    cautions,
+    front_cells,
+    mean_cell,
+    measures_note,
+    results,
+)
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
 from reports.variants import settings_of
 
 P = Form()
-MAIN = [measure for measure in RESULTS if measure.main]
 SPELLED = 160  # characters of a setting
 DIFFERENCE = (
     "Median difference: hypervolume of the first − of the second, seed by seed, with its bootstrap 95 % interval. Methods "
@@ -72,7 +81,7 @@ def ablation(section: Section) -> Table:
     headers = ("hypervolume", "difference to the usual", "pairs", "p after Holm")
     columns = (
         *(Column(name, False) for name in ("method", "settings that differ")),
-        *(Column(name) for name in ("runs", *(measure.header for measure in MAIN), *headers)),
+        *(Column(name) for name in ("runs", *(measure.header for measure in _main(section)), *headers)),
         Column("verdict", False),
     )
     pairs = {pair.one: pair for pair in statistics.comparisons(section) if pair.other == _method(section, pair.one)}
@@ -85,7 +94,7 @@ def ablation(section: Section) -> Table:
     notes = [
         AVERAGES,
         CHOSEN,
-        MEASURES,
+        measures_note(section),
         TO_THE_USUAL,
         EXPLANATION,
         *([found.sentence] if found else []),
@@ -93,6 +102,10 @@ def ablation(section: Section) -> Table:
     ]
     title = f"Settings of one method: {section.title}"
     return Table(f"{section.name}-ablation", title, columns, tuple(rows), tuple(notes), 2)
+
+
+def _main(section: Section) -> list[Measure]:
+    return [measure for measure in results(section) if measure.main]
 
 
 def _method(section: Section, variant: str) -> str:
@@ -108,7 +121,7 @@ def _variant_row(
         words(variant, names),
         words(told + " (the usual)" * (variant == runs[0].method), names),
         Cell(str(len(runs)), len(runs), names),
-        *(mean_cell(runs, measure) for measure in MAIN),
+        *(mean_cell(runs, measure) for measure in _main(section)),
         front_cells(section, runs, found)[0],
         *_against(section, pair),
     )

@@ -4,20 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.runs import units
+from evaluation.runs.record import STAGES
 from reports import statistics
 from reports.load import Run, Section
-from reports.rows import STAGES
+from reports.rows import SAVINGS, saving_column
 from reports.statistics import Reference
 from reports.tables.table import (
     COUNT,
     HOURS,
-    NANOJOULES,
     PERCENT,
     Cell,
     Column,
     Form,
     Table,
     average,
+    cost_form,
     measured,
     nothing,
     number,
@@ -35,10 +37,6 @@ CHOSEN = (
     "Each search counts with its finalist of the highest validation accuracy; choosing by test error would flatter it."
 )
 BEST = "Best of searches: the one of these finalists whose validation accuracy is the highest."
-MEASURES = (
-    "Errors are of the test images; drop: test accuracy in exact int8 − approximate, run by run. Energy is per inference, "
-    "without memory traffic."
-)
 
 
 @dataclass(frozen=True)
@@ -60,22 +58,33 @@ def _error(arithmetic: str) -> Callable[[Mapping[str, Any]], float | None]:
 
 
 def _named(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    """By its name in the frame, where ``{model}`` is the section's accounting."""
-    return lambda row: measured(row, name.format(model=row["energy_model"]))
+    """By its name in the frame."""
+    return lambda row: measured(row, name)
 
 
-RESULTS = (
-    *(Measure(f"error {name}, %", _error(name), PERCENT) for name in ("fp32", "int8")),
-    Measure("error approximate, %", _error("approximate"), PERCENT, main=True),
-    Measure("drop vs int8, points", _named("accuracy_drop_vs_int8"), PERCENT),
-    *(Measure(name, _named(column), COUNT) for name, column in (("parameters", "params"), ("MACs", "macs"))),
-    *(Measure(f"energy {name}, nJ", _named(f"{{model}}_{name}_pj"), NANOJOULES) for name in ("fp32", "int8")),
-    Measure("energy approximate, nJ", _named("{model}_approximate_pj"), NANOJOULES, main=True),
-    *(
-        Measure(f"saved vs {base}, %", _named(f"{{model}}_saving_vs_{base}"), PERCENT, main=True)
-        for base in ("fp32", "int8")
-    ),
-)
+def results(section: Section) -> tuple[Measure, ...]:
+    """What is told of a finalist: errors and costs in every arithmetic, and what approximate arithmetic saves."""
+    noun, (unit, form) = units.noun(section.unit), cost_form(section.unit)
+    names, main = section.arithmetics, "approximate"
+    return (
+        *(Measure(f"error {name}, %", _error(name), PERCENT, main=name == main) for name in names),
+        Measure("drop vs int8, points", _named("accuracy_drop_vs_int8"), PERCENT),
+        Measure("parameters", _named("params"), COUNT),
+        Measure("MACs", _named("macs"), COUNT),
+        *(Measure(f"{noun} {n}, {unit}", _named(section.cost_column(n)), form, main=n == main) for n in names),
+        *(Measure(f"saved vs {b}, %", _named(saving_column(section.cost, b)), PERCENT, main=True) for b in SAVINGS),
+    )
+
+
+def measures_note(section: Section) -> str:
+    """What the columns of ``results`` mean."""
+    noun, aside = units.noun(section.unit), f", without {section.apart}" if section.apart else ""
+    return (
+        "Errors are of the test images; drop: test accuracy in exact int8 − approximate, run by run. "
+        f"{noun.capitalize()} is per inference{aside}."
+    )
+
+
 SPENT = tuple(Measure(f"{stage}, device-h", _named(f"{stage}_device_seconds"), HOURS) for stage in (*STAGES, "total"))
 
 
@@ -95,12 +104,12 @@ def methods(section: Section) -> Table:
     """A row per variant: means over its searches, and the best of them."""
     found = statistics.reference(section)
     columns = [Column(name, name == "runs") for name in ("method", "runs", "seeds", "device")]
-    for measure in RESULTS:
+    for measure in results(section):
         names = ("mean over searches", "best of searches") if measure.main else (None,)
         columns += [Column(f"{measure.header}: {name}" if name else measure.header) for name in names]
     columns += [Column(name) for name in ("hypervolume", "IGD+", *(measure.header for measure in SPENT))]
     rows = [_method_row(section, variant, found) for variant in section.variants]
-    notes = [AVERAGES, CHOSEN, BEST, MEASURES, *([found.sentence] if found else []), *cautions(section)]
+    notes = [AVERAGES, CHOSEN, BEST, measures_note(section), *([found.sentence] if found else []), *cautions(section)]
     return Table(f"{section.name}-methods", f"Methods: {section.title}", tuple(columns), tuple(rows), tuple(notes))
 
 
@@ -114,7 +123,7 @@ def _method_row(section: Section, variant: str, found: Reference | None) -> tupl
         words(" ".join(str(run.seed) for run in runs), names),
         words(device(runs[0]), names),
     ]
-    for measure in RESULTS:
+    for measure in results(section):
         cells.append(mean_cell(runs, measure))
         if measure.main:
             cells.append(number(measure.value(best.best), measure.form, [best.name]) if best else nothing())
@@ -123,8 +132,8 @@ def _method_row(section: Section, variant: str, found: Reference | None) -> tupl
 
 def device(run: Run) -> str:
     """The device of a run, and how many of it."""
-    count = run.record["device"].get("count")
-    return f"{count} × {run.best['device_name']}" if isinstance(count, int) and count > 1 else run.best["device_name"]
+    used = run.record.device
+    return f"{used.count} × {used.name}" if used.count > 1 else used.name
 
 
 def mean_cell(runs: Sequence[Run], measure: Measure) -> Cell:
@@ -158,7 +167,7 @@ def cautions(section: Section) -> list[str]:
 def finalists(section: Section) -> Table:
     """Every finalist of every run."""
     validation = Measure("error validation, %", _validation_error, PERCENT)
-    measures = (validation, *RESULTS)
+    measures = (validation, *results(section))
     texts = ("run", "finalist", "method", "seed", "best on validation", "network")
     columns = [Column(name, name in ("finalist", "seed")) for name in texts]
     columns += [Column(measure.header) for measure in measures]
@@ -169,7 +178,10 @@ def finalists(section: Section) -> Table:
         labels += [Cell(str(row["seed"]), row["seed"], run), words("yes" if row["best"] else "", run)]
         labels += [Cell(row["key"][:8], row["key"], run)]
         rows.append((*labels, *(number(measure.value(row), measure.form, run) for measure in measures)))
-    notes = (MEASURES, "Network: the first digits of its key; genotypes are in the records. –: not measured.")
+    notes = (
+        measures_note(section),
+        "Network: the first digits of its key; genotypes are in the records. –: not measured.",
+    )
     title = f"Finalists: {section.title}"
     return Table(f"{section.name}-finalists", title, tuple(columns), tuple(rows), notes, 2)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any
 
+from evaluation.runs import units
 from reports.load import Run
-from reports.rows import LARGEST
 from reports.statistics import interval
 
 UNMEASURED = "–"
@@ -63,7 +63,13 @@ class Form:
         return min(MOST_DECIMALS, max(0, SIGNIFICANT - 1 - size))
 
 
-COUNT, PERCENT, NANOJOULES, HOURS = Form(0), Form(2, 100), Form(None, 1e-3), Form(4, 1 / 3600)
+COUNT, PERCENT, HOURS = Form(0), Form(2, 100), Form(4, 1 / 3600)
+
+
+def cost_form(unit: str) -> tuple[str, Form]:
+    """The unit in which tables write costs in ``unit``, and their form."""
+    shown, size = units.of_tables(unit)
+    return shown, Form(None, 1 / size)
 
 
 def written(value: float, decimals: int) -> str:
@@ -114,17 +120,6 @@ def average(values: Sequence[tuple[Run, float | None]], form: Form, with_interva
 
 
 def measured(row: Mapping[str, Any], name: str) -> float | None:
-    """A number of a finalist's row of the frame, in which what is missing may be NaN."""
-    value = row[name]
+    """A number of a finalist's row of the frame, in which what is missing may be NaN, or no column at all."""
+    value = row.get(name)
     return None if value is None or math.isnan(value) else getattr(value, "item", lambda: value)()
-
-
-def recorded(node: Any, *path: str | int) -> float | None:
-    """The number at ``path`` of a record that nobody checked; None where there is none."""
-    for step in path:
-        try:
-            node = node[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    finite = isinstance(node, int | float) and not isinstance(node, bool) and abs(node) < LARGEST
-    return node if finite else None

@@ -1,0 +1,67 @@
+"""What a checkpoint must hold for a run to go on from it: names and types, checked by ``spaces.files.schema``."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from evaluation.runs.record import Failure, LedgerRow, Moment
+
+
+class KeptEvaluation(TypedDict):
+    """A trained candidate in a checkpoint."""
+
+    key: str
+    error: float
+    cost: float
+    params: int
+    macs: int
+    failure: str | None
+    epochs: int
+    seconds: float
+    place: int
+
+
+class KeptNetwork(TypedDict):
+    architecture: dict
+    epochs: int
+    weights: dict
+
+
+class KeptProblem(TypedDict):
+    rng: dict
+    evaluations: list[KeptEvaluation]
+    judged: list[KeptEvaluation]
+    asked: int
+    trained: list[KeptNetwork]
+
+
+class KeptTraining(TypedDict):
+    epoch: int
+    network: dict
+    optimiser: dict
+
+
+class KeptState(TypedDict):
+    """``RunState`` in a checkpoint; what older ones lack has its value at the start."""
+
+    stage: Literal["search", "selection", "final", "test", "done"]
+    lines: int
+    share: NotRequired[float]
+    anytime: NotRequired[list[Moment]]
+    proposals: list[dict]
+    selected: int
+    finalists: list[dict]
+    failures: list[Failure]
+    notes: NotRequired[list[str]]
+    results: dict[str, dict]
+    training: KeptTraining | None
+    final_devices: NotRequired[int]
+    test_fingerprint: NotRequired[str]
+    method: dict | None
+
+
+class Checkpoint(TypedDict):
+    ledger: dict[str, LedgerRow]
+    problem: KeptProblem
+    state: KeptState
+    config: NotRequired[dict]
+    data: NotRequired[str]
+    device: NotRequired[str]

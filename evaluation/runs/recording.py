@@ -1,0 +1,142 @@
+"""From a run that has ended to its record."""
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from evaluation.datasets import Dataset
+from evaluation.runs.ledger import Ledger
+from evaluation.runs.record import (
+    Accuracy,
+    CostFigures,
+    Device,
+    Failure,
+    Finalist,
+    Layer,
+    LedgerRow,
+    Moment,
+    ProtocolUsed,
+    Record,
+)
+from evaluation.runs.state import RunState
+from evaluation.search.problem import SearchProblem
+from evaluation.settings.config import RunConfig
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.costs import COSTS
+from spaces.costs.model import CostModel
+from spaces.costs.trace import LayerCost, total_macs, total_params
+from spaces.files.schema import typed
+from spaces.shape import NetworkShape
+from spaces.space import Architecture
+
+
+def record_of(
+    config: RunConfig,
+    dataset: Dataset,
+    problem: SearchProblem,
+    ledger: Ledger,
+    state: RunState,
+    final_shape: NetworkShape,
+) -> Record:
+    """The record of the run that these have led to."""
+    protocol = asdict(config.protocol)
+    anytime = typed(state.anytime, tuple[Moment, ...])
+    return Record(
+        method=config.method,
+        method_config=config.method_config,
+        space=config.space,
+        space_config=config.space_config,
+        dataset=dataset.name,
+        dataset_origin=dataset.origin,
+        dataset_fingerprint=dataset.fingerprint,
+        test_fingerprint=state.test_fingerprint,
+        train_limit=config.train_limit,
+        seed=config.seed,
+        protocol=ProtocolUsed(protocol.pop("name"), config.protocol.hash, protocol),
+        scope=config.scope,
+        multiplier_choice=config.multiplier_choice,
+        cost=config.cost,
+        multipliers=tuple(config.multipliers),
+        tables=config.tables,
+        engine=config.engine,
+        deterministic=config.deterministic,
+        budget=config.budget,
+        snapshots=config.snapshots,
+        versions=_versions(),
+        command=config.command,
+        device=typed(ledger.describe_device(), Device),
+        ledger=typed(ledger.to_json(), dict[str, LedgerRow]),
+        search_training_seconds=problem.searched.seconds,
+        steps=state.lines,
+        reference_cost=problem.reference_cost,
+        hypervolume=anytime[-1].hypervolume if anytime else None,
+        anytime=anytime,
+        evaluations=problem.searched.candidates,
+        cache_hits=problem.searched.hits,
+        finalists=tuple(_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))),
+        notes=tuple(state.notes),
+        failures=_failures(problem, state),
+    )
+
+
+def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> Finalist:
+    architecture: Architecture = state.finalists[index]
+    rows = problem.space.costs(architecture, final_shape)
+    judged = problem.judged.of(architecture.key)  # None where the architecture was given
+    tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
+    return Finalist(
+        architecture=architecture.to_json(),
+        key=architecture.key,
+        summary=architecture.short(),
+        params=total_params(rows),
+        macs=total_macs(rows),
+        accuracy=Accuracy(1.0 - judged.evaluation.error if judged else None, tested),
+        costs={name: _figures(model, rows) for name, model in COSTS.items() if not model.measured},
+        layers=_layers(rows, COSTS[problem.config.cost]),
+    )
+
+
+def _figures(model: CostModel, rows: Sequence[LayerCost]) -> CostFigures:
+    found = {arithmetic: model.network(rows, arithmetic) for arithmetic in ARITHMETICS}
+    return CostFigures(
+        unit=model.unit,
+        values={name: cost.total for name, cost in found.items()},
+        split={name: dict(cost.parts) for name, cost in found.items()},
+        apart={name: dict(cost.apart) for name, cost in found.items() if cost.apart},
+    )
+
+
+def _layers(rows: Sequence[LayerCost], model: CostModel) -> tuple[Layer, ...]:
+    """Where the cost goes, layer by layer, what the model tells apart left out; layers that cost nothing are not listed."""
+    layers = (
+        Layer(
+            name=row.name,
+            kind=row.kind,
+            multiplier=row.multiplier.name if row.multiplier else None,
+            macs=row.macs,
+            costs={arithmetic: model.layer(row, arithmetic).total for arithmetic in ARITHMETICS},
+        )
+        for row in rows
+    )
+    return tuple(layer for layer in layers if any(layer.costs.values()))
+
+
+def _failures(problem: SearchProblem, state: RunState) -> tuple[Failure, ...]:
+    """Of candidates in the search and in selection, each with what it cost, and of finalists."""
+    found = problem.searched.failures("candidate") + problem.judged.failures("selection") + state.failures
+    return typed(found, tuple[Failure, ...])
+
+
+def _versions() -> dict:
+    names = ("approxnas-bench", "torch", "numpy", "scikit-learn", "moocore", "deap")
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    versions["cuda"] = torch.version.cuda
+    return versions
