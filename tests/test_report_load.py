@@ -320,7 +320,7 @@ def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
         "device",
         "command",
     )
-    sizes = {"seed": 0, "nodes": 4, "threads": 0, "image_size": 0}
+    sizes = {"seed": 0, "threads": 0, "image_size": 0}
     protocol = named_protocol("quick")
     config = RunConfig(
         **dict.fromkeys(names, "x"), **sizes, baselines=("none",), method_config={}, protocol=protocol, multipliers=()
