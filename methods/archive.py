@@ -77,7 +77,7 @@ class ArchiveSearch(ABC):
         chosen = representatives(self.front(), self.wanted, self.problem.reference_cost)
         return [self.architectures[evaluation.key] for evaluation in chosen]
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "steps": self.steps,
             "exhausted": self.exhausted,

@@ -172,7 +172,9 @@ class EvoApproxNas:
     def _drift(self) -> None:
         """Neutral drift: survivors keep their network, but not the genes that have no effect on it."""
         drift = getattr(self.problem.space, "drift", None)
-        for individual in self.population if drift else ():
+        if drift is None:
+            return
+        for individual in self.population:
             individual.architecture = drift(individual.architecture, self.problem.rng)
 
     def _evaluate(

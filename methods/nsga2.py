@@ -5,7 +5,6 @@ generator and returns another number of winners than asked for. Nothing but this
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import moocore
 import numpy as np
@@ -34,7 +33,7 @@ class Individual:
     def key(self) -> str:
         return self.evaluation.key
 
-    def __deepcopy__(self, memo: dict[str, Any]) -> "Individual":
+    def __deepcopy__(self, memo: dict[int, object]) -> "Individual":
         """What the archive keeps: both parts are frozen and can be shared."""
         return Individual(self.architecture, self.evaluation)
 
@@ -56,7 +55,9 @@ def survivors(pool: list[Individual], count: int, margin: float = 1.0) -> list[I
     """
     errors = {id(individual): individual.fitness.values[0] for individual in pool}
     limit = min(errors.values()) + margin
-    chosen = tools.selNSGA2([individual for individual in pool if errors[id(individual)] <= limit], count)
+    chosen: list[Individual] = tools.selNSGA2(
+        [individual for individual in pool if errors[id(individual)] <= limit], count
+    )
     beyond = [individual for individual in pool if errors[id(individual)] > limit]
     chosen += sorted(beyond, key=lambda individual: errors[id(individual)])[: count - len(chosen)]
     measure_crowding(chosen)
@@ -86,7 +87,8 @@ def tournament(population: list[Individual], count: int, rng: np.random.Generato
 
 def first_front(population: list[Individual]) -> list[Individual]:
     """Those that no other dominates."""
-    return tools.sortNondominated(population, len(population), True)[0]
+    fronts: list[list[Individual]] = tools.sortNondominated(population, len(population), True)
+    return fronts[0]
 
 
 class ParetoArchive:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from spaces.files.schema import typed
 
 def make_method(run: RunContext, settings: str) -> Method:
     """The method, as new or as the checkpoint left it. ``settings`` says where its settings come from."""
-    cls = METHODS[run.config.method]
+    cls: Any = METHODS[run.config.method]
     try:
         config = typed(run.config.method_config, cls.Config)
     except InputError as error:

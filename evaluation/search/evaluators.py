@@ -3,6 +3,7 @@
 A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in the group ``approxnas.evaluators``.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from evaluation.search.candidates import Conditions, Job, Result, train
@@ -26,6 +27,6 @@ class Training:
         return train(job, self.conditions)
 
 
-EVALUATORS: Registry[type[Evaluator]] = Registry(
+EVALUATORS: Registry[Callable[[Conditions], Evaluator]] = Registry(
     "evaluator", "approxnas.evaluators", {"training": "evaluation.search.evaluators:Training"}
 )

@@ -28,6 +28,6 @@ class InProcess:
             yield job, evaluate(job)
 
 
-EXECUTORS: Registry[type[Executor]] = Registry(
+EXECUTORS: Registry[Callable[[], Executor]] = Registry(
     "executor", "approxnas.executors", {"in_process": "evaluation.search.executors:InProcess"}
 )

@@ -65,8 +65,8 @@ class Trials:
         if not (served and self.out_of_time()):
             self._work_off(wanted, epochs, parents is not None)
         self.trials = dict(sorted(self.trials.items(), key=lambda item: item[1].place))
-        found = [self.trials.get((architecture.key, epochs)) for architecture in architectures]
-        given = [trial.evaluation for trial in itertools.takewhile(lambda trial: trial is not None, found)]
+        asked = [(architecture.key, epochs) for architecture in architectures]
+        given = [self.trials[known].evaluation for known in itertools.takewhile(self.trials.__contains__, asked)]
         self.asked += len(given)
         return given
 

@@ -109,6 +109,10 @@ class Options(RunOptions):
     budget: str = ""
     """Search until this much device time, steps or trained candidates are spent: 60s, 5m, 2h, 10steps, 200evals.
     Where several methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
+    evaluator: str = "training"
+    """How candidates are evaluated; other packages can add a way, such as a table of results."""
+    executor: str = "in_process"
+    """Where and in which order candidates are evaluated; results do not depend on it."""
     snapshots: int = -1
     """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
     search); -1 takes 3 where several methods are compared and none otherwise."""

@@ -1,0 +1,162 @@
+"""The evaluation of candidates: results that do not depend on order, place or interruption, and what they cost."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from evaluation.search import candidates
+from evaluation.search.candidates import Job, Result
+from evaluation.search.evaluators import EVALUATORS
+from evaluation.search.executors import EXECUTORS
+from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
+from methods.method import Evaluation
+from spaces.errors import InputError
+from tests import tiny
+from tests.running import finished_run, resume, stopped_run, without_times
+
+SECONDS = 10.0  # of every job, as the table says
+
+
+class Table:
+    """An evaluator that answers from a dictionary, and notes what it was asked."""
+
+    asked: list[str]
+
+    def __init__(self, conditions) -> None:
+        self.conditions, self.rows = conditions, {}
+
+    def evaluate(self, job: Job) -> Result:
+        Table.asked.append(job.architecture.key)
+        key = job.architecture.key
+        error = self.rows.setdefault(key, int(hashlib.sha256(key.encode()).hexdigest()[:4], 16) / 2**16)
+        evaluation = Evaluation(key, error, *self.conditions.costs(job.architecture), epochs=job.epochs)
+        return Result(evaluation, SECONDS)
+
+
+class Shuffled:
+    """An executor that ends the jobs of a batch in the order of their keys, which are hash sums."""
+
+    def run(self, evaluate, jobs):
+        for job in sorted(jobs, key=lambda job: job.architecture.key):
+            yield job, evaluate(job)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """The two doubles, each under a name: all that one more needs."""
+    Table.asked = []
+    with EVALUATORS.temporarily("table", Table), EXECUTORS.temporarily("shuffled", Shuffled):
+        yield
+
+
+GRID = {"space": "grid", "space_config": {"rows": 2, "columns": 4, "levels_back": 4}}
+QUICK_END = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=1)
+TABULAR = {"evaluator": "table", "baselines": "none", "protocol": QUICK_END}
+
+
+def family(problem):
+    """A parent and a child that starts from its weights."""
+    rng = np.random.default_rng(0)
+    while True:
+        parent = problem.space.sample(rng)
+        child = problem.space.mutate(parent, rng)
+        if child.key != parent.key and len(problem.space.inherited(child, parent, problem.shape)) > 1:
+            return parent, child
+
+
+def test_a_table_takes_the_place_of_training(monkeypatch):
+    monkeypatch.setattr(candidates, "train", None)
+    problem = tiny.problem("evoapproxnas", evaluator="table")
+    method = EvoApproxNas(problem, EvoApproxNasConfig(**tiny.SMALL["evoapproxnas"]))
+    while not method.finished:
+        method.step()
+    assert method.proposals() and len(problem.searched.trials) == len(Table.asked) == 7
+    assert problem.searched.seconds == 7 * SECONDS
+    assert [e.key for e in problem.searched.evaluations] == Table.asked
+
+
+@pytest.mark.parametrize("name", ["evoapproxnas", "random"])
+def test_a_batch_may_end_in_any_order(name, tmp_path):
+    records = [
+        finished_run(tmp_path, tiny.run_config(name, executor=executor, **TABULAR))[1]
+        for executor in ("in_process", "shuffled")
+    ]
+    assert without_times(records[0]) == without_times(records[1])
+
+
+def test_trained_candidates_are_the_same_in_any_order():
+    problems = [tiny.problem("evoapproxnas", executor=executor, **GRID) for executor in ("in_process", "shuffled")]
+    rng = np.random.default_rng(1)
+    drawn = [problems[0].space.sample(rng) for _ in range(4)]
+    first, second = (problem.evaluate(drawn) for problem in problems)
+    assert first == second == [problems[0].searched.trials[a.key, 1].evaluation for a in drawn]
+    assert list(problems[0].searched.trials) == list(problems[1].searched.trials)
+
+
+def test_a_child_waits_for_the_parent_in_its_batch():
+    straight = tiny.problem("evoapproxnas", **GRID)
+    parent, child = family(straight)
+    expected = [*straight.evaluate([child], parents=[None]), *straight.evaluate([parent], parents=[None])]
+    inherited = tiny.problem("evoapproxnas", **GRID)
+    inherited.evaluate([parent], parents=[None])
+    (of_weights,) = inherited.evaluate([child], parents=[parent])
+    assert of_weights != expected[0]  # the weights make a difference
+    for executor in ("in_process", "shuffled"):
+        problem = tiny.problem("evoapproxnas", executor=executor, **GRID)
+        assert problem.evaluate([child, parent], parents=[parent, None]) == [of_weights, expected[1]]
+
+
+def test_a_result_depends_on_the_job_alone():
+    one, other = tiny.problem("evoapproxnas", **GRID), tiny.problem("random", **GRID)
+    parent, child = family(one)
+    other.evaluate([parent])  # something else before
+    jobs = [Job(child, "search", seed, 1) for seed in (0, 0, 1)]
+    found = [candidates.train(job, p.searched.evaluator.conditions) for job, p in zip(jobs, (one, other, one))]
+    assert found[0].evaluation == found[1].evaluation
+    assert found[2].evaluation.error != found[0].evaluation.error
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("executor", ["in_process", "shuffled"])
+def test_a_run_killed_after_a_candidate_goes_on_with_the_next(saves, executor, tmp_path):
+    """The first population are three candidates: saved one by one, then with their step."""
+    config = tiny.run_config("evoapproxnas", executor=executor, **TABULAR)
+    _, whole = finished_run(tmp_path / "whole", config)
+    asked, Table.asked = Table.asked, []
+    folder = stopped_run(tmp_path / "stopped", config, saves)
+    before = len(Table.asked)
+    assert before == {1: 1, 2: 2, 3: 3, 4: 3, 6: 5}[saves]
+    record = resume(folder)
+    assert sorted(Table.asked) == sorted(asked)  # none twice
+    assert without_times(record) == without_times(whole)
+    assert record["search_training_seconds"] == whole["search_training_seconds"] == 7 * SECONDS
+
+
+@pytest.mark.parametrize("saves", [0, 1, 2])
+@pytest.mark.parametrize("name", ["evoapproxnas", "random"])
+def test_a_budget_of_time_is_exceeded_by_one_candidate_at_most(name, saves, tmp_path):
+    """Every candidate takes ten seconds: the third one ends beyond 25."""
+    settings = {"batch": 5} if name == "random" else {"population": 6}
+    config = tiny.run_config(name, budget="25s", **TABULAR)
+    config = dataclasses.replace(config, method_config={**config.method_config, **settings})
+    record = resume(stopped_run(tmp_path, config, saves)) if saves else finished_run(tmp_path, config)[1]
+    assert record["evaluations"] == 3
+    assert record["finalists"]
+    spent = record["ledger"]["search"]
+    assert 3 * SECONDS <= spent["device_seconds"] < 3 * SECONDS + spent["wall_seconds"]
+
+
+def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
+    _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
+    search = record["ledger"]["search"]
+    assert record["search_training_seconds"] <= search["device_seconds"]
+    assert search["device_seconds"] == pytest.approx(search["wall_seconds"], rel=0.05)
+
+
+@pytest.mark.parametrize("choice", ["evaluator", "executor", "task"])
+def test_an_unknown_one_is_refused_with_a_suggestion(choice):
+    near = {"evaluator": "trainin", "executor": "in_proces", "task": "image_classificatio"}[choice]
+    with pytest.raises(InputError, match=f"did you mean {near[:9]}"):
+        tiny.problem(**{choice: near})
