@@ -42,8 +42,15 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         path = self._paths[name]
         if not isinstance(path, str):
             return path
-        module, _, attribute = path.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        try:
+            module, _, attribute = path.partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            if name in self.built_in:
+                raise
+            raise InputError(
+                f"the {self.kind} '{name}' of another package cannot be loaded ({error}); repair or remove that package"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._paths))

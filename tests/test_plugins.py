@@ -15,6 +15,8 @@ def registry(monkeypatch) -> Registry:
     installed = [
         EntryPoint("ordered", "collections:OrderedDict", "things"),
         EntryPoint("counter", "somebody.else:Counter", "things"),
+        EntryPoint("gone", "no_such_package:Thing", "things"),
+        EntryPoint("renamed", "collections:NoSuchThing", "things"),
         EntryPoint("two-words", "collections:deque", "things"),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: installed if group == "things" else [])
@@ -22,8 +24,8 @@ def registry(monkeypatch) -> Registry:
 
 
 def test_names_are_known_in_order_without_importing_anything(registry):
-    assert list(registry) == ["missing", "counter", "ordered", "two-words"]
-    assert len(registry) == 4
+    assert list(registry) == ["missing", "counter", "gone", "ordered", "renamed", "two-words"]
+    assert len(registry) == 6
     assert "missing" in registry and "none" not in registry
     with pytest.raises(ModuleNotFoundError):
         registry["missing"]
@@ -39,6 +41,12 @@ def test_unknown_and_bad_names_are_refused(registry):
         registry["conter"]
     with pytest.raises(InputError, match="thing 'two-words' needs another name in its entry point"):
         registry["two-words"]
+
+
+@pytest.mark.parametrize("name", ["gone", "renamed"])
+def test_what_another_package_promised_and_does_not_have_is_told(registry, name):
+    with pytest.raises(InputError, match=f"the thing '{name}' of another package cannot be loaded \\(.*no_such|NoSuch"):
+        registry[name]
 
 
 def test_an_entry_for_a_while(registry):

@@ -11,14 +11,13 @@ WORDS = ("all", "first", "none")
 
 def require_baselines(asked: Sequence[str]) -> None:
     """Raises InputError for what is neither one of the ``WORDS``, alone, nor names of arithmetics."""
-    if len(asked) == 1 and asked[0] in WORDS:
-        return
     for word in asked:
-        if word in WORDS:
+        if word in WORDS and len(asked) > 1:
             raise InputError(f"--baselines {word} stands alone: it says for itself which arithmetics are meant")
-        ARITHMETICS[word]  # raises for an unknown one
     if not asked:
         raise InputError("--baselines needs names of arithmetics, or all, first or none")
+    for name in recorded_arithmetics(asked):
+        ARITHMETICS[name]  # raises for one that is unknown or cannot be loaded, before a run has begun
 
 
 def arithmetics_of(finalist: int, asked: Sequence[str]) -> list[str]:
@@ -30,3 +29,11 @@ def arithmetics_of(finalist: int, asked: Sequence[str]) -> list[str]:
         return [MAIN]
     others = [name for name in ARITHMETICS if name != MAIN and (asked[0] in WORDS or name in asked)]
     return [MAIN, *reversed(others)]
+
+
+def recorded_arithmetics(asked: Sequence[str]) -> list[str]:
+    """Those that a record knows: ours, whether or not they were asked for, and the baselines."""
+    if asked[0] in ("all", "first"):
+        return list(ARITHMETICS)
+    others = (name for name in asked if name not in ARITHMETICS.built_in and name not in WORDS)
+    return [*ARITHMETICS.built_in, *dict.fromkeys(others)]
