@@ -323,7 +323,14 @@ def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
     sizes = {"seed": 0, "threads": 0, "image_size": 0}
     protocol = named_protocol("quick")
     config = RunConfig(
-        **dict.fromkeys(names, "x"), **sizes, baselines=("none",), method_config={}, protocol=protocol, multipliers=()
+        **dict.fromkeys(names, "x"),
+        **sizes,
+        baselines=("none",),
+        method_config={},
+        protocol=protocol,
+        multipliers=(),
+        space="cells",
+        space_config={"nodes": 4},
     )
     going = runs / "going"
     going.mkdir()
