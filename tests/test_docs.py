@@ -14,6 +14,8 @@ import pytest
 
 from methods import METHODS
 from methods.method import Evaluation
+from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.multipliers.files.tables import read_multipliers
 from tests import tiny
@@ -27,8 +29,9 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 @pytest.fixture
 def reader(tmp_path, monkeypatch) -> Reader:
     """Somebody in an empty folder. What they install is known to nobody afterwards."""
-    len(METHODS)  # has looked for entry points, so that the next line is undone at the end
-    monkeypatch.delitem(vars(METHODS), "_paths")
+    for registry in (METHODS, COSTS, ARITHMETICS):
+        len(registry)  # has looked for entry points, so that the next line is undone at the end
+        monkeypatch.delitem(vars(registry), "_paths")
     return Reader(tmp_path, monkeypatch)
 
 
@@ -135,6 +138,18 @@ def test_a_method_under_a_name_that_no_flag_can_have_is_refused():
     entry = METHODS.temporarily("hill-climbing", "hill_climbing:HillClimbing")
     with entry, pytest.raises(InputError, match="letters, digits and underscores"):
         run_parse(["--method", "hill-climbing"])
+
+
+# -- a new cost model, a new arithmetic -------------------------------------------------------------------------------
+
+
+def test_the_guide_to_a_new_cost_and_a_new_arithmetic(reader):
+    reader.follow(DOCS / "new-cost.md")
+    (path,) = (reader.folder / "runs").glob("random-*/record.json")
+    record = json.loads(path.read_text())
+    assert record["cost"] == "macs" and {"macs", "horowitz45"} <= set(record["finalists"][0]["costs"])
+    tested = record["finalists"][0]["accuracy"]["test"]
+    assert [name for name in tested if tested[name] is not None] == ["int8", "approximate", "shifts"]
 
 
 # -- a new multiplier --------------------------------------------------------------------------------------------------
