@@ -69,6 +69,13 @@ class Multiplications(CostModel):
         return Cost({"products": float(row.macs)})
 
 
+class NotAtHand(CostModel):
+    name, unit, source, leaves_out = "latency", "ms", "nobody", "everything"
+
+    def once(self, row, arithmetic):  # noqa: ARG002
+        raise InputError("nobody has timed this layer")
+
+
 @pytest.mark.parametrize(
     ("name", "conv", "linear", "multiplier"),
     [
@@ -107,7 +114,8 @@ def test_the_cost_of_an_arithmetic_by_hand():
 
 def test_a_fourth_arithmetic_and_a_third_cost_through_a_whole_run(tmp_path):
     """One class and one registry line each: the search is guided by the cost, and the record has both by name."""
-    with ARITHMETICS.temporarily("halves", Halves()), COSTS.temporarily("macs", Multiplications()):
+    others = ARITHMETICS.temporarily("halves", Halves()), COSTS.temporarily("latency", NotAtHand())
+    with others[0], others[1], COSTS.temporarily("macs", Multiplications()):
         config = tiny.run_config(cost="macs", baselines=("halves",))
         run = Run(config, tiny.dataset(), CPU, tiny.library(config))
         folder, _ = finished_run(tmp_path, config)

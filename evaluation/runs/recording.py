@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import torch
@@ -28,6 +29,7 @@ from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.costs.model import CostModel
 from spaces.costs.trace import LayerCost, total_macs, total_params
+from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.shape import NetworkShape
 from spaces.space import Architecture
@@ -94,9 +96,21 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         params=total_params(rows),
         macs=total_macs(rows),
         accuracy=Accuracy(1.0 - judged.evaluation.error if judged else None, tested),
-        costs={name: _figures(model, rows) for name, model in COSTS.items() if not model.measured},
+        costs=_costs(rows, problem.config.cost),
         layers=_layers(rows, COSTS[problem.config.cost]),
     )
+
+
+def _costs(rows: Sequence[LayerCost], guiding: str) -> dict[str, CostFigures]:
+    """By every model that can be computed; the one that guided the search can."""
+    found = {}
+    for name, model in COSTS.items():
+        if name == guiding:
+            found[name] = _figures(model, rows)
+        elif not model.measured:
+            with suppress(InputError):  # such as a multiplier whose power nobody published
+                found[name] = _figures(model, rows)
+    return found
 
 
 def _figures(model: CostModel, rows: Sequence[LayerCost]) -> CostFigures:

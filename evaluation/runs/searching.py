@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.runs import checkpoints
+from evaluation.runs import checkpoints, units
 from evaluation.runs.context import RunContext
 from evaluation.runs.folder import CONFIG, PROPOSALS
 from evaluation.runs.progress import RunProgress
@@ -80,7 +80,7 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress
 
     def show(result: Result) -> None:
         e = result.evaluation
-        progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or _note(e.error, e.cost)}")
+        progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or _note(run, e.error, e.cost)}")
 
     def out_of_time() -> bool:
         return budget.seconds is not None and run.ledger.device_seconds("search") >= budget.seconds
@@ -126,7 +126,7 @@ def _booked(
 
 
 def _show(run: RunContext, report: StepReport, progress: RunProgress) -> None:
-    note = _note(report.validation_error, report.cost)
+    note = _note(run, report.validation_error, report.cost)
     if run.config.budget:
         done = min(100, int(100 * run.state.share))
         progress.step(done, f"% of {run.config.budget}, step {report.step}: {note}")
@@ -174,7 +174,7 @@ def selection(run: RunContext, progress: RunProgress) -> None:
         run.record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
         run.state.selected = number
         run.save()
-        progress.step(number, evaluation.failure or _note(evaluation.error, evaluation.cost))
+        progress.step(number, evaluation.failure or _note(run, evaluation.error, evaluation.cost))
     judged = run.problem.judge(proposals)
     front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
     if not front:
@@ -186,5 +186,6 @@ def selection(run: RunContext, progress: RunProgress) -> None:
     run.state.finalists = [by_key[front[int(at)].key] for at in spread]
 
 
-def _note(error: float, cost: float) -> str:
-    return f"validation error {error:.1%}, {cost / 1e6:.3g} µJ"
+def _note(run: RunContext, error: float, cost: float) -> str:
+    unit, size = units.suited(run.problem.cost_model.unit, cost)
+    return f"validation error {error:.1%}, {cost / size:.3g} {unit}"
