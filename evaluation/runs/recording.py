@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 
 import torch
@@ -24,8 +24,8 @@ from evaluation.runs.record import (
 )
 from evaluation.runs.state import RunState
 from evaluation.search.problem import SearchProblem
+from evaluation.settings.baselines import recorded_arithmetics
 from evaluation.settings.config import RunConfig
-from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.costs.model import CostModel
 from spaces.costs.trace import LayerCost, total_macs, total_params
@@ -88,7 +88,8 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
     architecture: Architecture = state.finalists[index]
     rows = problem.space.costs(architecture, final_shape)
     judged = problem.judged.of(architecture.key)  # None where the architecture was given
-    tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in ARITHMETICS}
+    arithmetics = recorded_arithmetics(problem.config.baselines)
+    tested = {name: state.results.get(f"{index}-{name}", {}).get("accuracy") for name in arithmetics}
     return Finalist(
         architecture=architecture.to_json(),
         key=architecture.key,
@@ -96,25 +97,23 @@ def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: 
         params=total_params(rows),
         macs=total_macs(rows),
         accuracy=Accuracy(1.0 - judged.evaluation.error if judged else None, tested),
-        costs=_costs(rows, problem.config.cost),
-        layers=_layers(rows, COSTS[problem.config.cost]),
+        costs=_costs(rows, problem.config.cost, arithmetics),
+        layers=_layers(rows, COSTS[problem.config.cost], arithmetics),
     )
 
 
-def _costs(rows: Sequence[LayerCost], guiding: str) -> dict[str, CostFigures]:
+def _costs(rows: Sequence[LayerCost], guiding: str, arithmetics: Sequence[str]) -> dict[str, CostFigures]:
     """By every model that can be computed; the one that guided the search can."""
     found = {}
-    for name, model in COSTS.items():
-        if name == guiding:
-            found[name] = _figures(model, rows)
-        elif not model.measured:
-            with suppress(InputError):  # such as a multiplier whose power nobody published
-                found[name] = _figures(model, rows)
+    for name in COSTS:
+        with nullcontext() if name == guiding else suppress(InputError):  # such as a layer that nobody has timed
+            if name == guiding or not COSTS[name].measured:
+                found[name] = _figures(COSTS[name], rows, arithmetics)
     return found
 
 
-def _figures(model: CostModel, rows: Sequence[LayerCost]) -> CostFigures:
-    found = {arithmetic: model.network(rows, arithmetic) for arithmetic in ARITHMETICS}
+def _figures(model: CostModel, rows: Sequence[LayerCost], arithmetics: Sequence[str]) -> CostFigures:
+    found = {arithmetic: model.network(rows, arithmetic) for arithmetic in arithmetics}
     return CostFigures(
         unit=model.unit,
         values={name: cost.total for name, cost in found.items()},
@@ -123,7 +122,7 @@ def _figures(model: CostModel, rows: Sequence[LayerCost]) -> CostFigures:
     )
 
 
-def _layers(rows: Sequence[LayerCost], model: CostModel) -> tuple[Layer, ...]:
+def _layers(rows: Sequence[LayerCost], model: CostModel, arithmetics: Sequence[str]) -> tuple[Layer, ...]:
     """Where the cost goes, layer by layer, what the model tells apart left out; layers that cost nothing are not listed."""
     layers = (
         Layer(
@@ -131,7 +130,7 @@ def _layers(rows: Sequence[LayerCost], model: CostModel) -> tuple[Layer, ...]:
             kind=row.kind,
             multiplier=row.multiplier.name if row.multiplier else None,
             macs=row.macs,
-            costs={arithmetic: model.layer(row, arithmetic).total for arithmetic in ARITHMETICS},
+            costs={arithmetic: model.layer(row, arithmetic).total for arithmetic in arithmetics},
         )
         for row in rows
     )
