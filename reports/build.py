@@ -35,8 +35,8 @@ WATCH_SECONDS = 10.0
 RENDERERS = {"md": tables.markdown, "tex": tables.latex, "csv": tables.csv}
 
 
-def build(paths: Sequence[Path], out: Path, told: str) -> str:
-    """Write the report of the runs at ``paths`` to ``out``; ``told`` is the command that does so. Returns a line about it.
+def build(paths: Sequence[Path], out: Path, command: str) -> str:
+    """Write the report of the runs at ``paths`` to ``out``; ``command`` is what does so. Returns a line about it.
 
     Raises InputError where there is nothing to report and where ``out`` cannot be written.
     """
@@ -45,8 +45,8 @@ def build(paths: Sequence[Path], out: Path, told: str) -> str:
         made, files = _write_tables(loaded, draft)
         drawn, more_files = _write_figures(loaded, draft)
         write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
-        write_text(draft / "report.md", text.report(loaded, made, told))
-        write_text(draft / "index.html", page(loaded, made, drawn, out, told, files | more_files))
+        write_text(draft / "report.md", text.report(loaded, made, command))
+        write_text(draft / "index.html", page(loaded, made, drawn, out, command, files | more_files))
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""
     return f"wrote {out / 'index.html'}: {count(len(loaded.runs), 'run')}, {count(len(loaded.finalists), 'finalist')}{left}"
 
@@ -75,7 +75,7 @@ def _write_figures(loaded: Loaded, draft: Path) -> tuple[list[tuple[Picture, str
     return drawn, files
 
 
-def watch(paths: Sequence[Path], out: Path, told: str, seconds: float) -> None:
+def watch(paths: Sequence[Path], out: Path, command: str, seconds: float) -> None:
     """Build again whenever a run begins or ends, looking every so many seconds, until Ctrl-C.
 
     Raises InputError for a path that is not there to begin with; what goes missing later may come back.
@@ -89,7 +89,7 @@ def watch(paths: Sequence[Path], out: Path, told: str, seconds: float) -> None:
             now = None
         if now != seen:
             try:
-                print(time.strftime("%H:%M:%S"), build(paths, out, told), flush=True)
+                print(time.strftime("%H:%M:%S"), build(paths, out, command), flush=True)
             except (InputError, OSError) as error:  # the next run may mend it
                 print(time.strftime("%H:%M:%S"), "waiting:", error, flush=True)
             seen = now
@@ -137,11 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         options = parse(arguments)
-        told = shlex.join([*PROGRAM.split(), *arguments])
+        command = shlex.join([*PROGRAM.split(), *arguments])
         if options.watch is None:
-            print(build(options.paths, options.out, told))
+            print(build(options.paths, options.out, command))
         else:
-            watch(options.paths, options.out, told, options.watch)
+            watch(options.paths, options.out, command, options.watch)
         return 0
 
     return guarded(work)

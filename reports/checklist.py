@@ -83,8 +83,8 @@ def _training_code(loaded: Loaded) -> _Answer:
     lacking = [run for run, version in zip(loaded.runs, versions) if version == NOT_INSTALLED]
     if lacking:
         return UNKNOWN, f"{_some(lacking)} not record the version of the suite that trained them.", _named(lacking)
-    told = _list(sorted(set(versions)))
-    return YES, f"The harness of this suite (MIT licence), version {told}, trained every finalist.", ()
+    text = _list(sorted(set(versions)))
+    return YES, f"The harness of this suite (MIT licence), version {text}, trained every finalist.", ()
 
 
 def _space_code(loaded: Loaded) -> _Answer:
@@ -184,9 +184,9 @@ def _random_search(loaded: Loaded) -> _Answer:
     if not _compared(loaded):
         return UNKNOWN, "Random search is the only method.", ()
     runs = [run for run in loaded.runs if run.method == RANDOM]
-    told = f"Random search has {_count(len(runs), 'run')} under the same protocol"
+    text = f"Random search has {_count(len(runs), 'run')} under the same protocol"
     unequal = any(_differing({"budget": run.record.budget} for run in s.runs) for s in _compared(loaded))
-    return YES, f"{told}; budgets differ." if unequal else f"{told} and budget.", _named(runs)
+    return YES, f"{text}; budgets differ." if unequal else f"{text} and budget.", _named(runs)
 
 
 def _repetitions(loaded: Loaded) -> _Answer:
@@ -195,13 +195,13 @@ def _repetitions(loaded: Loaded) -> _Answer:
         for section in loaded.sections
         for variant, runs in section.variants.items()
     }
-    told = _list(f"{variant}: {_count(len(s), 'seed')} ({_list(map(str, s))})" for (_, variant), s in seeds.items())
+    text = _list(f"{variant}: {_count(len(s), 'seed')} ({_list(map(str, s))})" for (_, variant), s in seeds.items())
     fewest = min(map(len, seeds.values()))
     if fewest < 2:
-        return NO, f"At least one has a single seed. {told}.", ()
+        return NO, f"At least one has a single seed. {text}.", ()
     needed = max(needed_pairs(max(1, math.comb(len(methods), 2))) for methods in _methods(loaded))
     few = f" To show a difference between all methods takes {needed} seeds of each." if fewest < needed else ""
-    return YES, f"{told}.{few}", ()
+    return YES, f"{text}.{few}", ()
 
 
 def _tabular(_: Loaded) -> _Answer:
@@ -225,8 +225,8 @@ def _details(loaded: Loaded) -> _Answer:
     lacking = {name: [run for run in loaded.runs if not getattr(run.record, name)] for name in DETAILS}
     lacking = {name: runs for name, runs in lacking.items() if runs}
     if lacking:
-        told = _list(f"{name} ({_count(len(runs), 'run')})" for name, runs in lacking.items())
-        return NO, f"Not in every record: {told}.", _named(run for runs in lacking.values() for run in runs)
+        text = _list(f"{name} ({_count(len(runs), 'run')})" for name, runs in lacking.items())
+        return NO, f"Not in every record: {text}.", _named(run for runs in lacking.values() for run in runs)
     text = "Every record holds command, versions, device, origin and fingerprint of the data, protocol and truth tables"
     return YES, f"{text}.", ()
 

@@ -162,7 +162,7 @@ class Loaded:
 
     @cached_property
     def finalists(self) -> pd.DataFrame:
-        """A row per finalist; an empty cell is a number that nobody measured. Costs are per inference."""
+        """A row per finalist; an empty cell is a number that was not measured. Costs are per inference."""
         return pd.concat([section.finalists for section in self.sections], ignore_index=True)
 
 

@@ -19,7 +19,7 @@ def saving_column(model: str, base: str) -> str:
 
 
 def rows_of(record: Record) -> list[dict[str, Any]]:
-    """A row per finalist; ``best`` marks that of the highest validation accuracy. None is a number that nobody measured."""
+    """A row per finalist; ``best`` marks that of the highest validation accuracy. None is a number that was not measured."""
     rows = [_row(record, number, finalist) for number, finalist in enumerate(record.finalists, 1)]
     best = max(range(len(rows)), key=lambda index: rows[index]["validation_accuracy"] or 0.0)
     for index, row in enumerate(rows):

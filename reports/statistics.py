@@ -192,7 +192,7 @@ def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.
     if sample.size < (FEWEST if statistic is np.mean else FEWEST_OF_MEDIAN) or np.ptp(sample) == 0:
         return None
     method = "BCa" if statistic is np.mean else "percentile"
-    with warnings.catch_warnings():  # of degenerate samples, which are told by NaN
+    with warnings.catch_warnings():  # of degenerate samples, which show as NaN
         warnings.simplefilter("ignore")
         found = bootstrap(
             (sample,),

@@ -42,7 +42,7 @@ def summary(section: Section) -> Summary:
     variants = list(section.variants.items())[:SHOWN]
     return Summary(
         headline=_headline(section, pairs),
-        verdicts=tuple(_told(section, pair) for pair in pairs[:SHOWN]),
+        verdicts=tuple(_verdict(section, pair) for pair in pairs[:SHOWN]),
         amounts=tuple(Statement(_amount(section, name, runs), _names(runs)) for name, runs in variants),
         costs=tuple(Statement(_cost(name, runs), _names(runs)) for name, runs in variants),
         limits=tuple(_limits(section, pairs)),
@@ -54,8 +54,8 @@ def _headline(section: Section, pairs: Sequence[Comparison]) -> Statement:
     runs, methods = _names(section.runs), {variant: members[0].method for variant, members in section.variants.items()}
     if len(set(methods.values())) == 1:
         settings = f" under {len(methods)} groups of settings" if len(methods) > 1 else ""
-        told = f"One method, {section.runs[0].method}, with {style.count(len(runs), 'run')}{settings}"
-        return Statement(f"{told}: there is no other to compare it with.", runs)
+        only = f"One method, {section.runs[0].method}, with {style.count(len(runs), 'run')}{settings}"
+        return Statement(f"{only}: there is no other to compare it with.", runs)
     between = [pair for pair in pairs if methods[pair.one] != methods[pair.other]]
     if not between:
         return Statement("No two methods have a judged front: their searches cannot be compared.", runs)
@@ -83,7 +83,7 @@ def _volume(section: Section, variant: str) -> float:
     return mean(value for value in values if value is not None)
 
 
-def _told(section: Section, pair: Comparison) -> Statement:
+def _verdict(section: Section, pair: Comparison) -> Statement:
     used = [run for name in (pair.one, pair.other) for run in section.variants[name] if run.seed in pair.seeds]
     return Statement(f"{pair.sentence}.", _names(used))
 
@@ -94,16 +94,16 @@ def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
     unit, size = units.suited(section.unit, max(row[cost] for _, row in best))
     saved = {base: saving_column(section.cost, base) for base in ("int8", "fp32")}
 
-    def told(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
+    def mean(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
         known = [(run, measured(row, column)) for run, row in best]
         return average([(run, None if value is None else offset + sign * value) for run, value in known], form).text
 
-    drop = told("accuracy_drop_vs_int8", PERCENT, -1)
+    drop = mean("accuracy_drop_vs_int8", PERCENT, -1)
     change = "was not measured" if drop == UNMEASURED else f"changes by {drop} points"
     text = (
-        f"{name}: {told('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
-        f"{told(cost, Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
-        f"and {told(saved['int8'], PERCENT)} % of the {noun} is saved; against fp32, {told(saved['fp32'], PERCENT)} %."
+        f"{name}: {mean('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
+        f"{mean(cost, Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
+        f"and {mean(saved['int8'], PERCENT)} % of the {noun} is saved; against fp32, {mean(saved['fp32'], PERCENT)} %."
     )
     volumes = [(run, final_hypervolume(run, scale)) for run in runs]
     if any(value is not None for _, value in volumes):

@@ -9,7 +9,7 @@ from spaces.files.untrusted_text import escape_markdown
 
 PREFACE = (
     "Sections differ in data set, training limit, space, protocol, scope or energy accounting: never compare across them. A "
-    "method's row is over its runs, of each the finalist that is best on validation. –: nobody measured it. Every number "
+    "method's row is over its runs, of each the finalist that is best on validation. –: not measured. Every number "
     "in full is in finalists.csv and in tables/*.csv."
 )
 
@@ -34,19 +34,19 @@ def report(loaded: Loaded, tables: Mapping[str, Sequence[Table]], command: str) 
 
 
 def _words(section: Section) -> list[str]:
-    told = summary(section)
+    conclusions = summary(section)
     groups: list[tuple[str, Sequence[Statement]]] = [
-        ("", told.verdicts),
-        ("", told.amounts),
-        ("", told.costs),
-        ("What these runs cannot show:", told.limits),
+        ("", conclusions.verdicts),
+        ("", conclusions.amounts),
+        ("", conclusions.costs),
+        ("What these runs cannot show:", conclusions.limits),
     ]
-    parts = [f"**{escape_markdown(told.headline.text)}**"]
+    parts = [f"**{escape_markdown(conclusions.headline.text)}**"]
     for title, statements in groups:
         if statements:
             parts += [title] if title else []
             parts.append(_bullets(statement.text for statement in statements))
-    return [*parts, escape_markdown(told.explanation)] if told.explanation else parts
+    return [*parts, escape_markdown(conclusions.explanation)] if conclusions.explanation else parts
 
 
 def _bullets(lines: Iterable[str]) -> str:

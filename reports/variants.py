@@ -50,10 +50,10 @@ def variants_of(records: Sequence[Record]) -> list[str]:
 
 def _told(method: str, settings: dict[str, str], usual: dict[str, str]) -> str:
     differing = [name for name in {**usual, **settings} if settings.get(name) != usual.get(name)]
-    told = [f"{name}={_short(settings.get(name))}" for name in differing if name != "tables"]
+    differences = [f"{name}={_short(settings.get(name))}" for name in differing if name != "tables"]
     if "tables" in differing and "multipliers" not in differing:
-        told.append("other truth tables under the same names")
-    return f"{method} ({', '.join(told)})" if told else method
+        differences.append("other truth tables under the same names")
+    return f"{method} ({', '.join(differences)})" if differences else method
 
 
 def _short(text: str | None) -> str:

@@ -1,6 +1,6 @@
 """Time that goes into getting ready rather than into work: compiling, measuring engines, a GPU's first steps.
 
-It is spent once per process or machine and is part of what a run takes, so it is counted, and told apart.
+It is spent once per process or machine and is part of what a run takes, so it is counted, and booked apart.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Files as strangers damage or forge them: the n-th mutant of a real file, the same every time."""
+"""Files damaged or forged: the n-th mutant of a real file, the same every time."""
 
 import copy
 import json

@@ -252,7 +252,7 @@ def test_an_impossible_space_is_refused(arguments, match):
 @every_grid
 @both_choices
 def test_the_reference_is_valid_and_fixed(grid, choice):
-    """Blocks in columns 0, 2 and 4 of a chain through the first row, pooling in the others, on the hungriest circuit."""
+    """Blocks in columns 0, 2 and 4 of a chain through the first row, pooling in the others, at the highest power."""
     space = GridSpace(LIBRARY, GridConfig(*grid), choice=choice)
     reference = space.reference()
     assert reference == GridSpace(LIBRARY[::-1], GridConfig(*grid)).reference()

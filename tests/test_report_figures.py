@@ -216,7 +216,7 @@ def test_parts_of_one_bar_stand_on_one_another(monkeypatch, tmp_path):
     (picture,) = energy.layers(section(tmp_path, record(made)), 4)
     (axes,) = picture.figure.axes
     assert bars(axes, "int8") == [(0, 0, 40.0)]
-    assert bars(axes, "mul8s_1KV8") == [(0, 0, 2.0)]  # the dearest circuit at the bottom
+    assert bars(axes, "mul8s_1KV8") == [(0, 0, 2.0)]  # the most expensive circuit at the bottom
     assert bars(axes, "mul8s_1KR3") == [(0, 2.0, 9.0)]
     assert bars(axes, "no multiplier") == [(0, 11.0, 4.0)]
     assert "4 layers are shown as 1 groups" in picture.caption

@@ -549,7 +549,7 @@ def test_latex_compiles(made, tmp_path):
     assert "Missing character" not in (tmp_path / "t.log").read_text(errors="replace")
 
 
-# -- records from strangers --------------------------------------------------------------------------------------------
+# -- untrusted records -------------------------------------------------------------------------------------------------
 
 OPTIONAL = [field.name for field in fields(Record) if not field.default is field.default_factory is MISSING]
 

@@ -1,4 +1,4 @@
-"""What strangers hand in: the one way to read each kind of file, and to print each kind of text."""
+"""Untrusted input: the one way to read each kind of file, and to print each kind of text."""
 
 import io
 import json

@@ -58,7 +58,7 @@ def run_checks(
 ) -> list[Row]:
     """Run them one after the other, none after ``deadline`` (of ``time.perf_counter``), and sum them up.
 
-    ``watch`` is told of every check before it runs. A check that raises has failed.
+    ``watch`` gets every check before it runs. A check that raises has failed.
     """
     rows: dict[tuple[str, str], Row] = {}
     for check in checks:

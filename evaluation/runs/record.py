@@ -76,7 +76,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of images, 0..1. ``test`` is by the name of the arithmetic; None where nobody measured."""
+    """Shares of images, 0..1. ``test`` is by the name of the arithmetic; None where it was not measured."""
 
     validation: float | None
     test: dict[str, float | None]

@@ -1,1 +1,1 @@
-"""What a run is told. Nothing here imports torch."""
+"""The settings of a run. Nothing here imports torch."""

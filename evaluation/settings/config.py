@@ -1,4 +1,4 @@
-"""What a run is told: the settings of the command line. Nothing here imports torch."""
+"""The settings of a run: those of the command line. Nothing here imports torch."""
 
 import json
 import re

@@ -112,7 +112,9 @@ def training_together() -> Iterator[None]:
     except (RuntimeError, MemoryError, ValueError) as error:
         if isinstance(error, InputError) or memory.is_full(error):
             raise
-        time.sleep(1)  # others often hear of a SIGTERM to all of them earlier: it shall count, not what comes of it
+        time.sleep(
+            1
+        )  # others often get a SIGTERM to all of them earlier: it takes precedence over what follows from it
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"the training on {_team.size} devices broke off ({why}); go on with --resume") from error
     _training = False

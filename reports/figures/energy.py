@@ -154,7 +154,7 @@ def _fill(look: style.Look | None) -> dict:
 def _draw_bars(
     axes: Axes, bars: Sequence[Bar], multipliers: Sequence[str], looks: dict[str, style.Look], size: float
 ) -> None:
-    """A stack per bar, the dearest circuit at the bottom, in front of the outline of exact int8."""
+    """A stack per bar, the most expensive circuit at the bottom, in front of the outline of exact int8."""
     places = range(len(bars))
     axes.bar(places, [bar.int8 / size for bar in bars], 0.86, **OUTLINE, gid="int8")
     bottoms = [0.0] * len(bars)

@@ -1,4 +1,4 @@
-"""How the figures of a report look: one palette, one size of type, legends that cover nothing, and text from strangers."""
+"""How the figures of a report look: one palette, one size of type, legends that cover nothing, and untrusted text."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def multiplier_looks(names: Iterable[str]) -> dict[str, Look]:
     return {name: look for name, look in looks([*catalogue.names(), *own]).items() if name in names}
 
 
-# -- text from strangers -----------------------------------------------------------------------------------------------
+# -- untrusted text -----------------------------------------------------------------------------------------------
 
 
 @cache

@@ -49,9 +49,9 @@ def page(
     sources = Sources(loaded)
     fronts = {point for section in loaded.sections for point in on_fronts(section)}
     limit, by_finalist = limits(loaded), networks(loaded, fronts)
-    points, told = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
+    points, complete = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
     distinct = {network.number: network for network in by_finalist.values()}
-    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in told}
+    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in complete}
     shown = _pictures(pictures, files or {}, loaded.sections)
     sections = [
         {
@@ -74,7 +74,7 @@ def page(
         "pictures": shown.get(ALL, []),
         "groups": _checklist(loaded),
         "left_out": loaded.left_out,
-        "runs": _runs(loaded, sources, out, by_finalist, told),
+        "runs": _runs(loaded, sources, out, by_finalist, complete),
         "unmarked": {
             s.name: len(s.finalists) - sum(run.name == p[0] for p in points for run in s.runs) for s in loaded.sections
         },
@@ -194,17 +194,17 @@ def _checklist(loaded: Loaded) -> list[tuple[str, list[Any]]]:
 
 
 def _runs(
-    loaded: Loaded, sources: Sources, out: Path, by_finalist: dict, told: Collection[str]
+    loaded: Loaded, sources: Sources, out: Path, by_finalist: dict, complete: Collection[str]
 ) -> list[dict[str, Any]]:
     """By section: its runs as the template shows them, and apart what all of them have in common.
 
-    Those that are not ``told`` in full have their place and a link to their record.
+    Those that are not ``complete`` have their place and a link to their record.
     """
     groups = []
     for section in loaded.sections:
-        in_full = [run for run in section.runs if run.name in told]
+        in_full = [run for run in section.runs if run.name in complete]
         blocks = [run_block(run, sources.anchor([run.name]), out, by_finalist) for run in in_full]
-        others = [run_line(run, sources.anchor([run.name]), out) for run in section.runs if run.name not in told]
+        others = [run_line(run, sources.anchor([run.name]), out) for run in section.runs if run.name not in complete]
         shared = [fact for fact in blocks[0]["facts"] if all(fact in b["facts"] for b in blocks)] if blocks else []
         if len(section.runs) == 1:
             shared = []

@@ -41,7 +41,7 @@ def chart(
 ) -> dict[str, Any]:
     """What the page's script draws of the finalists that are ``shown``; accuracies in %, costs in ``unit``.
 
-    None where nobody measured.
+    None where it was not measured.
     """
     looks = style.looks(section.variants)
     labels = style.labels(section.variants)
@@ -78,7 +78,7 @@ def _points(
                 {
                     "network": networks[run.name, number].number,
                     "run": sources.anchor([run.name]),
-                    "told": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
+                    "label": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
                     "summary": _short(finalist.summary or finalist.key[:8]),
                     "circuits": _short(", ".join(multipliers(finalist.architecture)) or "not recorded"),
                     "validation": _scaled(row["validation_accuracy"], 0.01),

@@ -16,7 +16,7 @@ function label(point, variant, chart) {
   const tested = chart.arithmetics.map((it) => `${escaped(it.name)} ${percent(point.tested[it.name])}`);
   return [
     `<b>${escaped(variant)}</b>${point.best ? ", best of its run on validation" : ""}`,
-    escaped(point.told),
+    escaped(point.label),
     ...wrapped(point.summary),
     ...wrapped(`circuits: ${point.circuits}`),
     `test: ${tested.join(", ")}`,
@@ -65,7 +65,7 @@ function traces(chart, choice) {
   });
 }
 
-// Costs that lie far apart are told apart on a logarithmic axis only.
+// Costs that lie far apart can be distinguished on a logarithmic axis only.
 function wide(chart, choice) {
   const costs = chart.variants.flatMap((variant) => variant.points.map(choice.cost)).filter((cost) => cost > 0);
   return Math.max(...costs) > 30 * Math.min(...costs);
@@ -111,7 +111,7 @@ const holders = [...document.querySelectorAll("[data-chart]")];
 for (const holder of holders) {
   draw(holder).then(() => holder.on("plotly_click", (event) => {
     const point = event.points[0].customdata;
-    if (point) page.show(point.network, point.run, point.told);
+    if (point) page.show(point.network, point.run, point.label);
   }));
   for (const select of holder.closest("section").querySelectorAll("select")) select.addEventListener("change", () => draw(holder));
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reports.load import Loaded
 
 # Plotly takes 4.8 MB of the page and pictures 1; what follows has to fit into the other 2.2.
-ALL_RUNS, ALL_FINALISTS = 200, 600  # up to which everything is told
+ALL_RUNS, ALL_FINALISTS = 200, 600  # up to which everything is shown
 OTHERS = 2_500  # runs that have at least a line with a link, each 0.2 KB
 
 
@@ -14,7 +14,7 @@ OTHERS = 2_500  # runs that have at least a line with a link, each 0.2 KB
 class Limits:
     """How much of a report its page tells; None where it tells all."""
 
-    runs: int | None = None  # that are told in full, about 4 KB each
+    runs: int | None = None  # that are shown in full, about 4 KB each
     points: int | None = None  # finalists in the interactive fronts, about 0.8 KB each with their genotypes
     rows: int | None = None  # of a table, up to 1.5 KB each
     listed: int | None = None  # runs behind one number

@@ -37,8 +37,8 @@ class Sources:
         seeds: dict[str, list[int]] = {}
         for name in names:
             seeds.setdefault(self.runs[name].variant, []).append(self.runs[name].seed)
-        told = "; ".join(f"{variant}, seed {_listed(found)}" for variant, found in list(seeds.items())[:MOST])
-        return f"{len(names)} runs: {told}"
+        text = "; ".join(f"{variant}, seed {_listed(found)}" for variant, found in list(seeds.items())[:MOST])
+        return f"{len(names)} runs: {text}"
 
 
 def relative_link(file: Path, folder: Path) -> str:
@@ -73,7 +73,7 @@ def run_block(run: Run, anchor: str, out: Path, networks: dict[tuple[str, int], 
 
 
 def run_line(run: Run, anchor: str, out: Path) -> dict[str, Any]:
-    """What the template shows of a run that is not told in full."""
+    """What the template shows of a run that is not shown in full."""
     return {"anchor": anchor, "name": _short(run.name), "record": relative_link(run.record_file, out)}
 
 
@@ -131,7 +131,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _number(value: float | None, size: float) -> str:
-    """A number in units of ``size``; "" where nobody measured it."""
+    """A number in units of ``size``; "" where it was not measured."""
     return "" if value is None else f"{value / size:,.2f}"
 
 

@@ -35,7 +35,7 @@ NAMES = ("paper.md", "paper.tex", "paper.csv")
 PREFACE = """# The published tables
 
 Columns are of three kinds. *Reported*: as the authors print it. *Computed*: by this suite from the architecture alone, \
-without any training. *Measured*: by a run of this suite whose record qualifies; a cell that nobody measured is empty."""
+without any training. *Measured*: by a run of this suite whose record qualifies; a cell that was not measured is empty."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

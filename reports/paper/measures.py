@@ -11,7 +11,7 @@ from reports.rows import saving_column
 from reports.tables import Cell
 from reports.tables.table import Form, average, measured, written
 
-EMPTY = Cell("")  # where other tables have a dash: nobody measured it, and the paper's table has a place for it
+EMPTY = Cell("")  # where other tables have a dash: not measured, and the paper's table has a place for it
 PERCENT, MILLIONS, HOURS, DAYS = Form(2), Form(2), Form(2, 1 / 3600), Form(3, 1 / 86400)
 
 

@@ -21,7 +21,7 @@ from spaces.registry import architecture_from_json, find_published
 
 PROTOCOL = "darts"
 OFFICIAL = "CIFAR-10 from its official binary files"  # how the origin of those images begins
-TOLD = 3  # differences that a reason lists
+MOST_LISTED = 3  # differences that a reason lists
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def _nearest(record: Record) -> str:
     if not known:
         return f"no row is measured by the method {record.method}"
     row, differences = min(((row, _differences(record, row)) for row in known), key=lambda pair: len(pair[1]))
-    more = f" (and {len(differences) - TOLD} more)" if len(differences) > TOLD else ""
-    return f"not what {row.rerun} asks for: {'; '.join(differences[:TOLD])}{more}"
+    more = f" (and {len(differences) - MOST_LISTED} more)" if len(differences) > MOST_LISTED else ""
+    return f"not what {row.rerun} asks for: {'; '.join(differences[:MOST_LISTED])}{more}"
 
 
 # -- what a command makes ----------------------------------------------------------------------------------------------

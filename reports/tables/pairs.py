@@ -88,9 +88,9 @@ def ablation(section: Section) -> Table:
     rows = []
     for method in dict.fromkeys(run.method for run in section.runs):
         variants = [name for name in section.variants if _method(section, name) == method]
-        told = _differing(section, variants)
+        differences = _differing(section, variants)
         if len(variants) > 1:
-            rows += [_variant_row(section, name, told[name], found, pairs.get(name)) for name in variants]
+            rows += [_variant_row(section, name, differences[name], found, pairs.get(name)) for name in variants]
     notes = [
         AVERAGES,
         CHOSEN,
@@ -113,13 +113,13 @@ def _method(section: Section, variant: str) -> str:
 
 
 def _variant_row(
-    section: Section, variant: str, told: str, found: Reference | None, pair: Comparison | None
+    section: Section, variant: str, differences: str, found: Reference | None, pair: Comparison | None
 ) -> tuple[Cell, ...]:
     runs = section.variants[variant]
     names = tuple(run.name for run in runs)
     return (
         words(variant, names),
-        words(told + " (the usual)" * (variant == runs[0].method), names),
+        words(differences + " (the usual)" * (variant == runs[0].method), names),
         Cell(str(len(runs)), len(runs), names),
         *(mean_cell(runs, measure) for measure in _main(section)),
         front_cells(section, runs, found)[0],

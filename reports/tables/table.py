@@ -83,7 +83,7 @@ def words(text: str, runs: Iterable[str] = ()) -> Cell:
 
 
 def nothing(runs: Iterable[str] = ()) -> Cell:
-    """A number that nobody measured."""
+    """A number that was not measured."""
     return Cell(UNMEASURED, None, tuple(runs))
 
 

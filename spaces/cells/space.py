@@ -93,7 +93,7 @@ class CellSpace(CellSites, DifferentiableSpace):
         return CellArchitecture(tuple(cells), self._outer(sites, self.ties.network), self.scope)
 
     def reference(self) -> CellArchitecture:
-        """The architecture that costs most: 5×5 separable convolutions everywhere, on the hungriest circuit."""
+        """The architecture that costs most: 5×5 separable convolutions everywhere, on the circuit of the highest power."""
         multiplier = max(self.library, key=power_ratio).name
         nodes = tuple(
             tuple(CellEdge(source, "sep_conv_5x5", multiplier) for source in range(2)) for _ in range(self.nodes)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # models can be named and described without torch
 
 @dataclass(frozen=True)
 class Cost:
-    """Amounts in a model's unit by what causes them. What stands ``apart`` is told, but is not part of the total."""
+    """Amounts in a model's unit by what causes them. What stands ``apart`` is shown, but is not part of the total."""
 
     parts: Mapping[str, float] = field(default_factory=dict)
     apart: Mapping[str, float] = field(default_factory=dict)
