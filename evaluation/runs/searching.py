@@ -169,7 +169,7 @@ def selection(run: RunContext, progress: RunProgress) -> None:
         known = run.problem.judged.of(architecture.key)
         with nullcontext() if known else run.ledger.measure("selection"):
             evaluation = run.problem.judge([architecture])[0]
-        if known:  # what a snapshot has judged already is booked, and told, as if it were judged now
+        if known:  # what a snapshot has judged already is booked, and reported, as if it were judged now
             run.ledger.book("selection", known.seconds)
         run.record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
         run.state.selected = number

@@ -109,12 +109,12 @@ def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFo
     """Raises InputError where the checkpoint is not of this configuration and these images."""
     # A setting that is newer than the checkpoint had its default value then.
     unsaid = {setting.name: setting.default for setting in fields(RunConfig) if setting.default is not MISSING}
-    told, known = config.to_json(), {**unsaid, **(kept.get("config") or {})}
+    wanted, known = config.to_json(), {**unsaid, **(kept.get("config") or {})}
     if known.get("method") != config.method:
         raise InputError(
             f"{folder.path / STATE} belongs to method '{known.get('method')}', config.json says '{config.method}'"
         )
-    changed = [name for name in told if json.dumps(told[name]) != json.dumps(known.get(name))]
+    changed = [name for name in wanted if json.dumps(wanted[name]) != json.dumps(known.get(name))]
     if changed:
         where = folder.path / CONFIG
         raise InputError(
