@@ -235,7 +235,7 @@ BAD = {
     "range": (["--protocol.final-epochs", "0"], "at least 1"),
     "choice": (["--scope", "everything"], "separable"),
     "budget": (["--budget", "60"], "60s"),
-    "energy model": (["--cost", "horowitz"], "horowitz45"),
+    "cost model": (["--cost", "horowitz"], "horowitz45"),
     "same method twice": (["--method", "random", "random"], "--seeds"),
     "depth": (["--protocol.search-cells", "2"], "at least 3 cells"),
     "odd width": (["--protocol.final-channels", "5"], "even"),

@@ -45,8 +45,8 @@ class LayerCost:
     share: float = 1.0
 
 
-def trace(network: nn.Module, input_shape: tuple[int, int, int], integer: bool) -> list[LayerCost]:
-    """One row per layer, from one pass of a single image (C, H, W) through ``network`` in evaluation mode.
+def trace(network: nn.Module, input_shape: tuple[int, ...], integer: bool) -> list[LayerCost]:
+    """One row per layer, from one pass of a single input, such as an image (C, H, W), through ``network`` in evaluation mode.
 
     ``integer`` says whether layers without multiplications (pooling, sums, normalisation) compute on integers in the
     quantised network. Batch normalisation is folded: its scale into the weights, its shift is one addition per output.
