@@ -15,7 +15,10 @@ from spaces.space import Architecture, Space
 SPACES: Registry[type[Space]] = Registry(
     "space",
     "approxnas.spaces",
-    {"cells": "spaces.cells.space:CellSpace", "grid": "spaces.grid.space:GridSpace"},
+    {
+        "cells": "spaces.cells.space:CellSpace",
+        "grid": "spaces.grid.space:GridSpace",
+    },
 )
 DEFAULT = "cells"  # in which methods are compared where no space is asked for
 

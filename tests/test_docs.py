@@ -18,6 +18,7 @@ from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.multipliers.files.tables import read_multipliers
+from spaces.registry import SPACES
 from tests import tiny
 from tests.guides import OWN, ROOT, Reader, blocks, commands
 from tests.method_contract import CONTRACT
@@ -29,7 +30,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 @pytest.fixture
 def reader(tmp_path, monkeypatch) -> Reader:
     """Somebody in an empty folder. What they install is known to nobody afterwards."""
-    for registry in (METHODS, COSTS, ARITHMETICS):
+    for registry in (METHODS, SPACES, COSTS, ARITHMETICS):
         len(registry)  # has looked for entry points, so that the next line is undone at the end
         monkeypatch.delitem(vars(registry), "_paths")
     return Reader(tmp_path, monkeypatch)
@@ -152,6 +153,24 @@ def test_the_guide_to_a_new_cost_and_a_new_arithmetic(reader):
     assert [name for name in tested if tested[name] is not None] == ["int8", "approximate", "shifts"]
 
 
+# -- a new space -------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_to_a_new_space(reader):
+    """Whose file is that of the contract tests, and whose line in the registry has its place there."""
+    reader.follow(DOCS / "new-space.md")
+    assert SPACES["chain"].__module__ == "chain_space"
+    code, diff = (
+        next(block for block in blocks(DOCS / "new-space.md") if block.language == language)
+        for language in ("python", "diff")
+    )
+    assert code.text == f"# chain_space.py\n{(ROOT / 'tests' / 'chain_space.py').read_text()}"
+    *context, _ = (line[1:] for line in diff.text.splitlines())
+    assert (ROOT / "spaces" / "registry.py").read_text().count("\n".join(context)) == 1
+    record = json.loads((reader.folder / "runs" / "random-digits-quick-custom-s0-1" / "record.json").read_text())
+    assert (record["space"], record["space_config"]) == ("chain", {"length": 2})
+
+
 # -- a new multiplier --------------------------------------------------------------------------------------------------
 
 
@@ -225,10 +244,17 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page):
-    """By the parsers of the programs; nothing runs. Methods of the guides' own are left out."""
+    """By the parsers of the programs; nothing runs. Methods and spaces of the guides' own are left out."""
     for words in commands(page):
         text = " ".join(words)
-        if "-m" not in words or "--help" in words or "hill_climbing" in text or "…" in text or "NAME" in text:
+        if (
+            "-m" not in words
+            or "--help" in words
+            or "hill_climbing" in text
+            or "--space chain" in text
+            or "…" in text
+            or "NAME" in text
+        ):
             continue
         at = words.index("-m")
         module, arguments = words[at + 1], words[at + 2 :]
