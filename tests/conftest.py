@@ -10,8 +10,10 @@ import torch
 from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.cells", "tests.method_contract")
-settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25, database=None)
-settings.load_profile("suite")
+# ``tox -e slow`` asks for many examples with --hypothesis-profile.
+for name, examples in (("few", 10), ("many", 100)):
+    settings.register_profile(name, deadline=None, derandomize=True, max_examples=examples, database=None)
+settings.load_profile("few")
 torch.set_num_threads(1)
 
 

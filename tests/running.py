@@ -1,5 +1,6 @@
 """Runs of the small problem: finished, killed and gone on with; and the command that runs a search, as a process."""
 
+import contextlib
 import io
 import shlex
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation.run import main
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import RunFolder
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
+from evaluation.runs.state import STATE
 from evaluation.settings.config import RunConfig
 from spaces.cli.terminal import Terminal
 from tests import tiny
@@ -28,6 +31,11 @@ SMALL_FLAGS = shlex.split(
     "--protocol.finalists 2 --protocol.finalist-margin 1"
 )
 SMALL_RANDOM = ["--method", "random", "--random.samples", "3", "--random.batch", "1", *SMALL_FLAGS]
+
+EVERY_CHECKPOINT = [
+    pytest.param(False, id="one of each kind"),
+    pytest.param(True, id="every one", marks=pytest.mark.slow),
+]
 
 
 def quiet() -> RunProgress:
@@ -55,14 +63,40 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the program may catch it and tidy up."""
 
 
-def stopped_run(parent: Path, config: RunConfig, saves: int) -> RunFolder:
-    """A run that was killed right after so many checkpoints."""
+def counted_run(parent: Path, config: RunConfig) -> tuple[RunFolder, dict, list[tuple]]:
+    """A finished run, and what kind each of its checkpoints is of: which file, in which stage, with a training or not."""
+    save, kinds = checkpoints.save, []
+
+    def count(path: Path, state: dict) -> None:
+        progress = state.get("state", {})
+        kinds.append((path.suffix, path.name == STATE, progress.get("stage"), bool(progress.get("training"))))
+        save(path, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", count)
+        folder, record = finished_run(parent, config)
+    return folder, record, kinds
+
+
+def moments_to_kill_at(kinds: list[tuple], every: bool) -> list[tuple[int, bool]]:
+    """Numbers of checkpoints, from 1, with whether to kill before each is written or after it, by turns.
+
+    The last one of each kind, or ``every`` one.
+    """
+    numbers = range(1, len(kinds) + 1) if every else {kind: number for number, kind in enumerate(kinds, 1)}.values()
+    return [(number, index % 2 == 0) for index, number in enumerate(numbers)]
+
+
+def stopped_run(parent: Path, config: RunConfig, saves: int, before: bool = False) -> RunFolder:
+    """A run that was killed right after so many checkpoints, or right before the last of them was written."""
     run, folder = new_run(parent, config)
     save, calls = checkpoints.save, iter(range(1, 1000))
 
     def dying(path: Path, state: dict) -> None:
-        save(path, state)
-        if next(calls) == saves:
+        last = next(calls) == saves
+        if not (last and before):
+            save(path, state)
+        if last:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
@@ -75,6 +109,13 @@ def resume(folder: RunFolder) -> Record:
     """The record of a stopped run that is gone on with, all of it read from its folder."""
     config = folder.config()
     return Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(RunFolder(folder.path), quiet())
+
+
+def run_here(*arguments: str) -> subprocess.CompletedProcess:
+    """As ``run_cli``, without another process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 
 
 def run_cli(*arguments: str, **options) -> subprocess.CompletedProcess:

@@ -18,7 +18,7 @@ from methods.method import Evaluation
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from tests import made_records
-from tests.running import SMALL_FLAGS, run_cli
+from tests.running import SMALL_FLAGS, run_here
 
 
 def record(
@@ -199,7 +199,7 @@ SMALL = ["--random.batch", "1", "--evoapproxnas.population", "2", "--evoapproxna
 
 def test_a_comparison_from_the_command_to_the_table(tmp_path):
     flags = ["--method", "evoapproxnas", "random", "--budget", "4evals", "--snapshots", "1", "--baselines", "none"]
-    answer = run_cli(*flags, *SMALL, "--out", str(tmp_path))
+    answer = run_here(*flags, *SMALL, "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     assert "comparison on digits, space cells" in answer.stdout and "× faster" in answer.stdout
     runs = [read_record(path) for path in sorted(tmp_path.glob("*/record.json"))]
@@ -212,7 +212,7 @@ def test_a_comparison_from_the_command_to_the_table(tmp_path):
         assert 0 < run.search_training_seconds <= run.ledger["search"].device_seconds
         assert run.hypervolume == run.anytime[-1].hypervolume
         assert run.space_config == {"nodes": 1}
-    again = run_cli("--resume", *map(str, tmp_path.iterdir()))
+    again = run_here("--resume", *map(str, tmp_path.iterdir()))
     assert again.returncode == 0, again.stderr
     assert "comparison on digits" in again.stdout
 
@@ -229,7 +229,7 @@ def test_evolution_on_its_native_space_draws_its_networks(tmp_path):
         "3",
     ]
     small = SMALL[2 : SMALL.index("--cells.nodes")] + SMALL[SMALL.index("--cells.nodes") + 2 :]
-    answer = run_cli(*flags, *small, "--out", str(tmp_path))
+    answer = run_here(*flags, *small, "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     (folder,) = tmp_path.iterdir()
     run = read_record(folder / "record.json")
@@ -242,7 +242,7 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path):
     """The only candidate of the first seed diverges at this learning rate, and so do all others: each says so."""
     wild = ["--method", "random", "--random.samples", "1", "--seeds", "2", "--protocol.selection-lr", "1e30"]
     flags = [flag for flag in SMALL_FLAGS if flag != "--cells.nodes"][1:]
-    answer = run_cli(*wild, "--protocol.clip", "1e30", "--random.batch", "1", *flags, "--out", str(tmp_path))
+    answer = run_here(*wild, "--protocol.clip", "1e30", "--random.batch", "1", *flags, "--out", str(tmp_path))
     assert answer.returncode == 2
     lines = answer.stderr.strip().splitlines()
     assert len(lines) == 2 and all("every candidate failed" in line for line in lines)
@@ -273,7 +273,7 @@ BAD = {
 def test_bad_settings_are_refused_before_anything_is_trained(case, tmp_path):
     arguments, expected = BAD[case]
     method = [] if "--method" in arguments else ["--method", "evoapproxnas"]
-    answer = run_cli(*method, *arguments, "--out", str(tmp_path / "runs"))
+    answer = run_here(*method, *arguments, "--out", str(tmp_path / "runs"))
     assert answer.returncode == 2, answer.stdout
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert expected in answer.stderr

@@ -158,6 +158,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments, comp
     assert complaint in told.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see the memory of a process")
 def test_200_runs_fit_in_memory_and_the_page_in_a_message(tmp_path):
     """How long it takes is measured by tests/benchmarks/test_report_speed.py."""

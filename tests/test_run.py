@@ -29,7 +29,21 @@ from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import tiny
 from tests.method_contract import every_method
-from tests.running import CPU, SMALL_RANDOM, Killed, finished_run, quiet, run_cli, without_times
+from tests.running import (
+    CPU,
+    EVERY_CHECKPOINT,
+    SMALL_RANDOM,
+    Killed,
+    counted_run,
+    finished_run,
+    moments_to_kill_at,
+    quiet,
+    resume,
+    run_cli,
+    run_here,
+    stopped_run,
+    without_times,
+)
 
 # -- the record --------------------------------------------------------------------------------------------------------
 
@@ -110,46 +124,21 @@ def test_a_finalist_that_diverges_is_recorded(tmp_path):
     assert record.finalists[0].accuracy.test["approximate"] is None
 
 
+def lines_without_times(folder: RunFolder) -> list[dict]:
+    lines = read_history(folder.path / "history.jsonl")
+    return [{key: value for key, value in line.items() if key != "device_seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("every", EVERY_CHECKPOINT)
 @every_method
-def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(name, tmp_path, monkeypatch):
+def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(name, every, tmp_path):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1)
     config = tiny.run_config(name, protocol=protocol, space_config={"nodes": 1}, baselines="none", snapshots=1)
-    folder, whole = finished_run(tmp_path / "whole", config)
-    history = [
-        {key: value for key, value in line.items() if key != "device_seconds"}
-        for line in read_history(folder.path / "history.jsonl")
-    ]
-    save = checkpoints.save
-    moments = []
-
-    def count(path, state):
-        moments.append(path)
-        save(path, state)
-
-    monkeypatch.setattr(checkpoints, "save", count)
-    finished_run(tmp_path / "counted", config)
-    for moment in range(len(moments)):
-        after = moment % 2 == 1  # by turns just before the checkpoint is written, and just after
-        calls = iter(range(10_000))
-
-        def dying(path, state, calls=calls, moment=moment, after=after):
-            last = next(calls) == moment
-            if not last or after:
-                save(path, state)
-            if last:
-                raise Killed
-
-        monkeypatch.setattr(checkpoints, "save", dying)
-        place = RunFolder.create(tmp_path / "killed", config, tiny.library(config))
-        with pytest.raises(Killed):
-            Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(place, quiet())
-        monkeypatch.setattr(checkpoints, "save", save)
-        resumed = Run(place.config(), tiny.dataset(), CPU, tiny.library(place.config())).execute(
-            RunFolder(place.path), quiet()
-        )
-        assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
-        lines = read_history(place.path / "history.jsonl")
-        assert [{k: v for k, v in line.items() if k != "device_seconds"} for line in lines] == history
+    folder, whole, kinds = counted_run(tmp_path / "whole", config)
+    for number, before in moments_to_kill_at(kinds, every):
+        killed = stopped_run(tmp_path / "killed", config, number, before)
+        assert without_times(resume(killed)) == without_times(whole), f"killed at checkpoint {number}"
+        assert lines_without_times(killed) == lines_without_times(folder)
 
 
 def test_kill_9_and_resume_as_a_process(tmp_path):
@@ -258,10 +247,14 @@ BAD = {
 }
 
 
+AS_A_PROCESS = ("method", "flag", "resume")  # every other case in this process, where it ends in the same way
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gives_one_clear_line_and_exit_code_2(case, tmp_path):
     arguments, expected = BAD[case]
-    answer = run_cli(*arguments, "--out", str(tmp_path / "runs")) if "resume" not in case else run_cli(*arguments)
+    called = run_cli if case in AS_A_PROCESS else run_here
+    answer = called(*arguments, "--out", str(tmp_path / "runs")) if "resume" not in case else called(*arguments)
     assert answer.returncode == 2
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert expected in answer.stderr
@@ -270,7 +263,7 @@ def test_bad_input_gives_one_clear_line_and_exit_code_2(case, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_without_cuda_is_refused(tmp_path):
-    answer = run_cli("--device", "cuda", "--out", str(tmp_path / "runs"))
+    answer = run_here("--device", "cuda", "--out", str(tmp_path / "runs"))
     assert answer.returncode == 2
     assert "--device cpu" in answer.stderr
     assert not (tmp_path / "runs").exists()
@@ -279,7 +272,7 @@ def test_cuda_without_cuda_is_refused(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
-    answer = run_cli(*SMALL_RANDOM, "--out", str(tmp_path / "runs"))
+    answer = run_here(*SMALL_RANDOM, "--out", str(tmp_path / "runs"))
     tmp_path.chmod(0o700)
     assert answer.returncode == 2
     assert "--out" in answer.stderr
@@ -287,7 +280,7 @@ def test_an_unwritable_folder_is_refused(tmp_path):
 
 def test_an_out_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    answer = run_cli(*SMALL_RANDOM, "--out", str(tmp_path / "file"))
+    answer = run_here(*SMALL_RANDOM, "--out", str(tmp_path / "file"))
     assert answer.returncode == 2
     assert "--out" in answer.stderr
 
@@ -376,7 +369,7 @@ def test_a_damaged_run_folder_is_refused(half_finished, tmp_path, harm, expected
 )
 def test_a_damaged_config_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    answer = run_cli("--resume", str(tmp_path))
+    answer = run_here("--resume", str(tmp_path))
     assert answer.returncode == 2
     assert "config.json" in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
@@ -392,7 +385,7 @@ def test_two_methods_and_two_seeds_and_their_report(tmp_path):
         "1",
         *SMALL_RANDOM[2:],
     ]
-    answer = run_cli(
+    answer = run_here(
         "--method", "random", "approxdarts", "--seeds", "2", "--budget", "2steps", "--out", str(tmp_path), *flags
     )
     assert answer.returncode == 0, answer.stderr
@@ -425,7 +418,7 @@ def image_folder(root: Path, suffix: str = "png", size: tuple[int, int] = (8, 8)
 
 def test_a_folder_of_images_runs(tmp_path):
     data = image_folder(tmp_path / "pets")
-    answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"), "--baselines", "none")
+    answer = run_here(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"), "--baselines", "none")
     assert answer.returncode == 0, answer.stderr
     (record,) = (tmp_path / "runs").glob("random-pets-*/record.json")
     assert read_record(record).dataset == "pets"
@@ -481,7 +474,7 @@ def too_few(root: Path) -> None:
 def test_a_bad_image_folder_is_refused(tmp_path, harm, expected):
     data = image_folder(tmp_path / "pets")
     harm(data)
-    answer = run_cli(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"))
+    answer = run_here(*SMALL_RANDOM, "--dataset", str(data), "--out", str(tmp_path / "runs"))
     assert answer.returncode == 2
     assert expected in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
@@ -522,7 +515,7 @@ def test_a_run_on_a_folder_of_tables_and_one_engine(tmp_path):
     tables = foreign_tables(tmp_path / "tables")
     flags = [flag for flag in SMALL_RANDOM if not flag.startswith("mul8s")]
     flags[flags.index("--multipliers") : flags.index("--multipliers") + 1] = ["--multipliers", str(tables)]
-    done = run_cli(*flags, "--engine", "gather", "--out", str(tmp_path / "runs"))
+    done = run_here(*flags, "--engine", "gather", "--out", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     record = read_record(next((tmp_path / "runs").glob("*/record.json")))
     assert record.multipliers == ("mine_a", "mine_b") and record.engine == "gather"
@@ -532,6 +525,6 @@ def test_a_run_on_a_folder_of_tables_and_one_engine(tmp_path):
         (("--engine", "gahter"), "engine"),
         (("--engine", "triton"), "engine 'triton' cannot be used"),
     ):
-        refused = run_cli(*flags, *arguments, "--out", str(tmp_path / "none"))
+        refused = run_here(*flags, *arguments, "--out", str(tmp_path / "none"))
         assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
         assert expected in refused.stderr and not (tmp_path / "none").exists()

@@ -31,7 +31,16 @@ from spaces.multipliers.multiplier import Multiplier, exact_products
 from spaces.registry import find_published
 from spaces.shape import NetworkShape
 from tests import made_records, tiny
-from tests.running import Killed, finished_run, quiet, without_times
+from tests.running import (
+    EVERY_CHECKPOINT,
+    counted_run,
+    finished_run,
+    moments_to_kill_at,
+    quiet,
+    resume,
+    stopped_run,
+    without_times,
+)
 
 CPU = torch.device("cpu")
 CIFAR = NetworkShape(channels=36, cells=20, classes=10, input_shape=(3, 32, 32))
@@ -173,30 +182,15 @@ def test_a_finalist_trained_again_is_the_same_network(method, tmp_path):
     assert (again.path / "finalist1.svg").exists()
 
 
-def test_a_given_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", EVERY_CHECKPOINT)
+def test_a_given_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(every, tmp_path):
     given = resolve(written(tmp_path / "a.json", {"normal": GENOTYPE["normal"][:2], "reduce": GENOTYPE["reduce"][:2]}))
     config = config_of(given, baselines=("first",))
-    _, whole = finished_run(tmp_path / "whole", config)
-    save = checkpoints.save
-    moments = []
-    monkeypatch.setattr(checkpoints, "save", lambda path, state: (moments.append(path), save(path, state)))
-    finished_run(tmp_path / "counted", config)
-    assert len(moments) > 6
-    for moment in range(len(moments)):
-        calls = iter(range(1000))
-
-        def dying(path, state, calls=calls, moment=moment):
-            if next(calls) == moment:
-                raise Killed
-            save(path, state)
-
-        monkeypatch.setattr(checkpoints, "save", dying)
-        place = RunFolder.create(tmp_path / "killed", config, given.library)
-        with pytest.raises(Killed):
-            Run(config, tiny.dataset(), CPU, given.library).execute(place, quiet())
-        monkeypatch.setattr(checkpoints, "save", save)
-        resumed = Run(place.config(), tiny.dataset(), CPU, given.library).execute(RunFolder(place.path), quiet())
-        assert without_times(resumed) == without_times(whole), f"killed at checkpoint {moment}"
+    _, whole, kinds = counted_run(tmp_path / "whole", config)
+    assert len(kinds) > 6
+    for number, before in moments_to_kill_at(kinds, every):
+        killed = stopped_run(tmp_path / "killed", config, number, before)
+        assert without_times(resume(killed)) == without_times(whole), f"killed at checkpoint {number}"
 
 
 def test_foreign_multipliers_of_a_record_are_found_beside_it(tmp_path):
