@@ -17,7 +17,6 @@ from evaluation.runs.folder import RunFolder
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
-from evaluation.runs.state import STATE
 from evaluation.settings.config import RunConfig
 from spaces.cli.terminal import Terminal
 from tests import tiny
@@ -63,13 +62,13 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the program may catch it and tidy up."""
 
 
-def counted_run(parent: Path, config: RunConfig) -> tuple[RunFolder, dict, list[tuple]]:
-    """A finished run, and what kind each of its checkpoints is of: which file, in which stage, with a training or not."""
+def counted_run(parent: Path, config: RunConfig) -> tuple[RunFolder, Record, list[tuple]]:
+    """A finished run, its record, and what kind each of its checkpoints is of: weights, or a stage with a training or not."""
     save, kinds = checkpoints.save, []
 
     def count(path: Path, state: dict) -> None:
         progress = state.get("state", {})
-        kinds.append((path.suffix, path.name == STATE, progress.get("stage"), bool(progress.get("training"))))
+        kinds.append((progress.get("stage"), bool(progress.get("training"))))
         save(path, state)
 
     with pytest.MonkeyPatch.context() as patch:
