@@ -131,7 +131,7 @@ def test_a_run_killed_after_a_candidate_goes_on_with_the_next(saves, executor, t
     record = resume(folder)
     assert sorted(Table.asked) == sorted(asked)  # none twice
     assert without_times(record) == without_times(whole)
-    assert record["search_training_seconds"] == whole["search_training_seconds"] == 7 * SECONDS
+    assert record.search_training_seconds == whole.search_training_seconds == 7 * SECONDS
 
 
 @pytest.mark.parametrize("saves", [0, 1, 2])
@@ -142,17 +142,17 @@ def test_a_budget_of_time_is_exceeded_by_one_candidate_at_most(name, saves, tmp_
     config = tiny.run_config(name, budget="25s", **TABULAR)
     config = dataclasses.replace(config, method_config={**config.method_config, **settings})
     record = resume(stopped_run(tmp_path, config, saves)) if saves else finished_run(tmp_path, config)[1]
-    assert record["evaluations"] == 3
-    assert record["finalists"]
-    spent = record["ledger"]["search"]
-    assert 3 * SECONDS <= spent["device_seconds"] < 3 * SECONDS + spent["wall_seconds"]
+    assert record.evaluations == 3
+    assert record.finalists
+    spent = record.ledger["search"]
+    assert 3 * SECONDS <= spent.device_seconds < 3 * SECONDS + spent.wall_seconds
 
 
 def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
-    search = record["ledger"]["search"]
-    assert record["search_training_seconds"] <= search["device_seconds"]
-    assert search["device_seconds"] == pytest.approx(search["wall_seconds"], rel=0.05)
+    search = record.ledger["search"]
+    assert record.search_training_seconds <= search.device_seconds
+    assert search.device_seconds == pytest.approx(search["wall_seconds"], rel=0.05)
 
 
 @pytest.mark.parametrize("choice", ["evaluator", "executor", "task"])

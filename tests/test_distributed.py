@@ -253,7 +253,7 @@ def test_final_training_that_goes_on_on_fewer_devices_says_so(tmp_path):
     assert kept["state"]["training"] and kept["state"]["final_devices"] == 1
     kept["state"]["final_devices"] = 2
     checkpoints.save(folder.path / STATE, kept)
-    assert resume(folder)["notes"] == ["final training went on with 1 device after 2"]
+    assert resume(folder).notes == ("final training went on with 1 device after 2",)
 
 
 def test_processes_that_cannot_meet_end_with_one_line(monkeypatch, capsys):

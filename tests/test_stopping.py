@@ -120,7 +120,7 @@ def test_a_stop_while_a_file_is_written_waits_for_its_end(tmp_path, name, number
     assert main(["--resume", str(folder)]) == main(flags) == 0
     results = [without_times(read_record(path)) for path in (tmp_path / "runs").glob("*/record.json")]
     assert len(results) == 2 and results[0] == results[1]
-    assert not results[0]["failures"]
+    assert not results[0].failures
 
 
 def test_a_save_that_fails_is_no_failed_training(tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_save_that_fails_is_no_failed_training(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be made .*no memory for the file"):
         Run(config, tiny.dataset(), CPU, tiny.library(config)).execute(folder, quiet())
     monkeypatch.undo()
-    assert resume(folder)["failures"] == []
+    assert resume(folder).failures == ()
 
 
 SWALLOWED_STOP = """
@@ -344,7 +344,7 @@ def test_an_older_checkpoint_that_does_not_say_its_device_moves_too(tmp_path):
     folder = stopped_run(tmp_path, tiny.run_config("approxdarts", space_config={"nodes": 1}, baselines="none"), 1)
     kept = as_if_from_cuda(folder)
     checkpoints.save(folder.path / STATE, {name: value for name, value in kept.items() if name != "device"})
-    assert "resumed on cpu after another type of device at step 1" in resume(folder)["notes"][0]
+    assert "resumed on cpu after another type of device at step 1" in resume(folder).notes[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

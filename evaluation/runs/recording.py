@@ -34,6 +34,11 @@ from spaces.files.schema import typed
 from spaces.shape import NetworkShape
 from spaces.space import Architecture
 
+SETTINGS = (
+    "method", "method_config", "space", "space_config", "train_limit", "seed", "scope", "multiplier_choice", "cost", "tables",
+    "engine", "deterministic", "budget", "snapshots", "command",
+)  # fmt: skip
+
 
 def record_of(
     config: RunConfig,
@@ -47,28 +52,14 @@ def record_of(
     protocol = asdict(config.protocol)
     anytime = typed(state.anytime, tuple[Moment, ...])
     return Record(
-        method=config.method,
-        method_config=config.method_config,
-        space=config.space,
-        space_config=config.space_config,
+        **{name: getattr(config, name) for name in SETTINGS},
         dataset=dataset.name,
         dataset_origin=dataset.origin,
         dataset_fingerprint=dataset.fingerprint,
         test_fingerprint=state.test_fingerprint,
-        train_limit=config.train_limit,
-        seed=config.seed,
         protocol=ProtocolUsed(protocol.pop("name"), config.protocol.hash, protocol),
-        scope=config.scope,
-        multiplier_choice=config.multiplier_choice,
-        cost=config.cost,
         multipliers=tuple(config.multipliers),
-        tables=config.tables,
-        engine=config.engine,
-        deterministic=config.deterministic,
-        budget=config.budget,
-        snapshots=config.snapshots,
         versions=_versions(),
-        command=config.command,
         device=typed(ledger.describe_device(), Device),
         ledger=typed(ledger.to_json(), dict[str, LedgerRow]),
         search_training_seconds=problem.searched.seconds,

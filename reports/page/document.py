@@ -20,8 +20,8 @@ from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
 from reports.page.front import chart, on_fronts
-from reports.page.limits import OTHERS, limits, points_shown, runs_in_full
-from reports.page.networks import details, networks, packed
+from reports.page.limits import OTHERS, Point, limits, points_shown, runs_in_full
+from reports.page.networks import Network, details, networks, packed
 from reports.page.sources import Sources, run_block, run_line
 from reports.summary import summary
 from reports.tables import Cell, Table
@@ -50,16 +50,10 @@ def page(
     fronts = {point for section in loaded.sections for point in on_fronts(section)}
     limit, by_finalist = limits(loaded), networks(loaded, fronts)
     points, complete = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
-    distinct = {network.number: network for network in by_finalist.values()}
-    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in complete}
     shown = _pictures(pictures, files or {}, loaded.sections)
     sections = [
-        {
-            "name": section.name,
-            "title": section.title,
-            "data": section.data,
-            "counts": _counts(section),
-            "summary": summary(section),
+        _section(section)
+        | {
             "tables": [
                 _table(t, files or {}, sources, limit.rows, section.title) for t in tables.get(section.name, ())
             ],
@@ -75,16 +69,11 @@ def page(
         "groups": _checklist(loaded),
         "left_out": loaded.left_out,
         "runs": _runs(loaded, sources, out, by_finalist, complete),
-        "unmarked": {
-            s.name: len(s.finalists) - sum(run.name == p[0] for p in points for run in s.runs) for s in loaded.sections
-        },
+        "unmarked": {section.name: _unmarked(section, points) for section in loaded.sections},
         "listed": limit.listed,
         "total": (len(loaded.runs), len(loaded.finalists), len(loaded.sections)),
         "charts": [chart(section, sources, by_finalist, points) for section in loaded.sections],
-        "networks": {
-            "details": packed(json.dumps([details(distinct[n]) if n in needed else None for n in sorted(distinct)])),
-            "drawings": [distinct[number].svg for number in sorted(distinct)],
-        },
+        "networks": _networks(by_finalist, points, complete),
         "anchor": sources.anchor,
     }
     return _render(content, sources)
@@ -120,6 +109,33 @@ def _plotly() -> str:
 def _hash(script: str) -> str:
     """What the policy allows a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _networks(
+    by_finalist: Mapping[Point, Network], points: Collection[Point], complete: Collection[str]
+) -> dict[str, Any]:
+    """The networks by number: their drawings, and details of those that a point or a run shown in full leads to."""
+    distinct = {network.number: network for network in by_finalist.values()}
+    needed = {network.number for point, network in by_finalist.items() if point in points or point[0] in complete}
+    found = [details(distinct[number]) if number in needed else None for number in sorted(distinct)]
+    return {"details": packed(json.dumps(found)), "drawings": [distinct[number].svg for number in sorted(distinct)]}
+
+
+def _section(section: Section) -> dict[str, Any]:
+    """What the template shows of a section beside its tables and pictures."""
+    return {
+        "name": section.name,
+        "title": section.title,
+        "data": section.data,
+        "counts": _counts(section),
+        "summary": summary(section),
+    }
+
+
+def _unmarked(section: Section, points: Collection[Point]) -> int:
+    """How many finalists of a section are not among the points that its front shows."""
+    names = {run.name for run in section.runs}
+    return len(section.finalists) - sum(name in names for name, _ in points)
 
 
 def _counts(section: Section) -> str:
