@@ -152,7 +152,7 @@ def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
     search = record.ledger["search"]
     assert record.search_training_seconds <= search.device_seconds
-    assert search.device_seconds == pytest.approx(search["wall_seconds"], rel=0.05)
+    assert search.device_seconds == pytest.approx(search.wall_seconds, rel=0.05)
 
 
 @pytest.mark.parametrize("choice", ["evaluator", "executor", "task"])

@@ -65,9 +65,9 @@ def test_every_method_searches_for_another_task(place, name):
 
 def test_a_whole_run_on_another_task(place, tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", task=place, baselines="none"))
-    accuracies = [finalist["accuracy"]["test"]["approximate"] for finalist in record["finalists"]]
+    accuracies = [finalist.accuracy.test["approximate"] for finalist in record.finalists]
     assert accuracies and all(0 < accuracy < 1 for accuracy in accuracies)
-    assert record["failures"] == []
+    assert record.failures == ()
 
 
 def test_errors_of_a_classification_are_wrong_answers():
