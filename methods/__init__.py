@@ -4,9 +4,14 @@ A new method is one file here and one line in ``METHODS``, or an entry point in 
 another package.
 """
 
+from typing import TYPE_CHECKING
+
 from spaces.plugins import Registry
 
-METHODS: Registry[type] = Registry(
+if TYPE_CHECKING:  # it imports moocore, which --help can do without
+    from methods.method import Method
+
+METHODS: "Registry[type[Method]]" = Registry(
     "method",
     "approxnas.methods",
     {

@@ -119,7 +119,8 @@ class ApproxDarts:
         if problem.evaluation_limit is not None:
             raise InputError("approxdarts trains no candidates of its own; give its budget in device time or steps")
         self.problem, self.config, self.epoch = problem, config, 0
-        space, device = problem.space, problem.device
+        self.space = space = problem.space
+        device = problem.device
         self.choices = space.choices(problem.shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.init_seed())
@@ -231,7 +232,7 @@ class ApproxDarts:
         for name, scores in self.relaxation.scores(self.logits).items():
             tax = max(price, 0.0) if self.choices[name].multipliers else price
             taxed[name] = (scores - tax * self.cost.relative[name]).cpu().numpy()
-        return self.problem.space.derive(taxed, self.choices)
+        return self.space.derive(taxed, self.choices)
 
     def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
         cost = {a.key: self.problem.cost_of(a) for a in [first, *rest]}
@@ -257,7 +258,7 @@ class ApproxDarts:
                 "train_loss": train.loss,
                 "train_error": train.error,
                 **{f"{name}_entropy": _relative_entropy(rows) for name, rows in self.logits.items()},
-                **self.problem.space.diagnostics(derived),
+                **self.space.diagnostics(derived),
                 "expected_cost": expected,
                 **self._mean_choices(),
             },
@@ -265,7 +266,7 @@ class ApproxDarts:
 
     def _mean_choices(self) -> dict[str, float]:
         """The mean probability of every option over the rows of a group, as in alpha/normal/skip_connect."""
-        means = {}
+        means: dict[str, float] = {}
         for name, choice in self.choices.items():
             shares = self.logits[name].detach().softmax(dim=-1)
             for group, rows in (choice.groups or {"": slice(None)}).items():

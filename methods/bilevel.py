@@ -8,7 +8,7 @@ one step of the weights ahead.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class Bilevel:
         choice_optimiser: torch.optim.Optimizer,
         clip: float,
         order: Literal[1, 2] = 1,
-        held: Callable[[], AbstractContextManager] = nullcontext,
+        held: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.loss, self.penalty, self.clip, self.order, self.held = loss, penalty, clip, order, held
         self.weight_optimiser, self.choice_optimiser = weight_optimiser, choice_optimiser
@@ -109,7 +109,7 @@ def second_order_gradient(
     validation: Batch,
     virtual_step: Callable[[Sequence[Tensor]], list[Tensor]],
     lr: float,
-    held: Callable[[], AbstractContextManager] = nullcontext,
+    held: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
     """∇_α L_val(w', α) with w' = w + ``virtual_step``(∇_w L_train(w, α)), by equations 7 and 8.
 

@@ -99,6 +99,8 @@ class Method(Protocol):
     presets: ClassVar[dict[str, Any]]  # named protocol → Config with settings that suit it
     native_space: ClassVar[str]  # searched when the method runs alone and no space is asked for
 
+    def __init__(self, problem: Problem, config: Any) -> None: ...
+
     def step(self) -> StepReport: ...
 
     @property

@@ -53,7 +53,13 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 
 def add_box(
-    axes: Axes, left: float, middle: float, width: float, height: float, fill: str = FILL, outline: str = OUTLINE
+    axes: Axes,
+    left: float,
+    middle: float,
+    width: float,
+    height: float,
+    fill: str | tuple[float, ...] = FILL,
+    outline: str = OUTLINE,
 ) -> None:
     """A box with rounded corners, over all lines; ``middle`` is its vertical centre."""
     style = "round,pad=0,rounding_size=0.06"

@@ -44,7 +44,7 @@ class Edge:
 class Cell:
     """Nodes in order, each the sum of two edges; ``multiplier`` governs the cell's two input projections."""
 
-    nodes: tuple[tuple[Edge, Edge], ...]
+    nodes: tuple[tuple[Edge, ...], ...]
     reduction: bool
     multiplier: str | None
 
@@ -127,7 +127,7 @@ class CellArchitecture:
         }
 
     @classmethod
-    def from_json(cls, data: object) -> "CellArchitecture":
+    def from_json(cls, data: Any) -> "CellArchitecture":
         """The inverse of ``to_json``; raises InputError for anything else."""
         try:
             if data["space"] != "cells":

@@ -54,7 +54,7 @@ class ExpectedCellCost:
         cost = torch.zeros(choices[ALPHA].count, len(CHOSEN_OPERATIONS), dtype=torch.float64, device=device)
         cost = cost.index_add(0, alpha, self.fixed + self.scaled)
         relative = F.pad(cost / cost.amax(dim=-1, keepdim=True), (1, 0))  # "none" costs nothing
-        self.relative = {ALPHA: relative, BETA: self.ratios.expand(choices[BETA].count, -1)}
+        self.relative: Mapping[str, Tensor] = {ALPHA: relative, BETA: self.ratios.expand(choices[BETA].count, -1)}
 
     @property
     def _edges(self) -> range:

@@ -101,7 +101,7 @@ class HalvesPool(nn.Module):
 class AuxiliaryHead(nn.Sequential):
     """The second classifier of DARTS; fp32, as it is thrown away after training."""
 
-    def __init__(self, channels: int, classes: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, classes: int, size: tuple[int, ...]) -> None:
         # At 8×8, the size of the published setting, the pooling gives 2×2; smaller maps are pooled to 2×2 as well.
         pool = nn.AvgPool2d(5, stride=3, count_include_pad=False) if size == (8, 8) else HalvesPool()
         super().__init__(

@@ -90,7 +90,7 @@ def is_genotype(data: object) -> bool:
     return isinstance(data, dict) and {"normal", "reduce"} <= data.keys()
 
 
-def from_json(data: dict[str, Any]) -> Genotype:
+def from_json(data: Any) -> Genotype:
     """A genotype in the form of DARTS, decoded from JSON. Raises InputError for anything else.
 
     ``{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, 3, 4, 5], "reduce": […], "reduce_concat": […]}``

@@ -4,7 +4,7 @@ Nothing here imports torch before a network is built.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class CellSpace(CellSites, DifferentiableSpace):
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def from_json(self, data: object) -> CellArchitecture:
+    def from_json(self, data: Any) -> CellArchitecture:
         return CellArchitecture.from_json(data)
 
     def build(

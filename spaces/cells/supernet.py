@@ -64,6 +64,7 @@ class MixedEdge(nn.Module):
         x = state.value
         inside = State(x[:, : self.computed]) if self.partial > 1 else state
         total: Tensor | None = None
+        assert self.weights is not None
         for index, name in enumerate(OPERATION_NAMES):
             if name not in self.operations or self.sampled not in (None, name):
                 continue

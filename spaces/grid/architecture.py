@@ -101,7 +101,9 @@ class GridArchitecture:
         members = [IMAGE, *sorted(used)]
         at = {node: place for place, node in enumerate(members)}
         labels = [""] + [f"{self._label(node)}{' output' if node == self.output else ''}" for node in members[1:]]
-        sources = [[]] + [[at[source] for source in self.nodes[node - 1].reads] for node in members[1:]]
+        sources: list[list[int]] = [[]] + [
+            [at[source] for source in self.nodes[node - 1].reads] for node in members[1:]
+        ]
         order = canonical_order(labels, sources)
         rank = {place: number for number, place in enumerate(order)}
         # The image comes first in this order: it reads nothing, and its label is the smallest.
@@ -157,7 +159,7 @@ class GridArchitecture:
         }
 
     @classmethod
-    def from_json(cls, data: object) -> "GridArchitecture":
+    def from_json(cls, data: Any) -> "GridArchitecture":
         """The inverse of ``to_json``; raises InputError for anything else."""
         try:
             if data["space"] != "grid":

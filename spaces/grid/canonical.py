@@ -83,7 +83,7 @@ class _Graph:
             colours = way
         return colours
 
-    def _form(self, colours: Colours) -> tuple:
+    def _form(self, colours: Colours) -> tuple[object, ...]:
         """What the graph looks like in these colours, all different."""
         rows = ((c, self.labels[n], sorted(colours[s] for s in self.sources[n])) for n, c in enumerate(colours))
         return tuple(sorted((c, label, tuple(read)) for c, label, read in rows))

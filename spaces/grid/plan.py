@@ -61,7 +61,7 @@ class Plan:
         chains = []
         while free:
             box: int | None = max(free, key=lambda box: (self.layer[box], box))
-            chain = []
+            chain: list[int] = []
             while box is not None:
                 chain.insert(0, box)
                 free.remove(box)

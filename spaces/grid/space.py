@@ -155,8 +155,8 @@ class GridSpace(Space):
                 change = change & [False, old.function not in BLOCKS, False, arity(old.function) == 1]
             function = self._function(rng) if change[0] else old.function
             multiplier = self._draw_multiplier(rng) if change[1] and self.choice == "edge" else old.multiplier
-            sources = tuple(self._source(index, rng) if hit_ else s for s, hit_ in zip(old.sources, change[2:]))
-            nodes[index] = GridNode(function, multiplier, sources)
+            first, second = (self._source(index, rng) if hit_ else s for s, hit_ in zip(old.sources, change[2:]))
+            nodes[index] = GridNode(function, multiplier, (first, second))
         output, last = architecture.output, architecture.multiplier
         redrawn = rng.random(2) < MUTATION_RATE
         if active and redrawn[0]:
