@@ -226,7 +226,7 @@ def _sections(found: list[_Found], left_out: list[LeftOut]) -> tuple[Section, ..
     groups: dict[tuple, list[tuple[str, _Found]]] = {}
     for name, (file, record, rows) in zip(names, found):
         settings = (record.protocol.name, record.protocol.hash, record.scope, record.cost)
-        images = (record.dataset_fingerprint, record.train_limit)
+        images = (record.dataset_fingerprint, record.train_limit, record.task, record.evaluator)
         space = json.dumps(record.space_config, sort_keys=True)
         group = (record.dataset, record.space, *settings, *images, space, record.unit)
         groups.setdefault(group, []).append((name, (file, record, rows)))

@@ -1,5 +1,7 @@
 """A second task in one class: where the bright third of an image is, as a number from 0 to 1."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from evaluation.search.candidates import Job
 from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.image_classification import ImageClassification
 from methods import METHODS
+from reports.load import load
 from tests import tiny
 from tests.running import finished_run
 
@@ -77,3 +80,11 @@ def test_errors_of_a_classification_are_wrong_answers():
     assert task.answers(outputs).tolist() == [1, 0, 0]
     by_hand = -torch.stack([row[t] - row.exp().sum().log() for row, t in zip(outputs, targets)]).mean()
     assert torch.allclose(task.loss(outputs, targets), by_hand)
+
+
+def test_the_record_names_the_task_and_a_report_sets_it_apart(place, tmp_path):
+    config = tiny.run_config("random", baselines="none")
+    for task in (place, "image_classification"):
+        finished_run(tmp_path, dataclasses.replace(config, task=task))
+    sections = load([tmp_path]).sections
+    assert sorted(section.runs[0].record.task for section in sections) == ["image_classification", "place"]

@@ -19,8 +19,8 @@ from evaluation.settings.config import Budget
 from spaces.cli.terminal import Terminal
 
 SHARED = (
-    "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "space", "space_config", "scope", "cost",
-    "multiplier_choice", "multipliers", "tables", "budget", "snapshots",
+    "dataset", "dataset_fingerprint", "test_fingerprint", "train_limit", "task", "evaluator", "space", "space_config",
+    "scope", "cost", "multiplier_choice", "multipliers", "tables", "budget", "snapshots",
 )  # fmt: skip
 
 

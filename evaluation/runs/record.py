@@ -139,6 +139,8 @@ class Record:
     dataset_fingerprint: str
     test_fingerprint: str = ""
     train_limit: int = 0  # 0: all images
+    task: str = "image_classification"
+    evaluator: str = "training"  # of the search's candidates
     seed: int
     protocol: ProtocolUsed
     scope: str

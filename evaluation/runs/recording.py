@@ -35,8 +35,8 @@ from spaces.shape import NetworkShape
 from spaces.space import Architecture
 
 SETTINGS = (
-    "method", "method_config", "space", "space_config", "train_limit", "seed", "scope", "multiplier_choice", "cost", "tables",
-    "engine", "deterministic", "budget", "snapshots", "command",
+    "method", "method_config", "space", "space_config", "train_limit", "task", "evaluator", "seed", "scope",
+    "multiplier_choice", "cost", "tables", "engine", "deterministic", "budget", "snapshots", "command",
 )  # fmt: skip
 
 
