@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from methods.bilevel import Batch, Bilevel, Tally
 from methods.method import Problem, StepReport
-from methods.relaxations import RELAXATIONS
+from methods.relaxations import RELAXATIONS, relative_entropy
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import error_metrics
 from spaces.registry import differentiable
@@ -257,7 +257,7 @@ class ApproxDarts:
             diagnostics={
                 "train_loss": train.loss,
                 "train_error": train.error,
-                **{f"{name}_entropy": _relative_entropy(rows) for name, rows in self.logits.items()},
+                **{f"{name}_entropy": relative_entropy(rows) for name, rows in self.logits.items()},
                 **self.space.diagnostics(derived),
                 "expected_cost": expected,
                 **self._mean_choices(),
@@ -295,11 +295,3 @@ class ApproxDarts:
                 rows.copy_(state["logits"][name])
         self.bilevel.weight_optimiser.load_state_dict(state["weight_optimiser"])
         self.bilevel.choice_optimiser.load_state_dict(state["choice_optimiser"])
-
-
-def _relative_entropy(logits: Tensor) -> float:
-    """Mean entropy of the softmax over the last axis, as a share of the largest possible; 1 is undecided."""
-    if logits.shape[-1] == 1:
-        return 0.0
-    log = logits.detach().log_softmax(dim=-1)
-    return float(-(log.exp() * log).sum(dim=-1).mean()) / math.log(logits.shape[-1])

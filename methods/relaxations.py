@@ -4,6 +4,7 @@ A choice among multipliers is always mixed by softmax, but for ``Uniform``: the 
 gradient for every probability is exact.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,3 +173,11 @@ class Sample:
 
 
 RELAXATIONS = {"softmax": Softmax, "sigmoid": Sigmoid, "gumbel": Gumbel, "uniform": Uniform}
+
+
+def relative_entropy(logits: Tensor) -> float:
+    """Mean entropy of the softmax over the last axis, as a share of the largest possible; 1 is undecided."""
+    if logits.shape[-1] == 1:
+        return 0.0
+    log = logits.detach().log_softmax(dim=-1)
+    return float(-(log.exp() * log).sum(dim=-1).mean()) / math.log(logits.shape[-1])
