@@ -7,6 +7,7 @@ A job: ``arguments`` of ``evaluation.run``, ``signal`` (a name, or "" for none),
 signal that ended it), ``error`` (its stderr) and ``seconds``.
 """
 
+import io
 import json
 import os
 import signal
@@ -110,8 +111,7 @@ def warm_up() -> None:
     torch.use_deterministic_algorithms(False)
     datasets.load("digits")
     space = tiny.problem().space
-    with tempfile.TemporaryDirectory() as folder:
-        space.draw(space.reference(), Path(folder) / "drawing.svg")
+    space.draw(space.reference()).savefig(io.BytesIO(), format="svg")
 
 
 def main() -> None:

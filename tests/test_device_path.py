@@ -279,7 +279,9 @@ def test_an_algorithm_that_rounds_is_found_by_its_shape(monkeypatch):
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("relaxation", "order"), [("softmax", 1), ("gumbel", 1), ("gumbel", 2)])
+@pytest.mark.parametrize(
+    ("relaxation", "order"), [("softmax", 1), pytest.param("gumbel", 1, marks=pytest.mark.slow), ("gumbel", 2)]
+)
 def test_a_step_of_the_supernet_waits_for_nothing(relaxation, order, monkeypatch):
     """Inside the loop over batches; what an epoch reads at its end is counted apart."""
     monkeypatch.setattr(relaxations.Sample, "on_host", lambda sample: on_host(sample._seen))
