@@ -187,6 +187,8 @@ class EvoApproxNas:
         starts = parents if self.config.inherit else [None] * len(architectures)
         for rung in range(rungs - 1, 0, -1):
             tried = self._individuals(architectures, self.full_epochs // 2**rung, starts)
+            if not tried:  # the time is over
+                return []
             better = {individual.key for individual in survivors(tried, -(-len(tried) // 2), self.config.margin)}
             architectures = [architecture for architecture in architectures if architecture.key in better]
             starts = architectures  # goes on from where it stands

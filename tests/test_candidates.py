@@ -148,6 +148,28 @@ def test_a_budget_of_time_is_exceeded_by_one_candidate_at_most(name, saves, tmp_
     assert 3 * SECONDS <= spent.device_seconds < 3 * SECONDS + spent.wall_seconds
 
 
+def test_a_step_out_of_time_gives_the_first_of_its_batch_whichever_ended_first():
+    problem = tiny.problem("random", evaluator="table", executor="shuffled", budget="1h")
+    drawn = {a.key: a for a in (problem.space.sample(np.random.default_rng(seed)) for seed in range(6))}
+    batch = [drawn[key] for key in sorted(drawn, reverse=True)]  # the executor begins with the last
+    problem.searched.out_of_time = lambda: True
+    with problem.repeatable_step():
+        given = problem.evaluate(batch)
+    assert [e.key for e in given] == [batch[0].key]
+    assert Table.asked == [batch[-1].key, batch[0].key]
+
+
+def test_a_generation_whose_time_ends_between_two_rungs_has_no_newcomers():
+    problem = tiny.problem("evoapproxnas", evaluator="table", budget="1h")
+    method = EvoApproxNas(problem, EvoApproxNasConfig(population=2, offspring=2, rungs=3, epochs=4))
+    method.step()
+    problem.searched.out_of_time = lambda: True
+    with problem.repeatable_step():
+        report = method.step()
+    assert report.diagnostics["newcomers"] == 0
+    assert method.proposals()
+
+
 def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
     search = record.ledger["search"]

@@ -61,11 +61,14 @@ class Trials:
             known = (architecture.key, epochs)
             if known not in self.trials:
                 wanted.setdefault(known, _Wanted(architecture, parents[at] if parents else None, self.asked + at))
-        served = self.asked > self.asked_before or any((a.key, epochs) in self.trials for a in architectures)
-        if not (served and self.out_of_time()):
-            self._work_off(wanted, epochs, parents is not None)
-        self.trials = dict(sorted(self.trials.items(), key=lambda item: item[1].place))
         asked = [(architecture.key, epochs) for architecture in architectures]
+        due = [] if self.asked > self.asked_before else asked[:1]  # what even a step that is out of time is given
+        if not (self.out_of_time() and self.trials.keys() >= set(due)):
+            self._work_off(wanted, epochs, parents is not None)
+        for known in due:  # where others of the batch ended first, and then the time
+            if known in wanted:
+                self._work_off({known: wanted[known]}, epochs, parents is not None)
+        self.trials = dict(sorted(self.trials.items(), key=lambda item: item[1].place))
         given = [self.trials[known].evaluation for known in itertools.takewhile(self.trials.__contains__, asked)]
         self.asked += len(given)
         return given
