@@ -30,7 +30,7 @@ from evaluation.export import files as export
 from evaluation.export.graph import Graph
 from evaluation.export.network import ExportedNetwork
 from evaluation.runs import architecture_files as architectures
-from evaluation.runs import checkpoints, folder
+from evaluation.runs import checkpoints
 from evaluation.runs.checkpoint_shapes import Checkpoint
 from evaluation.runs.folder import read_history, read_record
 from evaluation.settings.config import RunConfig
@@ -40,6 +40,7 @@ from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.files.json_files import parse_json, read_json
 from spaces.files.schema import typed
+from spaces.multipliers import catalogue
 from spaces.multipliers.files.datasheet import is_figures_file, read_figures
 from spaces.multipliers.files.formats import FORMATS
 from tests import tiny
@@ -124,7 +125,7 @@ def tables(*suffixes: str) -> Callable[[], list[tuple[str, bytes]]]:
 
 
 def figures() -> list[tuple[str, bytes]]:
-    built_in = Path(folder.__file__).parents[1] / "spaces" / "multipliers" / "mul8s_figures.csv"
+    built_in = Path(catalogue.__file__).with_name("mul8s_figures.csv")
     return [(".csv", built_in.read_bytes())]
 
 

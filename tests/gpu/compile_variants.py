@@ -83,8 +83,9 @@ def compiled(task: tuple[dict, int]) -> dict:
 def main() -> None:
     wanted, answers = json.load(sys.stdin), sys.stdout
     sys.stdout = sys.stderr  # where Triton may print as it likes
+    load_kernels(sys.argv[1])  # not in the workers: one that fails at its start is started anew without an end
     tasks = [(variant, wanted["capability"]) for variant in wanted["variants"]]
-    with multiprocessing.get_context("fork").Pool(WORKERS, load_kernels, sys.argv[1:]) as pool:
+    with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
         results = pool.map(compiled, tasks, chunksize=1)
     json.dump(results, answers)
 
