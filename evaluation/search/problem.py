@@ -156,3 +156,4 @@ class SearchProblem:
         self.searched.asked = state["asked"]
         self.searched.restore(state["evaluations"], state["trained"], self.space)
         self.judged.restore(state["judged"], [], self.space)
+        self.judged.asked = 1 + max((trial.place for trial in self.judged.trials.values()), default=-1)
