@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from statistics import median_low
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -28,7 +29,7 @@ def show(console: Terminal, records: list[Record]) -> None:
     """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
     groups: dict[str, list[Record]] = {}
     for record in (record for record in records if record.anytime):  # without a search there is nothing to compare
-        shared = [record.protocol.hash, record.device.type, record.device.name]
+        shared: list[Any] = [record.protocol.hash, record.device.type, record.device.name]
         shared += [getattr(record, name) or None for name in SHARED]  # older records lack some
         groups.setdefault(json.dumps(shared, sort_keys=True), []).append(record)
     for group in groups.values():
@@ -66,9 +67,15 @@ def error_within(record: Record, most: float) -> float:
     return min((error for error, cost in record.anytime[-1].front if cost <= most), default=math.inf)
 
 
+def final_hypervolume(record: Record) -> float:
+    """At the end of the search, of a record that has fronts."""
+    assert record.hypervolume is not None, "a record with fronts has a hypervolume"
+    return record.hypervolume
+
+
 def target_hypervolume(records: Iterable[Record]) -> float:
     """What the worst method reaches in the end, in at least half of its runs: the lowest of the methods' medians."""
-    return min(median_low(r.hypervolume for r in runs) for runs in by_method(records).values())
+    return min(median_low(final_hypervolume(r) for r in runs) for runs in by_method(records).values())
 
 
 def seconds_to(record: Record, hypervolume: float) -> float:
@@ -84,7 +91,7 @@ def speed_ups(records: list[Record]) -> dict[str, float]:
     """
     target = target_hypervolume(records)
     methods = by_method(records)
-    worst = min(methods, key=lambda name: median_low(r.hypervolume for r in methods[name]))
+    worst = min(methods, key=lambda name: median_low(final_hypervolume(r) for r in methods[name]))
     times = {name: median_low(seconds_to(r, target) for r in runs) for name, runs in methods.items()}
     return {name: times[worst] / seconds for name, seconds in times.items()} if all(times.values()) else {}
 
@@ -95,7 +102,7 @@ def paired(records: Iterable[Record]) -> list[significance.Comparison]:
     for name, runs in by_method(records).items():
         by_seed = samples.setdefault(name.replace("\n", " "), {})
         for run in runs:
-            by_seed.setdefault(run.seed, []).append(run.hypervolume)
+            by_seed.setdefault(run.seed, []).append(final_hypervolume(run))
     return significance.compare(samples)
 
 
@@ -124,7 +131,7 @@ def _table(records: list[Record]) -> Table:
     for name, runs in by_method(records).items():
         table.add_row(
             name + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
-            _spread([r.hypervolume for r in runs], "{:.3f}".format),
+            _spread([final_hypervolume(r) for r in runs], "{:.3f}".format),
             _spread([100 * error_within(r, cost) for r in runs], "{:.1f}".format, "none"),
             _spread([r.ledger["search"].device_seconds / seconds for r in runs], form),
             _spread([seconds_to(r, target) / seconds for r in runs], form),

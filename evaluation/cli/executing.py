@@ -92,7 +92,7 @@ def take_part() -> None:
     """Train in step with the first of torchrun's processes, which does all else, until it is done."""
     place, run = "", None
     while job := distributed.receive():
-        if job["folder"] != place:
+        if run is None or job["folder"] != place:
             place, run = job["folder"], None  # the memory of the last one first
             run = _open(RunFolder(Path(place)), job["device"])
         finals.take_part(run, job)

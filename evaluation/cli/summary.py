@@ -93,7 +93,7 @@ def _times(record: Record) -> Table:
     }
     for label, (values, digits) in beside.items():
         if any(value and round(value, digits) for value in values):
-            total = None if None in values[: len(STAGES)] else sum(values[: len(STAGES)])
-            values.insert(len(STAGES), total)
+            known = [value for value in values[: len(STAGES)] if value is not None]
+            values.insert(len(STAGES), sum(known) if len(known) == len(STAGES) else None)
             table.add_row(label, *("–" if value is None else f"{value:,.{digits}f}" for value in values))
     return table

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 
@@ -18,14 +19,28 @@ from evaluation.runs import nvml
 from evaluation.runs.record import MEASURING, STAGES
 from spaces import warmup
 
-NOTHING = {
+
+class Booked(TypedDict):
+    """A row of the ledger while a run goes on, as checkpoints hold it."""
+
+    device_seconds: float
+    wall_seconds: float
+    warm_up_seconds: float  # of the device-seconds: compiling and the like
+    devices: int  # the most that were used at once
+    joules: float | None  # that the GPUs drew in this time; None where it is not known of all of it
+    peak_memory_bytes: int | None  # of the first device; on a CPU: of the process, since it was started
+    sm_clock_mhz: int | None  # of the first GPU, at the end of the stage
+    memory_clock_mhz: int | None
+
+
+NOTHING: Booked = {
     "device_seconds": 0.0,
     "wall_seconds": 0.0,
-    "warm_up_seconds": 0.0,  # of the device-seconds: compiling and the like
-    "devices": 1,  # the most that were used at once
-    "joules": 0.0,  # that the GPUs drew in this time; None where it is not known of all of it
-    "peak_memory_bytes": None,  # of the first device; on a CPU: of the process, since it was started
-    "sm_clock_mhz": None,  # of the first GPU, at the end of the stage
+    "warm_up_seconds": 0.0,
+    "devices": 1,
+    "joules": 0.0,
+    "peak_memory_bytes": None,
+    "sm_clock_mhz": None,
     "memory_clock_mhz": None,
 }
 
@@ -40,11 +55,12 @@ class _Reading:
 class Ledger:
     """What each stage took. Survives a stop: its JSON form is saved with every checkpoint."""
 
-    def __init__(self, device: torch.device, booked: dict | None = None) -> None:
+    def __init__(self, device: torch.device, booked: dict[str, Any] | None = None) -> None:
         self.device, self.boards = device, nvml.boards(device)
-        self.booked = {stage: dict(NOTHING) for stage in (*STAGES, MEASURING)}
+        self.booked = {stage: NOTHING.copy() for stage in (*STAGES, MEASURING)}
         for stage, row in (booked or {}).items():
-            self.booked[stage].update({"joules": None if row["wall_seconds"] else 0.0} | row)
+            self.booked[stage]["joules"] = None if row["wall_seconds"] else 0.0  # if an older checkpoint has none
+            self.booked[stage].update(row)
 
     @contextmanager
     def measure(self, stage: str, devices: int = 1) -> Iterator["Meter"]:
@@ -73,7 +89,8 @@ class Ledger:
         row["wall_seconds"] += seconds
         row["warm_up_seconds"] += warm_up * devices
         row["devices"] = max(row["devices"], devices)
-        row["joules"] = None if None in (row["joules"], joules) else row["joules"] + joules
+        drawn = row["joules"]
+        row["joules"] = None if drawn is None or joules is None else drawn + joules
 
     def device_seconds(self, stage: str) -> float:
         return self.booked[stage]["device_seconds"]
@@ -82,10 +99,10 @@ class Ledger:
         """Device-seconds of all stages, without those of snapshots."""
         return sum(self.device_seconds(stage) for stage in STAGES)
 
-    def to_json(self) -> dict:
-        return {stage: dict(row) for stage, row in self.booked.items()}
+    def to_json(self) -> dict[str, Booked]:
+        return {stage: row.copy() for stage, row in self.booked.items()}
 
-    def describe_device(self) -> dict:
+    def describe_device(self) -> dict[str, Any]:
         """Type, name and number of devices, for the record."""
         count = max(row["devices"] for row in self.booked.values())
         if self.device.type != "cuda":
@@ -94,10 +111,10 @@ class Ledger:
         return {"type": "cuda", "name": torch.cuda.get_device_name(self.device), "count": count, **facts}
 
     def _read(self, devices: int) -> _Reading:
-        joules = [board.joules() for board in self.boards[:devices]]
+        drawn = [joules for board in self.boards[:devices] if (joules := board.joules()) is not None]
         # Of several machines, only this one's boards can be read.
-        known = devices <= min(len(joules), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) and None not in joules
-        return _Reading(time.perf_counter(), warmup.seconds(), sum(joules) if known else None)
+        known = devices <= min(len(drawn), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return _Reading(time.perf_counter(), warmup.seconds(), sum(drawn) if known else None)
 
     def _look(self, stage: str) -> None:
         row = self.booked[stage]

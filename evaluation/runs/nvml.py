@@ -44,9 +44,13 @@ def boards(device: torch.device) -> list[Board]:
         return []
     own = torch.cuda.current_device() if device.index is None else device.index
     others = [index for index in range(torch.cuda.device_count()) if index != own]
-    found = [_find(library, torch.cuda.get_device_properties(index)) for index in (own, *others)]
-    # Beyond one that is not found, boards could not be told apart by their place.
-    return found[: found.index(None)] if None in found else found
+    found: list[Board] = []
+    for index in (own, *others):
+        board = _find(library, torch.cuda.get_device_properties(index))
+        if board is None:  # beyond it, boards could not be told apart by their place
+            break
+        found.append(board)
+    return found
 
 
 def _library() -> Any:

@@ -96,8 +96,8 @@ class CostFigures:
 
     def saving(self, base: str, arithmetic: str = "approximate") -> float | None:
         """The share of the cost in arithmetic ``base`` that another one saves; None where one of them is not known."""
-        known = self.values.get(base), self.values.get(arithmetic)
-        return None if None in known or not known[0] else 1 - known[1] / known[0]
+        before, after = self.values.get(base), self.values.get(arithmetic)
+        return None if not before or after is None else 1 - after / before
 
 
 @dataclass(frozen=True)
