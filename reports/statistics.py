@@ -22,7 +22,7 @@ from evaluation.significance import Comparison
 from reports.load import Run, Section
 from reports.variants import SETTINGS, settings_of
 
-Front = Sequence[Sequence[float]]  # points (validation error 0..1, cost); np.ndarray (n, 2) does, too
+Front = Sequence[Sequence[float]] | np.ndarray  # points (validation error 0..1, cost): (n, 2)
 CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of bootstrap intervals
 OUTSIDE = 2.0  # a normalised coordinate that no front of the box reaches
 

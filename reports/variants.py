@@ -42,9 +42,9 @@ def variants_of(records: Sequence[Record]) -> list[str]:
         members = [at for at, record in enumerate(records) if record.method == method]
         kinds = Counter(tuple(sorted(all_settings[at].items())) for at in members)
         popular = {tuple(sorted(all_settings[at].items())): len(methods_with[shared[at]]) for at in members}
-        usual = dict(max(kinds, key=lambda kind: (popular[kind], kinds[kind])))  # of equals the first that was found
+        usual = max(kinds, key=lambda kind: (popular[kind], kinds[kind]))  # of equals the first that was found
         for at in members:
-            names[at] = _told(method, all_settings[at], usual)
+            names[at] = _told(method, all_settings[at], dict(usual))
     return names
 
 
@@ -58,7 +58,9 @@ def _told(method: str, settings: dict[str, str], usual: dict[str, str]) -> str:
 
 def _short(text: str | None) -> str:
     """A setting in few words."""
-    value = None if text is None else json.loads(text)
+    if text is None:
+        return "none"
+    value = json.loads(text)
     if isinstance(value, list) and len(value) > 2:
         digest = hashlib.sha256(text.encode()).hexdigest()[:4]
         return f"{len(value)} of them #{digest}"  # two lists of equal length must not read the same

@@ -1,7 +1,7 @@
 """Accuracy against cost: what was tested, and the fronts that the searches proposed, with their spread over seeds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,7 @@ def surfaces_of(section: Section, runs: Sequence[Run]) -> Surfaces | None:
     """Best, median and worst attainment of these runs' last judged fronts; None where no front is worth anything."""
     scale = reference(section)
     found = attainment([final_front(run) for run in judged(runs)], scale) if scale else {}
-    costs = np.unique(np.concatenate([points[:, 1] for points in found.values()] or [[]]))
+    costs = np.unique(np.concatenate([points[:, 1] for points in found.values()] or [np.empty(0)]))
     if not len(costs):
         return None
     return Surfaces(costs, *(_lowest_error(found[level], costs) for level in ("best", "median", "worst")))
@@ -153,7 +153,7 @@ def _corners(median: np.ndarray) -> list[int]:
     return [int(corners[at]) for at in style.every(len(corners))]
 
 
-def _set_costs(axes: Axes, costs: Sequence[float], unit: str) -> tuple[str, float]:
+def _set_costs(axes: Axes, costs: Collection[float], unit: str) -> tuple[str, float]:
     """The unit of the axis, and how many of ``unit`` it has; logarithmic where the costs lie far apart."""
     lowest, highest = min(costs), max(costs)
     if lowest > 0 and math.log10(highest) - math.log10(lowest) > DECADES:
@@ -163,7 +163,7 @@ def _set_costs(axes: Axes, costs: Sequence[float], unit: str) -> tuple[str, floa
     return units.suited(unit, highest)
 
 
-def _padded(axes: Axes, costs: Sequence[float]) -> tuple[float, float]:
+def _padded(axes: Axes, costs: Collection[float]) -> tuple[float, float]:
     """The ends of the axis, a little beyond the costs."""
     lowest, highest = min(costs), max(costs)
     if axes.get_xscale() == "log":
@@ -181,11 +181,11 @@ def _caption(section: Section, panels: Sequence[str], tested: int) -> str:
             f"{'Left: t' if len(panels) == 2 else 'T'}est error in approximate arithmetic of "
             f"{style.count(tested, 'finalist')} of {style.count(len(section.runs), 'run')}, one mark each{untested}."
         )
-    if "judged" in panels:
+    if "judged" in panels and (scale := reference(section)):  # without a reference no front is worth anything
         parts.append(
             f"{'Right: v' if len(panels) == 2 else 'V'}alidation fronts at the end of the search: above and right of "
             "the median curve lies what at least half of a variant's runs attain; the band reaches from what one run attains "
-            f"to what all attain (empirical attainment function). {reference(section).sentence}"
+            f"to what all attain (empirical attainment function). {scale.sentence}"
         )
     single = [variant for variant, runs in section.variants.items() if len(runs) == 1]
     if single:

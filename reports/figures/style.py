@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
@@ -76,7 +77,12 @@ class Look:
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for every name, in their order. Colours repeat after 8 names, markers and hatches after 13."""
     return {
-        name: Look(*(options[at % len(options)] for options in (PALETTE, MARKERS, DASHES, HATCHES)))
+        name: Look(
+            PALETTE[at % len(PALETTE)],
+            MARKERS[at % len(MARKERS)],
+            DASHES[at % len(DASHES)],
+            HATCHES[at % len(HATCHES)],
+        )
         for at, name in enumerate(dict.fromkeys(names))
     }
 
@@ -97,7 +103,7 @@ def multiplier_looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 @cache
-def _font() -> object:
+def _font() -> FT2Font:
     return get_font(findfont(FontProperties(family="DejaVu Sans")))
 
 

@@ -30,7 +30,8 @@ def error(run: Run) -> float | None:
 
 def params(run: Run) -> float | None:
     """Millions of parameters of that finalist."""
-    return measured(run.best, "params") / 1e6
+    count = measured(run.best, "params")
+    return None if count is None else count / 1e6
 
 
 def search_seconds(run: Run) -> float | None:

@@ -109,9 +109,9 @@ def _expected(name: str, command: str) -> list[Expected]:
     if module == "evaluation.train":
         from evaluation.train import parse as parse_train
 
-        options, protocol = parse_train(arguments)
-        _require_setting(name, options, protocol)
-        genotype, architecture = find_published(options.architecture)
+        training, protocol = parse_train(arguments)
+        _require_setting(name, training, protocol)
+        genotype, architecture = find_published(training.architecture)
         return [Expected(name, {"method": f"given-{genotype}", "space": architecture.space}, genotype)]
     from evaluation.run import parse as parse_run
 

@@ -39,8 +39,8 @@ def _memory(run: Run) -> float | None:
 
 def _over_stages(run: Run, value: Callable[[LedgerRow], float | None]) -> float | None:
     """The sum over all four stages; None where one of them is not known."""
-    values = [value(run.record.ledger[stage]) for stage in STAGES]
-    return None if None in values else sum(values)
+    known = [took for stage in STAGES if (took := value(run.record.ledger[stage])) is not None]
+    return sum(known) if len(known) == len(STAGES) else None
 
 
 # Header, form, value of a run.

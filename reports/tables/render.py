@@ -34,7 +34,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     r"""Table environments with ``\usepackage{booktabs}``: blocks of columns below one another, and of rows on pages."""
     blocks = _blocks(table)
-    parts = _pages(table, max(1, PAGE // len(blocks) - FRAME)) or [()]
+    parts = _pages(table, max(1, PAGE // len(blocks) - FRAME)) or [[]]
     comment = "% needs \\usepackage{booktabs}\n"
     return comment + "\\clearpage\n".join(
         _float(table, rows, blocks, at, len(parts)) for at, rows in enumerate(parts, 1)

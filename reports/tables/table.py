@@ -107,7 +107,8 @@ def average(values: Sequence[tuple[Run, float | None]], form: Form, with_interva
     middle = mean(measured)
     whole = len(measured) == 1 and isinstance(measured[0], int)
     decimals = 0 if whole else form.decimals_of(middle)
-    text, parts = written(middle, decimals), {"n": len(measured)}
+    text = written(middle, decimals)
+    parts: dict[str, float] = {"n": len(measured)}
     if len(measured) > 1:
         parts["std"] = stdev(measured)
         text += f" ± {written(parts['std'], decimals)}"
