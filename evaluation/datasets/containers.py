@@ -17,7 +17,19 @@ from typing import BinaryIO, NoReturn, Protocol
 from spaces.errors import InputError
 from spaces.files.reading import open_file, parsing, read_bytes
 
-_DECOMPRESSORS = {".tar": None, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open, ".txz": lzma.open}
+
+class _Content(Protocol):
+    """A file open for reading, as it lies there or decompressed."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, place: int, /) -> int: ...
+    def tell(self) -> int: ...
+    def close(self) -> None: ...
+
+
+_DECOMPRESSORS: dict[str, Callable[[BinaryIO], _Content] | None] = {
+    ".tar": None, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open, ".txz": lzma.open
+}  # fmt: skip
 ARCHIVE_SUFFIXES = (*_DECOMPRESSORS, ".zip")
 
 # Bounds on what an archive may unpack to, far above any image set's: small files that unpack to endless ones end here.
@@ -160,7 +172,8 @@ class TarArchive(_Archive):
     def _open(self) -> "_Bounded":
         suffix = max((s for s in _DECOMPRESSORS if self.path.name.lower().endswith(s)), key=len)
         packed = open_file(self.path)
-        content = _DECOMPRESSORS[suffix](packed, "rb") if _DECOMPRESSORS[suffix] else packed
+        decompress = _DECOMPRESSORS[suffix]
+        content = packed if decompress is None else decompress(packed)
         return _Bounded(content, packed, self._allowed, self._refuse_bomb)
 
     @cached_property
@@ -169,7 +182,8 @@ class TarArchive(_Archive):
         files: dict[str, tuple[int, int]] = {}
         folders: list[str] = []
         with _reading(self.path), contextlib.closing(self._open()) as content:
-            with tarfile.open(fileobj=content, mode="r:") as archive:
+            # The type of tarfile's argument has write(), too, which reading never calls.
+            with tarfile.open(fileobj=content, mode="r:") as archive:  # type: ignore[call-overload]
                 number = 0
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # or tarfile keeps every one
@@ -251,7 +265,7 @@ class ZipArchive(_Archive):
 class _Bounded:
     """A file for reading that ends with ``refuse()`` where more than ``allowed`` bytes come out of it."""
 
-    def __init__(self, file: BinaryIO, packed: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
+    def __init__(self, file: _Content, packed: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
         self._file, self._packed, self._allowed, self._refuse = file, packed, allowed, refuse
         self.tell = file.tell
 

@@ -50,6 +50,8 @@ def kept_or_made(name: str, key: object, make: Callable[[], Decoded]) -> Decoded
 
 def _load(stem: str, digest: str) -> Decoded | None:
     about, images = cache.load_json(stem), cache.load_array(stem)
+    if not isinstance(about, dict) or images is None:
+        return None
     try:
         labels = np.array(about["labels"], dtype=np.int64)
         whole = (
@@ -62,5 +64,5 @@ def _load(stem: str, digest: str) -> Decoded | None:
         if not whole:
             return None
         return Decoded(ImageSet(images, labels), tuple(about["classes"]), dict(about["formats"]))
-    except Exception:  # nothing kept, or a torn or foreign file, which fails in many ways: decode again
+    except Exception:  # a torn or foreign file, which fails in many ways: decode again
         return None

@@ -49,12 +49,12 @@ class Copy:
             return {name: _first(_unpacked(self.packed), size) for name, size in sizes.items()}
 
 
-def _first(file: BinaryIO, size: int) -> bytes:
+def _first(file: BinaryIO | gzip.GzipFile, size: int) -> bytes:
     with file:
         return file.read(size + 1)
 
 
-def _unpacked(path: Path) -> BinaryIO:
+def _unpacked(path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.open(path, "rb") if path.suffix == ".gz" else open_file(path)
 
 
@@ -63,8 +63,10 @@ def _from_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
     found = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
-            if member.name in sizes and member.isreg():
-                found[member.name] = archive.extractfile(member).read(sizes[member.name] + 1)
+            if member.name not in sizes or not member.isreg():
+                continue
+            if (content := archive.extractfile(member)) is not None:  # as it is of every regular file
+                found[member.name] = content.read(sizes[member.name] + 1)
                 if len(found) == len(sizes):  # not to the archive's end, which costs a second
                     return found
     raise ValueError(f"it lacks {', '.join(sorted(set(sizes) - set(found)))}")
@@ -104,7 +106,8 @@ def _local(file: OfficialFile, folder: Path) -> Copy | None:
         found = {member: next((p for p in places[member] if p.is_file()), None) for member in file.members}
     except OSError as error:
         raise InputError(f"cannot read --data-dir '{error.filename or folder}': {error.strerror}") from None
-    return None if None in found.values() else Copy(file, None, found)
+    extracted = {member: place for member, place in found.items() if place is not None}
+    return Copy(file, None, extracted) if len(extracted) == len(found) else None
 
 
 def _md5(path: Path) -> str:

@@ -4,8 +4,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from spaces.errors import InputError
 from spaces.files.untrusted_text import shortened
@@ -35,7 +35,7 @@ def parsing(where: object, what: str, advice: str = "") -> Iterator[None]:
         raise InputError(f"{where} {what} ({reason}){advice}") from None
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """The regular file at ``path``, or at the end of a link, for reading.
 
     A pipe or a device may have no end, so that its kind is looked at once it is open, which does not wait for anyone.
