@@ -70,7 +70,8 @@ def compare(what: Callable[[torch.device], dict[str, Tensor]], sides: tuple[Side
 
 def codes(device: torch.device) -> dict[str, Tensor]:
     """Codes and scales of activations over three batches, in training and afterwards, and of weights."""
-    found, generator = {}, torch.Generator().manual_seed(0)
+    found: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
     for kind, module in (("signed", RunningMaximum()), ("unsigned", RunningRange())):
         module.to(device)
         for batch in range(3):
@@ -92,7 +93,8 @@ def _coded(name: str, codes: Codes) -> dict[str, Tensor]:
 
 def mixtures(device: torch.device) -> dict[str, Tensor]:
     """Values, and gradients for input, weight and probabilities, of one dense and one depthwise mixture."""
-    found, generator = {}, torch.Generator().manual_seed(0)
+    found: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(LIBRARY), generator=generator)
     for name, groups in (("dense", 1), ("depthwise", 12)):
         x = torch.randn((3, 12, 8, 8), generator=generator)

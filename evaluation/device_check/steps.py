@@ -1,10 +1,9 @@
 """One step of every method on a tiny problem: finite, the same twice, and without waiting for the GPU inside."""
 
-import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,8 +94,8 @@ class Watched(DeviceImages):
 
     @classmethod
     def of(cls, images: DeviceImages, strict: bool) -> "Watched":
-        watched = copy.copy(images)
-        watched.__class__, watched.strict = cls, strict
+        watched = cls.__new__(cls)  # the same images, not a copy of them
+        vars(watched).update(vars(images), strict=strict)
         return watched
 
     def shuffled(self, *arguments: Any, **keywords: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -144,7 +143,7 @@ def short_config(name: str, relaxation: str) -> Any:
     cls = METHODS[name]
     config = cls.presets.get("quick", cls.Config())
     fields = {field.name for field in dataclasses.fields(config)}
-    wanted = {key: value for key, value in SHORT.items() if key in fields}
+    wanted: dict[str, Any] = {key: value for key, value in SHORT.items() if key in fields}
     wanted |= {"relaxation": relaxation} if relaxation else {}
     try:
         return dataclasses.replace(config, **wanted)
@@ -179,6 +178,7 @@ def _final_training(device: torch.device, strict: bool) -> dict[str, Any]:
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Nested dictionaries and sequences as one dictionary of leaves."""
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(value, dict):
         parts = value.items()
     elif isinstance(value, (list, tuple)):

@@ -18,6 +18,7 @@ from spaces.arithmetic.mixture import MultiplierMixture
 from spaces.multipliers import catalogue
 from spaces.registry import SPACES
 from spaces.shape import NetworkShape
+from spaces.space import DifferentiableSpace
 
 SPACE = METHODS["approxdarts"].native_space
 
@@ -27,6 +28,7 @@ class Search:
 
     def __init__(self, shape: NetworkShape, config: Any, batch: int, device: torch.device, fp32: bool) -> None:
         space = SPACES[SPACE](catalogue.library(catalogue.names()), config)
+        assert isinstance(space, DifferentiableSpace), "the native space of a search by gradient"
         choices = space.choices(shape)
         self.net = space.supernet(shape, choices)
         if fp32:

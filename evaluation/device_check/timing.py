@@ -39,6 +39,7 @@ def _on_cpu(call: Callable[[], object], rounds: int) -> float:
 def tf32(wanted: bool) -> Iterator[None]:
     """Let fp32 convolutions be in TF32, or not; cuDNN picks the fastest algorithm."""
     cudnn = torch.backends.cudnn
+    value: str | bool
     # Since torch 2.9: where one operator's setting was changed, the common one cannot be read.
     if hasattr(cudnn, "conv"):
         holder, name, value = cudnn.conv, "fp32_precision", "tf32" if wanted else "ieee"

@@ -59,7 +59,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
         for multiplier in multipliers
     }
     packed = io.BytesIO()
-    np.savez_compressed(packed, **graph.arrays)
+    np.savez_compressed(packed, **graph.arrays)  # type: ignore[arg-type]  # numpy's own flag has no dot, as names do
     save_bytes(folder / NPZ, packed.getbuffer())
     content = {
         "format": FORMAT,

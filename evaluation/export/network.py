@@ -69,7 +69,8 @@ def _normalise(graph: Graph, layer: dict[str, Any]) -> Step:
 
 
 def _conv(graph: Graph, layer: dict[str, Any]) -> Step:
-    g = Geometry.of(*(tuple(layer[name]) for name in ("stride", "padding", "dilation")), layer["groups"])
+    stride, padding, dilation = (tuple(layer[name]) for name in ("stride", "padding", "dilation"))
+    g = Geometry.of(stride, padding, dilation, layer["groups"])
     if layer["arithmetic"] == "circuit":
         return _through_multiplier(graph, layer, g)
     (weight,), bias = _tensors(graph, layer, "weight"), _bias(graph, layer)

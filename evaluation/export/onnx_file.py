@@ -40,7 +40,7 @@ class _Builder:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def constant(self, name: str, values: np.ndarray) -> str:
+    def constant(self, name: str, values: np.ndarray | np.generic) -> str:
         self.constants.append(self._numpy_helper.from_array(np.asarray(values), name))
         return name
 
@@ -171,7 +171,7 @@ def _slice(b: _Builder, layer: dict[str, Any]) -> None:
     b.node("Slice", [*layer["inputs"], *bounds, axes], layer["name"])
 
 
-def _plain(kind: str, **attributes: Any) -> Callable[[_Builder, dict[str, Any]], None]:
+def _plain(kind: str, **attributes: Any) -> Callable[[_Builder, dict[str, Any]], str]:
     """An operator without constants."""
     return lambda b, layer: b.node(kind, layer["inputs"], layer["name"], **attributes)
 
