@@ -170,6 +170,16 @@ def test_a_generation_whose_time_ends_between_two_rungs_has_no_newcomers():
     assert method.proposals()
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.1, 1.5])
+def test_an_error_that_cannot_be_is_a_failure(number):
+    problem = tiny.problem("evoapproxnas", evaluator="table")
+    architecture = problem.space.sample(np.random.default_rng(0))
+    problem.searched.evaluator.rows[architecture.key] = number
+    (found,) = problem.evaluate([architecture])
+    assert found.error == 1.0
+    assert str(number) in found.failure
+
+
 def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
     _, record = finished_run(tmp_path, tiny.run_config("random", baselines="none"))
     search = record.ledger["search"]

@@ -209,6 +209,18 @@ def test_an_unknown_model_suggests_the_nearest():
         COSTS["horowitz"]
 
 
+@pytest.mark.parametrize("amount", [math.nan, math.inf, -1.0])
+def test_a_model_that_gives_no_amount_is_refused(amount):
+    class Broken(type(COSTS["memory"])):
+        name = "broken"
+
+        def once(self, row, arithmetic):  # noqa: ARG002
+            return Cost({"weights": amount})
+
+    with pytest.raises(InputError, match="the cost model 'broken' gives"):
+        Broken().network(trace(Tiny(None), (2, 8, 6), integer=True), "int8")
+
+
 def test_a_multiplier_without_power_has_no_energy():
     unknown = Multiplier(name="unknown", signed=True, table=EXACT.table)
     row = LayerCost("layer", "conv", 10, unknown, 10, 0, 0, integer=True)

@@ -1,12 +1,13 @@
 """What is known of the candidates: every evaluation once, however often and in whatever order it is asked for."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from evaluation.search.candidates import Job, Result, Trained
+from evaluation.search.candidates import FAILED_COST, Job, Result, Trained
 from evaluation.search.evaluators import Evaluator
 from evaluation.search.executors import Executor
 from evaluation.search.failures import MachineFailures
@@ -84,8 +85,8 @@ class Trials:
             ]
             with closing(self.executor.run(self.evaluator.evaluate, jobs)) as results:
                 began = time.perf_counter()
-                for job, result in results:
-                    waited = time.perf_counter() - began
+                for job, found in results:
+                    waited, result = time.perf_counter() - began, _sound(found)
                     self._keep(job, result, wanted.pop(job.known).place)
                     self.on_result(result, waited)
                     if self.out_of_time():
@@ -166,6 +167,15 @@ class Trials:
             self.trials[evaluation.key, evaluation.epochs] = Trial(evaluation, data["seconds"], data["place"])
         trained = [Trained(space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in weights]
         self.trained = {t.architecture.key: t for t in trained}
+
+
+def _sound(result: Result) -> Result:
+    """The result; as a failure, where another package's evaluator or task gave an error or a cost that cannot be."""
+    e = result.evaluation
+    if 0 <= e.error <= 1 and math.isfinite(e.cost):
+        return result
+    failure = f"it was evaluated with an error of {e.error} and a cost of {e.cost}"
+    return replace(result, evaluation=replace(e, error=1.0, cost=FAILED_COST, failure=failure))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """What a cost model is: it turns the rows of a network (``spaces.costs.trace``) into one number with a unit and a split."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from spaces.arithmetic.arithmetics import ARITHMETICS, Arithmetic
+from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 
 if TYPE_CHECKING:  # models can be named and described without torch
@@ -57,8 +59,11 @@ class CostModel(ABC):
         return self.once(row, ARITHMETICS[arithmetic]) * row.share
 
     def network(self, rows: Iterable["LayerCost"], arithmetic: str) -> Cost:
-        """What one inference through all rows costs."""
-        return sum((self.layer(row, arithmetic) for row in rows), start=Cost())
+        """What one inference through all rows costs. Raises InputError where that is no amount of anything."""
+        cost = sum((self.layer(row, arithmetic) for row in rows), start=Cost())
+        if not 0 <= cost.total < math.inf:
+            raise InputError(f"the cost model '{self.name}' gives {cost.total} {self.unit} in {arithmetic}; repair it")
+        return cost
 
     def linear(self, row: "LayerCost") -> tuple[float, float]:
         """(scaled, fixed): what a layer costs in exact int8, divided into what a multiplier's ratio scales and the rest."""
