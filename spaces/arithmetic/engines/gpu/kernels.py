@@ -14,12 +14,63 @@ def jit(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @jit
-def window_corners(pixel, out_height, out_width, stride_h, stride_w, pad_h, pad_w):
-    """Output pixels, numbered over the batch → image, and row and column of the window's first tap in the input."""
+def _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w):
+    """Output pixels, numbered over the batch → image, and row and column of the window's first tap in the input.
+
+    Lanes beyond the last pixel repeat it, so that what they read is there.
+    """
+    pixel = tl.minimum(pixel, pixels - 1)
     row = pixel // out_width
     top = row % out_height * stride_h - pad_h
     left = pixel % out_width * stride_w - pad_w
     return row // out_height, top, left
+
+
+@jit
+def _inside(row, column, height, width):
+    """Which places lie in the image and not in its border."""
+    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
+
+
+@jit
+def _finished(sums, scale, out, known, AXIS: tl.constexpr, SCALED: tl.constexpr):
+    """Sums as they are stored: with SCALED, times the scale of their output, which is one number along AXIS."""
+    if SCALED:
+        factor = tl.load(scale + out, mask=known, other=0.0)
+        sums = sums.to(tl.float32) * tl.expand_dims(factor, AXIS)
+    return sums
+
+
+@jit
+def _group_outputs(tile, outputs, OUTPUTS: tl.constexpr):
+    """A tile of OUTPUTS of one group → the group, the tile's outputs (of all), and which are among the group's."""
+    tiles = tl.cdiv(outputs, OUTPUTS)
+    group = tile // tiles
+    inner = tile % tiles * OUTPUTS + tl.arange(0, OUTPUTS)
+    return group, group * outputs + inner, inner < outputs
+
+
+@jit
+def _tile_outputs(tile, outputs, group_inputs, group_outputs, SHARED: tl.constexpr, OUTPUTS: tl.constexpr):
+    """A tile of the gather kernel → its outputs, which of them there are, and the first channel that they read."""
+    if SHARED:
+        group, out, known = _group_outputs(tile, group_outputs, OUTPUTS)
+        first = group * group_inputs
+    else:
+        out = tile * OUTPUTS + tl.arange(0, OUTPUTS)
+        known = out < outputs
+        first = (out // group_outputs * group_inputs)[:, None]
+    return out, known, first
+
+
+@jit
+def _output_offsets(spot, out, area, outputs, CHANNELS_LAST: tl.constexpr):
+    """Outputs × spots (pixels of an image) → where they are among the ``area * outputs`` values of the image."""
+    if CHANNELS_LAST:
+        offsets = spot[None, :] * outputs + out[:, None]
+    else:
+        offsets = out[:, None] * area + spot[None, :]
+    return offsets
 
 
 @jit
@@ -40,19 +91,8 @@ def gather_kernel(
     tile = tl.program_id(0) % tiles
     pixel = tl.program_id(0) // tiles * PIXELS + tl.arange(0, PIXELS)
     real = pixel < pixels
-    image, top, left = window_corners(
-        tl.minimum(pixel, pixels - 1), out_height, out_width, stride_h, stride_w, pad_h, pad_w
-    )
-    if SHARED:
-        group_tiles = tl.cdiv(group_outputs, OUTPUTS)
-        inner = tile % group_tiles * OUTPUTS + tl.arange(0, OUTPUTS)
-        out = tile // group_tiles * group_outputs + inner
-        known = inner < group_outputs
-        first = tile // group_tiles * group_inputs
-    else:
-        out = tile * OUTPUTS + tl.arange(0, OUTPUTS)
-        known = out < outputs
-        first = (out // group_outputs * group_inputs)[:, None]
+    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
+    out, known, first = _tile_outputs(tile, outputs, group_inputs, group_outputs, SHARED, OUTPUTS)
     plane = height * width
     images = x + (image.to(tl.int64) * (inputs * plane))[None, :]
     fill = tl.load(border)
@@ -60,7 +100,7 @@ def gather_kernel(
     for tap in range(taps):
         row = (top + tap // kernel_width * dilation_h)[None, :]
         column = (left + tap % kernel_width * dilation_w)[None, :]
-        seen = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        seen = _inside(row, column, height, width)
         if not SHARED:
             seen = seen & known[:, None]
         place = row * width + column
@@ -72,17 +112,11 @@ def gather_kernel(
                 table + (weight.to(tl.int32)[:, None] * 256 + codes.to(tl.int32)), eviction_policy="evict_last"
             )
             sums += product.to(tl.int32)
-    spot = (pixel - image * (out_height * out_width))[None, :]
-    if CHANNELS_LAST:
-        spot = spot * outputs + out[:, None]
-    else:
-        spot = out[:, None] * (out_height * out_width) + spot
-    targets = y + (image.to(tl.int64) * (outputs * out_height * out_width))[None, :] + spot
-    if SCALED:
-        factor = tl.load(scale + out, mask=known, other=0.0)
-        tl.store(targets, sums.to(tl.float32) * factor[:, None], mask=known[:, None] & real[None, :])
-    else:
-        tl.store(targets, sums, mask=known[:, None] & real[None, :])
+    area = out_height * out_width
+    offsets = _output_offsets(pixel - image * area, out, area, outputs, CHANNELS_LAST)
+    targets = y + (image.to(tl.int64) * (outputs * out_height * out_width))[None, :] + offsets
+    values = _finished(sums, scale, out, known, 1, SCALED)
+    tl.store(targets, values, mask=known[:, None] & real[None, :])
 
 
 @jit
@@ -106,6 +140,69 @@ def _feature(index, word, mask, flip, r: tl.constexpr, BITS: tl.constexpr):
 
 
 @jit
+def _word(index, words, chunk, BITS: tl.constexpr):
+    """What the features of indices are taken from: their words in the chunk; with BITS the indices themselves."""
+    word = index
+    if not BITS:
+        word = tl.load(words + chunk * 256 + index.to(tl.int32))
+    return word
+
+
+@jit
+def _store_factored(sums, constant, scale, y, pixel, pixels, out, known, pitch, SCALED: tl.constexpr):
+    """Pixels × outputs: add the constant of each output and store, ``pitch`` values from one pixel to the next."""
+    real = (pixel < pixels)[:, None] & known[None, :]
+    sums += tl.load(constant + out, mask=known, other=0)[None, :]
+    targets = y + (pixel.to(tl.int64)[:, None] * pitch + out[None, :])
+    tl.store(targets, _finished(sums, scale, out, known, 0, SCALED), mask=real)
+
+
+@jit
+def _tap_of(k, channels, kernel_width):
+    """Inputs of a window, numbered tap by tap → channel, and row and column of the tap in the window."""
+    tap = k // channels
+    return k - tap * channels, tap // kernel_width, tap % kernel_width
+
+
+@jit
+def _next_block(start, tap_row, tap_column, channels, kernel_width, BLOCK_K: tl.constexpr):
+    """First channel, and row and column of the tap, of the block that follows: in the same tap, or the next one."""
+    start += BLOCK_K
+    tap_column += tl.where(start < channels, 0, 1)
+    start = tl.where(start < channels, start, 0)
+    tap_row += tl.where(tap_column < kernel_width, 0, 1)
+    tap_column = tl.where(tap_column < kernel_width, tap_column, 0)
+    return start, tap_row, tap_column
+
+
+@jit
+def _pixels_or_border(row, column, height, width, corner, pitch, away, UNIT: tl.constexpr):
+    """Where the first channel of pixels lies, multiples of UNIT behind an image's corner; of those outside: ``away``.
+
+    Outside the image, lanes read the border instead of a masked load's default: an address is chosen once per pixel,
+    a default once per byte, and the compiler then also moves the bytes to the tensor cores' registers directly.
+    """
+    source = tl.where(_inside(row, column, height, width), corner + (row * width + column) * pitch, away)
+    return tl.multiple_of(source, (1, UNIT))
+
+
+@jit
+def _add_products(
+    sums, index, word, tile, step, WIDTH: tl.constexpr, BITS: tl.constexpr, MASKS: tl.constexpr, FLIPS: tl.constexpr
+):
+    """Add features × weight features → sums, and the weights of the block that follows, ``step`` apart by feature.
+
+    With BITS, MASKS and FLIPS hold a byte for each feature: constants, since the compiler then works on four bytes at
+    once (for Hopper and four features, a fifth of the logic instructions).
+    """
+    for r in tl.static_range(WIDTH):
+        feature = _feature(index, word, (MASKS >> 8 * r) & 255, (FLIPS >> 8 * r) & 255, r, BITS)
+        sums = tl.dot(feature, tl.load(tile), sums, out_dtype=tl.int32)
+        tile += step
+    return sums, tile
+
+
+@jit
 def matrix_kernel(
     x, border, weights, words, shifts, constant, scale, y,
     pixels: int, height: int, width: int, out_height: int, out_width: int, groups: int, channel_units: int,
@@ -118,26 +215,17 @@ def matrix_kernel(
     """A tile of pixels × outputs of one group, as products of features × weight features, BLOCK_K inputs at a time.
 
     x (N, H, W, C) uint8; weights (chunks, blocks, features of a chunk, groups, padded outputs, BLOCK_K) int8; words
-    (chunks, 256); y (N, H', W', O). With BITS, MASKS and FLIPS hold a byte for each feature: constants,
-    since the compiler then works on four bytes at once (for Hopper and four features, a fifth of the logic instructions).
-    The 32-bit sums may wrap around on the way, the result fits.
+    (chunks, 256); y (N, H', W', O). The 32-bit sums may wrap around on the way, the result fits.
     """
     # Sizes in units (powers of two) tell the compiler by what they divide, which decides how wide it loads and stores.
-    channels = channel_units * UNIT
-    outputs = output_units * OUT_UNIT
-    tiles = tl.cdiv(outputs, BLOCK_N)
-    column = tl.program_id(0) % (groups * tiles)
-    group = column // tiles
-    inner = column % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
-    out = group * outputs + inner
-    pixel = tl.program_id(0) // (groups * tiles) * BLOCK_M + tl.arange(0, BLOCK_M)
-    image, top, left = window_corners(
-        tl.minimum(pixel, pixels - 1), out_height, out_width, stride_h, stride_w, pad_h, pad_w
-    )
+    channels, outputs = channel_units * UNIT, output_units * OUT_UNIT
+    columns = groups * tl.cdiv(outputs, BLOCK_N)
+    column = tl.program_id(0) % columns
+    group, out, known = _group_outputs(column, outputs, BLOCK_N)
+    pixel = tl.program_id(0) // columns * BLOCK_M + tl.arange(0, BLOCK_M)
+    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     pitch = groups * channels
     corner = (image.to(tl.int64) * (height * width * pitch) + group * channels)[:, None]
-    # Outside the image, lanes read the border instead of a masked load's default: an address is chosen once per pixel,
-    # a default once per byte, and the compiler then also moves the bytes to the tensor cores' registers directly.
     away = border.to(tl.int64) - x.to(tl.int64)
     lane = tl.arange(0, BLOCK_K)[None, :]
     tile = weights + (column * BLOCK_N + tl.arange(0, BLOCK_N))[None, :] * BLOCK_K + tl.arange(0, BLOCK_K)[:, None]
@@ -146,41 +234,20 @@ def matrix_kernel(
         tap_row, tap_column, start = 0, 0, 0
         for block in range(blocks):
             if FLAT:  # few channels: a block of K holds several taps, else most of it would be padding
-                k = block * BLOCK_K + lane
-                tap = k // channels
-                channel = k - tap * channels
-                row = top[:, None] + tap // kernel_width * dilation_h
-                place = left[:, None] + tap % kernel_width * dilation_w
+                channel, down, along = _tap_of(block * BLOCK_K + lane, channels, kernel_width)
             else:  # channels of one tap, so that a row of the tile is one stretch of memory
-                channel = start + lane
-                row = top[:, None] + tap_row * dilation_h
-                place = left[:, None] + tap_column * dilation_w
-                start += BLOCK_K
-                tap_column += tl.where(start < channels, 0, 1)
-                start = tl.where(start < channels, start, 0)
-                tap_row += tl.where(tap_column < kernel_width, 0, 1)
-                tap_column = tl.where(tap_column < kernel_width, tap_column, 0)
-            seen = (row >= 0) & (row < height) & (place >= 0) & (place < width)
-            source = tl.where(seen, corner + (row * width + place) * pitch, away)
-            source = tl.multiple_of(source, (1, UNIT))
+                channel, down, along = start + lane, tap_row, tap_column
+            row = top[:, None] + down * dilation_h
+            place = left[:, None] + along * dilation_w
+            if not FLAT:
+                start, tap_row, tap_column = _next_block(start, tap_row, tap_column, channels, kernel_width, BLOCK_K)
+            source = _pixels_or_border(row, place, height, width, corner, pitch, away, UNIT)
             # beyond the last channel the weights are zero, whatever is loaded
             index = tl.load(x + (source + channel), mask=channel < channels, other=0)
-            word = index
-            if not BITS:
-                word = tl.load(words + chunk * 256 + index.to(tl.int32))
-            for r in tl.static_range(WIDTH):
-                feature = _feature(index, word, (MASKS >> 8 * r) & 255, (FLIPS >> 8 * r) & 255, r, BITS)
-                sums = tl.dot(feature, tl.load(tile), sums, out_dtype=tl.int32)
-                tile += groups * tiles * BLOCK_N * BLOCK_K
+            word = _word(index, words, chunk, BITS)
+            sums, tile = _add_products(sums, index, word, tile, columns * BLOCK_N * BLOCK_K, WIDTH, BITS, MASKS, FLIPS)
         sums = sums << tl.load(shifts + chunk)
-    real = (pixel < pixels)[:, None] & (inner < outputs)[None, :]
-    sums += tl.load(constant + out, mask=inner < outputs, other=0)[None, :]
-    targets = y + (pixel.to(tl.int64)[:, None] * (groups * outputs) + out[None, :])
-    if SCALED:
-        factor = tl.load(scale + out, mask=inner < outputs, other=0.0)
-        tl.store(targets, sums.to(tl.float32) * factor[None, :], mask=real)
-    else:
-        tl.store(targets, sums, mask=real)
+    _store_factored(sums, constant, scale, y, pixel, pixels, out, known, groups * outputs, SCALED)
 
 
 @jit
@@ -204,9 +271,7 @@ def direct_kernel(
     out = tl.program_id(0) % tiles * OUTPUTS + tl.arange(0, OUTPUTS)
     known = out < outputs
     pixel = tl.program_id(0) // tiles * PIXELS + tl.arange(0, PIXELS)
-    image, top, left = window_corners(
-        tl.minimum(pixel, pixels - 1), out_height, out_width, stride_h, stride_w, pad_h, pad_w
-    )
+    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     images = x + (image.to(tl.int64) * (height * width * pitch))[:, None]
     first = (out // GROUP_OUTPUTS * GROUP_INPUTS)[None, :]
     fill = tl.load(border)
@@ -216,13 +281,11 @@ def direct_kernel(
         for tap in range(taps):
             row = top[:, None] + tap // kernel_width * dilation_h
             place = left[:, None] + tap % kernel_width * dilation_w
-            seen = (row >= 0) & (row < height) & (place >= 0) & (place < width)
+            seen = _inside(row, place, height, width)
             for channel in tl.static_range(GROUP_INPUTS):
                 source = (row * width + place) * pitch + (first + channel)
                 index = tl.load(images + source, mask=seen & known[None, :], other=fill)
-                word = index
-                if not BITS:
-                    word = tl.load(words + chunk * 256 + index.to(tl.int32))
+                word = _word(index, words, chunk, BITS)
                 for r in tl.static_range(WIDTH):
                     mask, flip = _byte(masks_low, masks_high, r), _byte(flips_low, flips_high, r)
                     feature = _feature(index, word, mask, flip, r, BITS)
@@ -230,14 +293,7 @@ def direct_kernel(
                     sums += feature.to(tl.int32) * weight.to(tl.int32)[None, :]
                     tile += outputs
         sums = sums << tl.load(shifts + chunk)
-    real = (pixel < pixels)[:, None] & known[None, :]
-    sums += tl.load(constant + out, mask=known, other=0)[None, :]
-    targets = y + (pixel.to(tl.int64)[:, None] * outputs + out[None, :])
-    if SCALED:
-        factor = tl.load(scale + out, mask=known, other=0.0)
-        tl.store(targets, sums.to(tl.float32) * factor[None, :], mask=real)
-    else:
-        tl.store(targets, sums, mask=real)
+    _store_factored(sums, constant, scale, y, pixel, pixels, out, known, outputs, SCALED)
 
 
 INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's interpreter, on the CPU: for tests
