@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import stat
@@ -17,17 +18,7 @@ from typing import BinaryIO, NoReturn, Protocol
 from spaces.errors import InputError
 from spaces.files.reading import open_file, parsing, read_bytes
 
-
-class _Content(Protocol):
-    """A file open for reading, as it lies there or decompressed."""
-
-    def read(self, size: int, /) -> bytes: ...
-    def seek(self, place: int, /) -> int: ...
-    def tell(self) -> int: ...
-    def close(self) -> None: ...
-
-
-_DECOMPRESSORS: dict[str, Callable[[BinaryIO], _Content] | None] = {
+_DECOMPRESSORS: dict[str, Callable[[BinaryIO], io.BufferedIOBase] | None] = {
     ".tar": None, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open, ".txz": lzma.open
 }  # fmt: skip
 ARCHIVE_SUFFIXES = (*_DECOMPRESSORS, ".zip")
@@ -265,7 +256,7 @@ class ZipArchive(_Archive):
 class _Bounded:
     """A file for reading that ends with ``refuse()`` where more than ``allowed`` bytes come out of it."""
 
-    def __init__(self, file: _Content, packed: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
+    def __init__(self, file: io.BufferedIOBase, packed: BinaryIO, allowed: int, refuse: Callable[[], NoReturn]) -> None:
         self._file, self._packed, self._allowed, self._refuse = file, packed, allowed, refuse
         self.tell = file.tell
 
