@@ -24,13 +24,14 @@ from evaluation.settings.protocols import Protocol, named_protocol
 from methods import METHODS
 from spaces.cli.commands import leave
 from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
+from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.registry import DEFAULT, SPACES
 
 PROGRAM = "python -m evaluation.run"
 DESCRIPTION = f"""Search networks on approximate multipliers, train the finalists, test them, record everything.
 
-Methods: {", ".join(METHODS)}. Spaces: {", ".join(SPACES)}.
+Methods: {", ".join(METHODS)}. Spaces: {", ".join(SPACES)}. Cost models: {", ".join(COSTS)}.
 The options of a method, or of a space: {PROGRAM} --method NAME --space NAME --help"""
 
 
@@ -74,7 +75,7 @@ def parse(arguments: list[str]) -> Asked:
     everything = dataclasses.make_dataclass(
         "Everything",
         [
-            ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(protocol=protocol.name))),
+            ("common", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(protocol=protocol.name))),
             (
                 "protocol",
                 Annotated[type(protocol), tyro.conf.arg(name="protocol")],
@@ -91,11 +92,11 @@ def parse(arguments: list[str]) -> Asked:
     groups = {"protocol": Protocol, space: SPACES[space].Config, **{name: cls.Config for name, cls in configs.items()}}
     _check_flags(arguments, groups)
     parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
-    if "--multipliers" in arguments and not parsed.options.multipliers:
+    if "--multipliers" in arguments and not parsed.common.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
     settings = settled_protocol(parsed.protocol, protocol.name)
     return Asked(
-        parsed.options, settings, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space)
+        parsed.common, settings, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space)
     )
 
 

@@ -87,7 +87,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
         "Everything",
         [
             (
-                "options",
+                "common",
                 tyro.conf.OmitArgPrefixes[TrainOptions],
                 dataclasses.field(default=TrainOptions(protocol=protocol.name)),
             ),
@@ -101,7 +101,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     )
     require_known(arguments, flags_of(TrainOptions) | flags_of(Protocol, "protocol."))
     parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
-    options: TrainOptions = parsed.options
+    options: TrainOptions = parsed.common
     require_folders(arguments, options.resume)
     if not options.resume and not options.architecture:
         raise InputError(f"--architecture says what to train, as in --architecture darts_v2; see {PROGRAM} --help")

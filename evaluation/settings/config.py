@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.settings.baselines import require_baselines
 from evaluation.settings.protocols import LARGEST, Protocol
+from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.registry import SPACES
@@ -203,6 +204,7 @@ class RunConfig:
             settings = typed(data, cls)
             require_ranges(settings, "")
             typed(settings.space_config, SPACES[settings.space].Config, "space_config")
+            COSTS[settings.cost]
         except InputError as error:
             raise InputError(
                 f"{path}: not the settings of a run ({error}); restore the file or start a new run"
