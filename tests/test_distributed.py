@@ -200,7 +200,7 @@ def test_a_run_under_torchrun_is_booked_on_two_devices_and_goes_on_after_a_stop(
     assert whole.device.count == 2
     final, search = whole.ledger["final"], whole.ledger["search"]
     assert final.device_seconds == pytest.approx(2 * final.wall_seconds) and final.wall_seconds > 0
-    assert search.device_seconds == search.wall_seconds and whole.ledger["test"].devices == 1
+    assert 0 < search.device_seconds <= search.wall_seconds and whole.ledger["test"].devices == 1
     assert "2 devices" in whole.notes[0] and not whole.failures
 
     process = torchrun(*RUN, *flags, "--out", str(tmp_path / "killed"))
@@ -247,7 +247,7 @@ def test_what_fails_in_one_process_ends_all_and_says_how_to_go_on(tmp_path):
 def test_final_training_that_goes_on_on_fewer_devices_says_so(tmp_path):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=3)
     folder = stopped_run(
-        tmp_path, tiny.run_config(protocol=protocol, space_config={"nodes": 1}, baselines="none"), saves=9
+        tmp_path, tiny.run_config(protocol=protocol, space_config={"nodes": 1}, baselines="none"), saves=12
     )
     kept = checkpoints.load(folder.path / STATE, torch.device("cpu"))
     assert kept["state"]["training"] and kept["state"]["final_devices"] == 1

@@ -189,8 +189,8 @@ def test_the_guide_to_a_new_multiplier(reader):
     assert record["tables"]["mul8s_cut2"] == cut.key
     (given,) = (reader.folder / "runs").glob("given-*")
     (finalist,) = json.loads((given / "record.json").read_text())["finalists"]
-    energy = finalist["energy"]["horowitz45"]["split"]
-    ratio = energy["approximate"]["multiplications_pj"] / energy["int8"]["multiplications_pj"]
+    energy = finalist["costs"]["horowitz45"]["split"]
+    ratio = energy["approximate"]["multiplications"] / energy["int8"]["multiplications"]
     assert ratio == pytest.approx(0.301 / 0.425)
     assert (reader.folder / "error.png").read_bytes().startswith(b"\x89PNG")
 

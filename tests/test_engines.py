@@ -32,6 +32,7 @@ from tests.convolutions import (
     convolutions,
     loop_conv,
 )
+from tests.examples import examples
 
 CPU = torch.device("cpu")
 
@@ -61,7 +62,7 @@ def _choose_again():
 # -- sums --------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(convolutions(multipliers=MULTIPLIERS))
 def test_every_engine_equals_the_reference_bit_for_bit(case):
     x, w, multiplier, moved = case
@@ -72,7 +73,7 @@ def test_every_engine_equals_the_reference_bit_for_bit(case):
         assert got.dtype == torch.int32 and torch.equal(got, expected), engine
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     convolutions(multipliers=(EXACT, ROUGH, ZERO_ROW, SMALL, FULL_RANK)),
     st.integers(0, 255),

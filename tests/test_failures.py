@@ -127,9 +127,9 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_pa
 
 
 def test_a_supernet_that_diverges_names_both_rates(monkeypatch):
-    from methods import approxdarts
+    from methods import approxdarts, bilevel
 
-    monkeypatch.setattr(approxdarts._Tally, "loss", float("nan"))
+    monkeypatch.setattr(bilevel.Tally, "loss", float("nan"))
     problem = tiny.problem("approxdarts")
     method = approxdarts.ApproxDarts(problem, approxdarts.ApproxDartsConfig(**problem.config.method_config))
     with pytest.raises(

@@ -44,6 +44,7 @@ from spaces.multipliers import catalogue
 from spaces.multipliers.files.datasheet import is_figures_file, read_figures
 from spaces.multipliers.files.formats import FORMATS
 from tests import tiny
+from tests.examples import examples
 from tests.made_records import RECORDS
 from tests.mutations import Mutator, mutant, mutant_json
 
@@ -298,7 +299,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(ANYTHING)
 def test_any_json_is_read_or_refused(data):
     for use in (architectures._from_json, lambda value: RunConfig.from_json(value, Path("a"))):
@@ -308,7 +309,7 @@ def test_any_json_is_read_or_refused(data):
             assert str(error)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     ANYTHING,
     st.sampled_from([int, float, str, bool, dict, list[int], tuple[int, str], int | None, Schedule, Checkpoint]),

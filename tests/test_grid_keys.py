@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spaces.grid.architecture import BLOCKS, GridArchitecture, GridNode
 from spaces.grid.canonical import _Graph, canonical_order
 from spaces.grid.space import GridConfig, GridSpace
+from tests.examples import examples
 from tests.grids import (
     CHEAP,
     EXACT,
@@ -170,7 +171,7 @@ def symmetric_graphs(draw) -> Labelled:
     return labels, sources
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(symmetric_graphs(), seeds)
 def test_a_relabelled_graph_has_the_same_form(graph, seed):
     assert canonical_form(relabelled(graph, np.random.default_rng(seed))) == canonical_form(graph)

@@ -35,6 +35,8 @@ def campaign(method: str, folder: Path, moments: int) -> list[dict]:
         method,
         *shlex.split(SMALL.get(method, "")),
         *SMALL_FLAGS,
+        "--space",
+        "cells",
         "--baselines",
         "none",
         "--seed",

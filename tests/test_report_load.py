@@ -14,6 +14,7 @@ from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import named_protocol
 from reports.load import Loaded, Run, load
 from spaces.errors import InputError
+from tests.examples import examples
 from tests.made_records import NAN, RECORDS, damaged, finalist, history, moment, record, save
 
 
@@ -315,7 +316,6 @@ def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
         "dataset",
         "scope",
         "multiplier_choice",
-        "cost",
         "budget",
         "device",
         "command",
@@ -325,6 +325,7 @@ def test_a_run_without_record_is_unfinished_and_says_how_far_it_is(runs):
     config = RunConfig(
         **dict.fromkeys(names, "x"),
         **sizes,
+        cost="horowitz45",
         baselines=("none",),
         method_config={},
         protocol=protocol,
@@ -358,7 +359,7 @@ WHOLE = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_record_damaged_anywhere_is_loaded_or_left_out_with_a_line_that_names_it(data):
     broken = damaged(data.draw, data.draw(st.sampled_from(WHOLE)))

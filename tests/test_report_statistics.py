@@ -16,12 +16,13 @@ from reports import statistics
 from reports.load import Section, load
 from reports.statistics import Reference
 from reports.tables import search_cost
+from tests.examples import examples
 from tests.made_records import moment, record, save
 
 HUNDRED = Reference(100.0, "pJ")
 # Points on a grid of tenths, up to and beyond the reference.
 POINTS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=7)
-quick = settings(deadline=None, max_examples=60)
+quick = settings(deadline=None, max_examples=examples(60))
 
 
 def on_grid(points: list[tuple[int, int]]) -> list[tuple[float, float]]:

@@ -23,6 +23,7 @@ from reports.load import Loaded, Section, load
 from reports.tables import Cell, Column, Table
 from reports.tables.table import Form, written
 from spaces.files import untrusted_text
+from tests.examples import examples
 from tests.made_records import energies, finalist, layer, moment, other_kind, record, save
 
 GOLDEN = Path(__file__).with_name("golden") / "tables"
@@ -431,7 +432,7 @@ def one_line(text: str) -> str:
     return untrusted_text.plain(text)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.text(alphabet=st.sampled_from("ab_|\\`*<>[]&~$#!-1.;:/w \n"), max_size=12) | st.text(max_size=20))
 def test_markdown_shows_the_text_as_it_is(text):
     """A renderer finds one table with one row, and in its first cell the text, and nothing but text."""
@@ -469,7 +470,7 @@ def unescaped_latex(text: str) -> str:
     return pattern.sub(lambda found: chr(int(found[1], 16)) if found[1] else back[found[0]], text)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @example("\\{}$&#%_^~<>|\"'`-*[]±×–→≤é中")
 @given(st.text(alphabet=st.sampled_from("ab\\{}$&#%_^~<>|\"'`-*[]±×–→≤é中 "), max_size=12) | st.text(max_size=20))
 def test_latex_gives_the_text_back(text):

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from evaluation import significance
 from evaluation.significance import compare, holm, needed_pairs, rank_biserial, signed_rank_p
+from tests.examples import examples
 
 DIFFERENCES = st.lists(st.integers(-5, 5).map(lambda n: n / 10), min_size=1, max_size=8)
 
@@ -23,7 +24,7 @@ def counted_p(differences: list[float]) -> float:
     return sum(total >= seen - 1e-9 for total in sums) / len(sums)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(DIFFERENCES)
 def test_p_is_exact_with_ties_and_zeros(differences):
     assert signed_rank_p(differences) == pytest.approx(counted_p(differences))

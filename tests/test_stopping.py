@@ -109,7 +109,14 @@ def stopped_in_write(folder: Path, number: int, name: str, flags: list[str]) -> 
     return finish(start(sys.executable, str(script), *flags))
 
 
-@pytest.mark.parametrize(("name", "number"), [("SIGTERM", 3), ("SIGINT", 7), ("SIGHUP", 14), ("SIGTERM", 17)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("SIGTERM", 3),
+        ("SIGINT", 7),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("SIGHUP", 14), ("SIGTERM", 17))),
+    ],
+)
 def test_a_stop_while_a_file_is_written_waits_for_its_end(tmp_path, name, number):
     flags = [*SMALL_RANDOM, "--baselines", "none", "--out", str(tmp_path / "runs")]
     code, error = stopped_in_write(tmp_path, number, name, flags)
