@@ -22,16 +22,15 @@ from evaluation.runs.folder import RunFolder, read_history, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
 from evaluation.settings.baselines import arithmetics_of, require_baselines
+from methods import METHODS
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.costs.trace import total_macs, total_params
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests import tiny
-from tests.method_contract import every_method
 from tests.running import (
     CPU,
-    EVERY_CHECKPOINT,
     SMALL_RANDOM,
     Killed,
     counted_run,
@@ -129,8 +128,15 @@ def lines_without_times(folder: RunFolder) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "device_seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("every", EVERY_CHECKPOINT)
-@every_method
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        # Of random search, the simplest, test_kills has two moments in CI.
+        pytest.param(name, every, marks=[pytest.mark.slow] if every or name == "random" else [])
+        for name in sorted(METHODS)
+        for every in (False, True)
+    ],
+)
 def test_a_run_killed_around_any_checkpoint_and_resumed_equals_an_uninterrupted_one(name, every, tmp_path):
     protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1)
     config = tiny.run_config(name, protocol=protocol, space_config={"nodes": 1}, baselines="none", snapshots=1)
