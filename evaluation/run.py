@@ -10,14 +10,10 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 129; --resume goes on.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from evaluation.cli.flags import require_alone, require_folders, settled_protocol
+from evaluation.cli.flags import flag_groups, require_alone, require_folders, settled_protocol
 from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import Asked, Options
 from evaluation.settings.protocols import Protocol, named_protocol
@@ -72,26 +68,10 @@ def parse(arguments: list[str]) -> Asked:
         raise InputError("a method is named twice; use --seeds for several runs of one method")
     configs = {name: METHODS[name] for name in names}
     space = _space(chosen.space, names)
-    everything = dataclasses.make_dataclass(
-        "Everything",
-        [
-            ("common", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options(protocol=protocol.name))),
-            (
-                "protocol",
-                Annotated[type(protocol), tyro.conf.arg(name="protocol")],
-                dataclasses.field(default=protocol),
-            ),
-            *(
-                (name, cls.Config, dataclasses.field(default=cls.presets.get(protocol.name, cls.Config())))
-                for name, cls in configs.items()
-            ),
-            (space, SPACES[space].Config, dataclasses.field(default=SPACES[space].Config())),
-        ],
-        frozen=True,
-    )
-    groups = {"protocol": Protocol, space: SPACES[space].Config, **{name: cls.Config for name, cls in configs.items()}}
-    _check_flags(arguments, groups)
-    parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
+    groups = {name: (cls.Config, cls.presets.get(protocol.name, cls.Config())) for name, cls in configs.items()}
+    groups[space] = SPACES[space].Config, SPACES[space].Config()
+    _check_flags(arguments, {"protocol": Protocol, **{name: cls for name, (cls, _) in groups.items()}})
+    parsed = parse_with_tyro(flag_groups(Options, protocol, groups), PROGRAM, DESCRIPTION, arguments)
     if "--multipliers" in arguments and not parsed.common.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
     settings = settled_protocol(parsed.protocol, protocol.name)

@@ -7,15 +7,12 @@
 What it writes is a run folder as that of a search; its record has no validation accuracy and no hypervolume.
 """
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from evaluation.cli.flags import require_alone, require_folders, settled_protocol
+from evaluation.cli.flags import flag_groups, require_alone, require_folders, settled_protocol
 from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import RunConfig, RunOptions, require_ranges
 from evaluation.settings.protocols import Protocol, named_protocol
@@ -83,24 +80,8 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     early.add_argument("--protocol", default=TrainOptions.protocol)
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)
-    everything = dataclasses.make_dataclass(
-        "Everything",
-        [
-            (
-                "common",
-                tyro.conf.OmitArgPrefixes[TrainOptions],
-                dataclasses.field(default=TrainOptions(protocol=protocol.name)),
-            ),
-            (
-                "protocol",
-                Annotated[type(protocol), tyro.conf.arg(name="protocol")],
-                dataclasses.field(default=protocol),
-            ),
-        ],
-        frozen=True,
-    )
     require_known(arguments, flags_of(TrainOptions) | flags_of(Protocol, "protocol."))
-    parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments)
+    parsed = parse_with_tyro(flag_groups(TrainOptions, protocol), PROGRAM, DESCRIPTION, arguments)
     options: TrainOptions = parsed.common
     require_folders(arguments, options.resume)
     if not options.resume and not options.architecture:

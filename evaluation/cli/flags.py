@@ -1,12 +1,30 @@
 """What flags of runs mean beyond their values: --resume and its company, and a protocol that was changed."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import tyro
 
 from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.cli.flags import given_flags
 from spaces.errors import InputError
+
+
+def flag_groups(
+    options: type, protocol: Protocol, others: Mapping[str, tuple[type, Any]] = MappingProxyType({})
+) -> type:
+    """A dataclass from which tyro makes all flags: ``common``, the ``options``, without a prefix; then ``protocol`` and the
+    ``others``, name → (dataclass, default), with their names before each flag."""
+    unprefixed: Any = tyro.conf.OmitArgPrefixes
+    groups: list[tuple[str, Any, Any]] = [
+        ("common", unprefixed[options], dataclasses.field(default=options(protocol=protocol.name))),
+        ("protocol", Annotated[type(protocol), tyro.conf.arg(name="protocol")], dataclasses.field(default=protocol)),
+    ]
+    groups += [(name, cls, dataclasses.field(default=default)) for name, (cls, default) in others.items()]
+    return dataclasses.make_dataclass("Everything", groups, frozen=True)
 
 
 def require_folders(arguments: Sequence[str], folders: Sequence[Path]) -> None:
