@@ -5,7 +5,7 @@ import json
 import os
 import tarfile
 import time
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,7 @@ from evaluation.runs import checkpoints
 from evaluation.runs.folder import read_record
 from evaluation.runs.record import Failure, Record
 from evaluation.settings.config import RunConfig
+from methods import METHODS
 from reports import build
 from reports.load import load
 from spaces.cli.terminal import Terminal
@@ -196,6 +197,9 @@ def test_records_of_schema_2_say_the_same_in_schema_3():
         assert older["schema"] == 2 and record.cost == older["energy_model"]
         assert record.reference_cost == older["reference_pj"] and record.protocol.hash == older["protocol"]["hash"]
         assert record.protocol.settings["batch"] == older["protocol"]["batch"]
+        # A run of today in the same settings repeats it.
+        cls = METHODS[record.method].Config
+        assert json.loads(json.dumps(asdict(typed(record.method_config, cls)))) == record.method_config
         for found, before in zip(record.finalists, older["finalists"], strict=True):
             assert found.accuracy.test == before["accuracy"]["test"]
             for model, figures in found.costs.items():

@@ -5,6 +5,7 @@ from typing import Any, NotRequired, TypedDict
 from spaces.files.schema import typed
 
 OLDER = 2  # the schema that is read here
+RENAMED = {"circuit_prior": "multiplier_prior"}  # settings of methods: runs before and after repeat one another
 
 
 class _Part(TypedDict):
@@ -66,7 +67,9 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """A record of schema 2 as one of schema 3. Raises InputError where what changes is not there or of another type."""
     typed(data, _Record)
     rest = {name: value for name, value in data.items() if name not in ("energy_model", "reference_pj")}
-    protocol = dict(data["protocol"])
+    protocol, method = dict(data["protocol"]), data.get("method_config")
+    if isinstance(method, dict):
+        rest["method_config"] = {RENAMED.get(name, name): value for name, value in method.items()}
     return {
         **rest,
         "schema": OLDER + 1,
