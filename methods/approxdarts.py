@@ -49,13 +49,13 @@ class ApproxDartsConfig:
     temperature: tuple[float, float] = (10.0, 0.1)
     """First and last temperature of the gumbel relaxation, falling linearly."""
     energy_weight: float = 0.2
-    """λ: the loss of α and β is cross-entropy + λ · E[energy] / E[exact int8 energy]."""
+    """λ: the loss of α and β is cross-entropy + λ · E[cost] / E[cost in exact int8]."""
     partial: int = 1
     """1/K of the channels goes through the operations (PC-DARTS); 1 is all of them."""
     multiplier_prior: float = 2.0
     """β starts at −prior · (mean relative error of the multiplier), so that useless ones are not tried at length."""
     proposals: int = 6
-    """Architectures to derive from one search, spread along the energy axis."""
+    """Architectures to derive from one search, spread along the cost axis."""
     weight_lr: tuple[float, float] = (0.025, 0.001)
     """First and last learning rate of the weights (SGD, cosine)."""
     weight_momentum: float = 0.9

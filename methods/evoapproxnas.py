@@ -13,6 +13,7 @@ full: those below are ours, and the grid's size is that of CGP-CNN.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class EvoApproxNasConfig:
     inherit: bool = True
     """Children start from their parent's weights where the networks agree."""
     draws: int = 3
-    """Random networks drawn for each of the first population; those spread evenly over the logarithm of energy, which is
+    """Random networks drawn for each of the first population; those spread evenly over the logarithm of cost, which is
     known without training, are trained. 1 takes them as they come."""
     rungs: int = 1
     """Successive halving: each generation starts with 2^(rungs − 1) times as many children on as small a part of the
@@ -54,7 +55,7 @@ class EvoApproxNasConfig:
     """Individuals whose validation error exceeds the best's by more survive only where places are left (constrained
     domination); 1 turns this off. Otherwise tiny networks that are cheap but useless fill the population."""
     proposals: int = 6
-    """Architectures to propose: of the Pareto front in error and energy, those that add most hypervolume."""
+    """Architectures to propose: of the Pareto front in error and cost, those that add most hypervolume."""
 
     def __post_init__(self) -> None:
         if self.population < 2:
@@ -134,19 +135,20 @@ class EvoApproxNas:
             drawn.setdefault(architecture.key, architecture)
         first = list(drawn.values())
         if self.config.draws > 1:
-            first = self._spread_over_energy(first)
+            first = self._spread_over_cost(first)
         self.seen |= {architecture.key for architecture in first}
         return first
 
-    def _spread_over_energy(self, drawn: list[Architecture]) -> list[Architecture]:
-        """A population of those nearest to evenly spaced log-energies, up to that of the reference network.
+    def _spread_over_cost(self, drawn: list[Architecture]) -> list[Architecture]:
+        """A population of those nearest to evenly spaced logarithms of cost, up to that of the reference network.
 
         What needs more is beyond the box in which fronts are measured, and takes longest to train.
         """
-        left = [(math.log(self.problem.cost_of(architecture)), architecture) for architecture in drawn]
-        highest = min(max(energy for energy, _ in left), math.log(self.problem.reference_cost))
+        free = sys.float_info.min  # what costs nothing has no logarithm
+        left = [(math.log(max(self.problem.cost_of(architecture), free)), architecture) for architecture in drawn]
+        highest = min(max(cost for cost, _ in left), math.log(self.problem.reference_cost))
         chosen = []
-        for target in np.linspace(min(energy for energy, _ in left), highest, self.config.population):
+        for target in np.linspace(min(cost for cost, _ in left), highest, self.config.population):
             if left:
                 nearest = min(left, key=lambda pair: abs(pair[0] - target))
                 left.remove(nearest)
@@ -171,11 +173,8 @@ class EvoApproxNas:
 
     def _drift(self) -> None:
         """Neutral drift: survivors keep their network, but not the genes that have no effect on it."""
-        drift = getattr(self.problem.space, "drift", None)
-        if drift is None:
-            return
         for individual in self.population:
-            individual.architecture = drift(individual.architecture, self.problem.rng)
+            individual.architecture = self.problem.space.drift(individual.architecture, self.problem.rng)
 
     def _evaluate(
         self, architectures: list[Architecture], parents: Sequence[Architecture | None], rungs: int

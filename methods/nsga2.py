@@ -17,7 +17,7 @@ WORST = (1.0, 1e15, 1e15)  # objectives of what failed: finite, and worse than a
 
 
 class Minimised(base.Fitness):
-    """Validation error, energy and parameters; all are minimised."""
+    """Validation error, cost and parameters; all are minimised."""
 
     weights = (-1.0, -1.0, -1.0)
 
@@ -39,7 +39,7 @@ class Individual:
 
 
 def objectives(evaluation: Evaluation) -> tuple[float, float, float]:
-    """(error, energy in pJ, parameters), always finite.
+    """(error, cost, parameters), always finite.
 
     DEAP lets a NaN dominate everything, and an infinity turns crowding distances into NaN; so whatever failed, or is not
     finite for any other reason, is worse than every network in all three.

@@ -18,6 +18,7 @@ from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.method import Evaluation
 from methods.nsga2 import WORST, Individual, Minimised, measure_crowding, objectives, survivors, tournament
 from spaces.errors import InputError
+from spaces.space import Space
 from tests import tiny
 
 
@@ -42,8 +43,8 @@ class Point:
         return {"values": list(self.values)}
 
 
-class Box:
-    """A space with ``sample`` and ``mutate`` alone."""
+class Box(Space):
+    """A space of which evolution needs ``sample`` and ``mutate`` alone."""
 
     name = "box"
 
@@ -201,14 +202,14 @@ def test_what_errs_far_more_than_the_best_survives_only_where_places_are_left():
     assert useless[0].key in {i.key for i in survivors([*useless, *good], 3, 1.0)}
 
 
-def test_the_first_population_is_spread_over_energy():
+def test_the_first_population_is_spread_over_cost():
     toy = Toy(0.5)
     energies = {Point((x / 10,)): energy for x, energy in enumerate([1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])}
     toy.cost_of, toy.reference_cost = energies.get, 16.0
     method = EvoApproxNas(toy, EvoApproxNasConfig(population=3, draws=2))
-    assert [energies[point] for point in method._spread_over_energy(list(energies))] == [1.0, 4.0, 16.0]
+    assert [energies[point] for point in method._spread_over_cost(list(energies))] == [1.0, 4.0, 16.0]
     few = [point for point in energies if energies[point] > 5]
-    assert len(EvoApproxNas(toy, EvoApproxNasConfig(population=9))._spread_over_energy(few)) == 3
+    assert len(EvoApproxNas(toy, EvoApproxNasConfig(population=9))._spread_over_cost(few)) == 3
 
 
 def test_crowding_distances_by_hand_and_of_the_survivors_alone():

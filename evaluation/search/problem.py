@@ -23,6 +23,7 @@ from methods.fronts import relative_hypervolume
 from methods.method import Evaluation
 from spaces.costs import COSTS
 from spaces.costs.trace import total_params
+from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
 from spaces.registry import SPACES
@@ -61,6 +62,10 @@ class SearchProblem:
         self.open_ended, self.evaluation_limit = bool(config.budget), budget.evaluations
         reference = self.space.costs(self.space.reference(), self.shape)
         self.reference_cost = self.cost_model.network(reference, "int8").total
+        if self.reference_cost == 0:
+            raise InputError(
+                f"by the cost model '{config.cost}' even a large network costs nothing; choose another --cost"
+            )
         self.reference_params = total_params(reference)
         self.costs = CandidateCosts(self.space, self.shape, self.cost_model)
         evaluator = EVALUATORS[config.evaluator](Conditions(self.space, self.shape, self.data, protocol, self.costs))
@@ -118,7 +123,7 @@ class SearchProblem:
         return self.judged.evaluate(architectures, self.selection_epochs)
 
     def hypervolume(self) -> float | None:
-        """Of the search's own evaluations, if it made any; see ``methods.method.relative_hypervolume``."""
+        """Of the search's own evaluations, if it made any; see ``methods.fronts.relative_hypervolume``."""
         if not self.searched.trials:
             return None
         return relative_hypervolume(self.searched.full_fidelity(), self.reference_cost)
