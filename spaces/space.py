@@ -182,7 +182,8 @@ class Supernet(Protocol):
 class ExpectedCost(Protocol):
     """The expected cost of a network drawn with given probabilities, as a differentiable function of them."""
 
-    relative: "Mapping[str, Tensor]"  # of every option, as a share of the most expensive in its row: (rows, options)
+    # (rows, options): of every option, as a share of the most expensive in its row; of multipliers, of an exact product
+    relative: "Mapping[str, Tensor]"
 
     def __call__(self, probabilities: "Mapping[str, Tensor]") -> "Tensor":
         """A scalar, in the cost model's unit, from probabilities (rows, options) of every choice."""

@@ -36,13 +36,8 @@ class Trials:
     def __init__(
         self, purpose: str, seed: int, evaluator: Evaluator, executor: Executor, machine: MachineFailures
     ) -> None:
-        self.purpose, self.seed, self.evaluator, self.executor, self.machine = (
-            purpose,
-            seed,
-            evaluator,
-            executor,
-            machine,
-        )
+        self.purpose, self.seed = purpose, seed
+        self.evaluator, self.executor, self.machine = evaluator, executor, machine
         self.trials: dict[Known, Trial] = {}
         self.trained: dict[str, Trained] = {}
         self.asked = 0  # evaluations that were given, repeated ones included

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.precision import plain_fp32
-from spaces.arithmetic.undilated import Phases
+from spaces.arithmetic.undilated import Undilated
 from spaces.errors import suggest
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
@@ -121,13 +121,13 @@ def convolution_gradients(
     if grad.device.type == "cpu" and weight.shape[2:] == (1, 1) and geometry == Geometry():
         with plain_fp32(grad.device):
             return _pointwise_gradients(grad, x, weight, wanted)
-    phases = Phases.of(x.shape, grad.shape, geometry)
-    x, grad, g = phases.split_input(x), phases.split_output(grad), phases.geometry
+    undilated = Undilated.of(x.shape, grad.shape, geometry)
+    x, grad, g = undilated.split_input(x), undilated.split_output(grad), undilated.geometry
     with plain_fp32(grad.device):
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, g.stride, g.padding, g.dilation, False, [0, 0], g.groups, [*wanted, False]
         )
-    return (phases.join_input(grad_x) if wanted[0] else None), grad_w
+    return (undilated.join_input(grad_x) if wanted[0] else None), grad_w
 
 
 def _pointwise_gradients(

@@ -136,9 +136,8 @@ class MeanError(nn.Module):
         error = torch.tensor(table.table - table.exact, dtype=torch.float32)
         self.register_buffer("error", error, persistent=False)
         self.register_buffer("histogram", torch.zeros(SIZE))
-        self._known: tuple[tuple[Any, ...], bool] | None = (
-            None  # whether any code was seen, for one value of the histogram
-        )
+        # Whether any code was seen, for one value of the histogram
+        self._known: tuple[tuple[Any, ...], bool] | None = None
 
     def _seen_any(self) -> bool:
         """Waits for a GPU, but once after a training alone."""

@@ -15,7 +15,7 @@ from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
 from spaces.arithmetic.precision import plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
-from spaces.arithmetic.undilated import Phases
+from spaces.arithmetic.undilated import Undilated
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_basis
 from spaces.multipliers.multiplier import Multiplier
@@ -94,8 +94,8 @@ class _Mixture(torch.autograd.Function):
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
         size = geometry.output_size(x.shape[2:], tuple(weight.shape[2:]))
-        ctx.phases = Phases.of(x.shape, (len(x), len(weight), *size), geometry)
-        index, ctx.geometry = ctx.phases.split_input(codes.index), ctx.phases.geometry
+        ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
+        index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
         ctx.padding = (0, 0)
         if choice.moves(codes.scale.zero):  # the code of zero adds something, also where it pads
             ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, codes.scale.zero)
@@ -108,13 +108,13 @@ class _Mixture(torch.autograd.Function):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
         ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
         ctx.choice, ctx.dtypes = choice, (x.dtype, weight.dtype)
-        return ctx.phases.join_output(y).to(x.dtype)
+        return ctx.undilated.join_output(y).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale, by_weight = ctx.saved_tensors
         x_wanted, w_wanted, blend_wanted = ctx.needs_input_grad[:3]
-        grad, grad_blended, grad_x = ctx.phases.split_output(grad.float()), None, None
+        grad, grad_blended, grad_x = ctx.undilated.split_output(grad.float()), None, None
         if blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
@@ -129,7 +129,7 @@ class _Mixture(torch.autograd.Function):
         if grad_x is not None:
             top, left = ctx.padding
             grad_x = grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left]
-            grad_x = cleared(ctx.phases.join_input(grad_x), clamped).to(ctx.dtypes[0])
+            grad_x = cleared(ctx.undilated.join_input(grad_x), clamped).to(ctx.dtypes[0])
         if grad_w is not None:
             grad_w = grad_w.to(ctx.dtypes[1])
         return grad_x, grad_w, grad_blended, None, None, None

@@ -14,7 +14,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 
 
 @dataclass(frozen=True)
-class Phases:
+class Undilated:
     """How to take the dilation away, where that is exact; otherwise every method returns what it is given."""
 
     dilation: int  # 1: there is nothing to take away
