@@ -244,7 +244,7 @@ def test_the_28_published_tables_are_what_their_figures_say():
     assert len(sheets) == 28
     compared = 0
     for sheet in sheets:
-        multiplier, row = sheet.multiplier, sheet.datasheet.row
+        multiplier, row = sheet.multiplier, sheet.figures.row
         content = struct.unpack("<65536H", sheet.path.read_bytes())
         assert not multiplier.signed and multiplier.table[3, 200] == content[3 * 256 + 200]
         assert np.array_equal(multiplier.table.ravel(), content)
