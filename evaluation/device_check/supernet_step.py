@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from evaluation.device_check import timing
 from evaluation.training.tasks.image_classification import ImageClassification
 from methods import METHODS
+from methods.bilevel import only
 from spaces.arithmetic.mixture import MultiplierMixture
 from spaces.multipliers import catalogue
 from spaces.registry import SPACES
@@ -46,15 +47,14 @@ class Search:
 
     def step(self) -> None:
         choices = list(self.choices.values())
-        torch.autograd.grad(self._loss(choices, self.weights), choices, allow_unused=True)
+        with only(choices, self.weights):
+            torch.autograd.grad(self._loss(), choices, allow_unused=True)
         self.optimiser.zero_grad()
-        self._loss(self.weights, choices).backward()
+        with only(self.weights, choices):
+            self._loss().backward()
         self.optimiser.step()
 
-    def _loss(self, learning: list[Tensor], still: list[Tensor]) -> Tensor:
-        for tensors, flag in ((learning, True), (still, False)):
-            for tensor in tensors:
-                tensor.requires_grad_(flag)
+    def _loss(self) -> Tensor:
         self.net.choose({name: logits.softmax(-1) for name, logits in self.choices.items()})
         return ImageClassification().loss(self.net(self.images), self.labels)
 

@@ -8,7 +8,8 @@ the weights.
 import pytest
 import torch
 
-from evaluation.device_check.supernet_step import Search
+from evaluation.device_check.supernet_step import SPACE, Search
+from spaces.registry import SPACES
 from spaces.shape import NetworkShape
 from tests.benchmarks.conftest import FP32
 
@@ -23,6 +24,7 @@ def _two_threads():
 
 @pytest.mark.parametrize("name", [FP32, "mixture of 13"])
 def test_step(benchmark, name):
-    search = Search(NetworkShape(16, 8, 10, (3, 32, 32)), 4, 16, torch.device("cpu"), fp32=name == FP32)
+    config = SPACES[SPACE].Config()  # four nodes
+    search = Search(NetworkShape(16, 8, 10, (3, 32, 32)), config, 16, torch.device("cpu"), fp32=name == FP32)
     benchmark.group, benchmark.extra_info["circuit"] = "step of the supernet, batch 16", name
     benchmark.pedantic(search.step, rounds=5, warmup_rounds=1)

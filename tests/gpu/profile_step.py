@@ -25,8 +25,8 @@ def main() -> None:
 
 def longest(device: torch.device, quick: bool) -> list[dict]:
     """Kernels on a GPU, operators on a CPU: names, calls and seconds in one step, those that take longest first."""
-    shape, nodes, batch = supernet_step.size(device, quick)
-    search = supernet_step.Search(shape, nodes, batch, device, fp32=False)
+    shape, config, batch = supernet_step.size(device, quick)
+    search = supernet_step.Search(shape, config, batch, device, fp32=False)
     for _ in range(2):
         search.step()
     on_gpu = device.type == "cuda"
