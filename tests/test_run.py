@@ -212,7 +212,7 @@ def test_help_needs_no_torch_and_names_every_general_flag():
 def test_help_of_a_method_shows_its_settings():
     shown = run_cli("--method", "approxdarts", "--help").stdout
     assert "--approxdarts.energy-weight" in shown
-    assert "E[exact int8" in shown
+    assert "E[cost in exact int8]" in " ".join(shown.replace("│", " ").split())
 
 
 BAD = {
