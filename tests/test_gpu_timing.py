@@ -12,6 +12,7 @@ from spaces.arithmetic.engines import timing
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
+from spaces.arithmetic.engines.gpu import launching
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import operand_table
 from tests import tiny
@@ -106,14 +107,14 @@ def test_a_kernels_first_launch_in_a_variant_counts_as_getting_ready(monkeypatch
         def __getitem__(self, programs):
             return lambda *arguments, **constants: launched.append((programs, len(arguments), constants))
 
-    monkeypatch.setattr(triton_gather, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
-    monkeypatch.setattr(triton_gather, "_compiled", set())
+    monkeypatch.setattr(launching, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
+    monkeypatch.setattr(launching, "_compiled", set())
     monkeypatch.setattr(warmup.time, "perf_counter", lambda: next(now))
     x, before = torch.zeros(64, dtype=torch.uint8), warmup.seconds()
     variants = [(x, {"WIDTH": 1}), (x, {"WIDTH": 1}), (x, {"WIDTH": 2}), (x[1:], {"WIDTH": 2}), (x.int(), {"WIDTH": 2})]
     counted = []
     for tensor, constants in variants:
-        triton_gather.launch("some_kernel", 7, tensor, 3, **constants)
+        launching.launch("some_kernel", 7, tensor, 3, **constants)
         counted.append(warmup.seconds() - before)
     assert counted == [1, 1, 2, 3, 4]  # a tick of the clock each, but for the variant that is known
     assert launched[0] == ((7,), 2, {"WIDTH": 1})
@@ -141,11 +142,11 @@ def test_a_kernel_that_fails_to_compile_is_no_known_variant(monkeypatch):
         def __getitem__(self, _):
             raise RuntimeError("no")
 
-    monkeypatch.setattr(triton_gather, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
-    monkeypatch.setattr(triton_gather, "_compiled", set())
+    monkeypatch.setattr(launching, "kernels", lambda: SimpleNamespace(some_kernel=Kernel()))
+    monkeypatch.setattr(launching, "_compiled", set())
     with pytest.raises(RuntimeError):
-        triton_gather.launch("some_kernel", 1, torch.zeros(4))
-    assert triton_gather._compiled == set()
+        launching.launch("some_kernel", 1, torch.zeros(4))
+    assert launching._compiled == set()
 
 
 def test_padding_by_a_tensor_needs_nobody_to_wait(monkeypatch):

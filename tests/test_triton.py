@@ -17,6 +17,7 @@ import torch
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
+from spaces.arithmetic.engines.gpu import launching
 from spaces.multipliers import catalogue
 from spaces.multipliers.byte_factors import byte_factors
 from spaces.multipliers.products import ProductTable
@@ -182,7 +183,7 @@ def test_engines_say_why_they_refuse(engine, monkeypatch):
     table, device = FACTORED["exact"], torch.device("cuda")
     assert engine.refusal(table, CPU) == "it needs a CUDA device, not cpu"
     with monkeypatch.context() as patch:
-        patch.setattr(triton_gather, "kernels", lambda: None)
+        patch.setattr(launching, "kernels", lambda: None)
         assert engine.refusal(table, device) == "Triton is not installed"
     if HAS_TRITON:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))

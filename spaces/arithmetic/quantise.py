@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.gpu import quantisation
+from spaces.arithmetic.engines.gpu.launching import runs_kernels
 from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
+_LEVELS = 255  # between the lowest and the highest affine code
 _SMALLEST_SCALE = np.finfo(np.float32).tiny * np.float32(2**20)  # keeps x / s finite for an all-zero tensor
 
 
@@ -45,10 +48,16 @@ class Scale:
     @classmethod
     def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
         """For an unsigned circuit: s = (max − min) / 255; zero lies inside the range and has a code of its own."""
-        step = divided(maximum - minimum, 255).clamp_min(float(_SMALLEST_SCALE))
-        zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, 255)
+        step = divided(maximum - minimum, _LEVELS).clamp_min(float(_SMALLEST_SCALE))
+        zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, _LEVELS)
         zero = int(zero) if zero.device.type == "cpu" else zero.int()
-        return cls(step, -zero, 255 - zero, zero)
+        return cls(step, -zero, _LEVELS - zero, zero)
+
+    @property
+    def kernels_take(self) -> bool:
+        """Whether the codes are all numbers or all on the device, as those of the scales here are."""
+        kinds = {part.dtype if isinstance(part, Tensor) else int for part in (self.low, self.high, self.zero)}
+        return kinds in ({int}, {torch.int32}) and self.step.dtype == torch.float32
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,15 @@ def flat(x: Tensor) -> Tensor:
 
 
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
+    if runs_kernels(x.device) and scale.kernels_take:
+        x = x if is_dense(x) else x.contiguous()
+        index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero)
+        return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
+    return _quantise_by_torch(x, scale)
+
+
+def _quantise_by_torch(x: Tensor, scale: Scale) -> Codes:
+    """For devices without Triton."""
     codes = (x.float() / scale.step).round_()
     nan = codes.isnan().any()
     clamped = ((codes < scale.low) | (codes > scale.high)).to(torch.uint8)
@@ -151,6 +169,14 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
             next(rows), np.float32(LARGEST_CODE), _SMALLEST_SCALE, WEIGHT_ZERO, next(rows), scale.numpy()
         )
         return index, scale
+    if runs_kernels(weight.device):
+        weight = weight if is_dense(weight) else weight.contiguous()
+        return quantisation.weight_codes(weight, LARGEST_CODE, float(_SMALLEST_SCALE), WEIGHT_ZERO)
+    return _weight_codes_by_torch(weight)
+
+
+def _weight_codes_by_torch(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """For devices without Triton."""
     scale = scale_from_maximum(weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True))
     index = (weight / scale).round_().nan_to_num_(nan=0.0).add_(WEIGHT_ZERO).to(torch.uint8)
     return index, scale.flatten()
@@ -161,7 +187,8 @@ def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
     known = getattr(x, "_known_range", None)
     if known is None or known[0] != x._version:
         values = x.detach()
-        known = (x._version, values.amin().float(), values.amax().float())
+        low, high = (flat(values) if is_dense(values) else values).aminmax()
+        known = (x._version, low.float(), high.float())
         x._known_range = known
     return known[1], known[2]
 
@@ -188,6 +215,10 @@ class RunningMaximum(nn.Module):
             if x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
                 batch, average = max(float(high), -float(low)), float(self.maximum)
                 self.maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
+            elif runs_kernels(x.device):
+                levels, smallest = LARGEST_CODE, float(_SMALLEST_SCALE)
+                step = quantisation.moved_maximum(low, high, self.maximum, self.momentum, levels, smallest)
+                return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
             else:
                 batch, average = torch.maximum(high, -low), self.maximum.double()
                 averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
@@ -221,6 +252,11 @@ class RunningRange(nn.Module):
         if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
             return Scale.affine(self.minimum, self.maximum)
         low, high = value_range(x)
+        if self.training and runs_kernels(x.device):
+            momentum, smallest = float(np.float32(self.momentum)), float(_SMALLEST_SCALE)
+            averages = (self.minimum, self.maximum)
+            step, codes = quantisation.moved_range(low, high, *averages, momentum, _LEVELS, smallest)
+            return Scale(step, *codes.unbind())
         low, high = low.clamp_max(0), high.clamp_min(0)
         if not self.training:
             return Scale.affine(torch.where(seen, self.minimum, low), torch.where(seen, self.maximum, high))

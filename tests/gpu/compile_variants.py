@@ -1,7 +1,7 @@
 """Compiles kernels with whichever Triton is imported, for a GPU that need not be there; a process that needs no torch.
 
-``python compile_variants.py KERNELS.py`` reads ``{"capability": 80, "variants": […]}`` as JSON (see ``variants.py``) and
-prints for each variant ``{"error": …}``, or what its machine code is like.
+``python compile_variants.py KERNELS/__init__.py`` reads ``{"capability": 80, "variants": […]}`` as JSON (see
+``variants.py``) and prints for each variant ``{"error": …}``, or what its machine code is like.
 """
 
 import importlib.util
@@ -25,8 +25,8 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 
 
 def load_kernels(path: str) -> None:
-    """Import the module of kernels alone, without the package around it, which imports torch."""
-    spec = importlib.util.spec_from_file_location("kernels", path)
+    """Import the package of kernels alone, without those around it, which import torch."""
+    spec = importlib.util.spec_from_file_location("kernels", path, submodule_search_locations=[str(Path(path).parent)])
     sys.modules["kernels"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

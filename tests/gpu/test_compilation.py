@@ -23,7 +23,7 @@ FOLDERS = [Path(name) for name in os.environ.get("APPROXNAS_TRITON_FOLDERS", "")
 SHARED = 99 * 1024  # bytes that a program may have on consumer GPUs
 SPILLED = 1024  # bytes per thread that did not fit into registers; up to 528 were seen, with Triton 3.2
 COMPILER = Path(__file__).with_name("compile_variants.py")
-KERNELS = Path(triton_factored.__file__).with_name("kernels.py")
+KERNELS = Path(triton_factored.__file__).with_name("kernels") / "__init__.py"
 
 pytestmark = [
     pytest.mark.skipif(

@@ -18,6 +18,7 @@ from torch import Tensor
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
+from spaces.arithmetic.engines.gpu import launching, quantisation
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import ProductTable, operand_table
 
@@ -28,6 +29,7 @@ DTYPES = {
 ALIGNED = 16  # Triton asks whether addresses and numbers are multiples of it
 META = torch.device("meta")
 FILL = 128
+SMALLEST = 1e-32  # of an activation's or a weight's scale
 MOST_VALUES = 8  # of a number that is one of the shapes of a kernel
 BATCHES = (1, 256)  # block sizes depend on how many programs there are
 
@@ -162,7 +164,7 @@ class Recorder:
 
 def kernels() -> dict[str, object]:
     """The kernels that engines launch, by name."""
-    return {name: kernel for name, kernel in vars(triton_gather.kernels()).items() if name.endswith("_kernel")}
+    return {name: kernel for name, kernel in vars(launching.kernels()).items() if name.endswith("_kernel")}
 
 
 def _launch(engine, layer: Layer, table: ProductTable) -> None:
@@ -176,12 +178,25 @@ def _launch(engine, layer: Layer, table: ProductTable) -> None:
         engine.conv2d(layer.images(1, offset), packed, FILL, scale)
 
 
+def _launch_quantisation() -> None:
+    """Of activations in every type of training, by a multiplier's signed or unsigned codes; of weights of all lengths."""
+    number, code = torch.empty((), device=META), torch.empty((), dtype=torch.int32, device=META)
+    for dtype, offset in itertools.product((torch.float32, torch.bfloat16, torch.float16), (0, 1)):
+        x = torch.empty(4096 + offset, dtype=dtype, device=META)[offset:]
+        for codes in ((-127, 127, 128), (code, code, code)):
+            quantisation.codes(x, number, *codes)
+    for outputs, length in itertools.product((16, 10), (1, 3, 9, 25, 27, 64, 128, 576, 14400)):
+        quantisation.weight_codes(torch.empty((outputs, length), device=META), 127, SMALLEST, 128)
+    quantisation.moved_maximum(number, number, number, 0.1, 127, SMALLEST)
+    quantisation.moved_range(number, number, number, number, 0.1, 255, SMALLEST)
+
+
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, dict]]:
     """Inside, kernels are not launched; yields what they would be compiled for, each once."""
     launches: dict[str, dict] = {}
     recorders = {name: Recorder(name, kernel, launches) for name, kernel in kernels().items()}
-    with mock.patch.multiple(triton_gather.kernels(), **recorders):
+    with mock.patch.multiple(launching.kernels(), **recorders):
         yield launches
 
 
@@ -190,6 +205,7 @@ def variants() -> list[dict]:
     layers = sorted(dense_layers() | grouped_layers(), key=repr)
     multipliers = [operand_table(catalogue.get(name)) for name in catalogue.names()]
     with recording() as launches:
+        _launch_quantisation()
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):

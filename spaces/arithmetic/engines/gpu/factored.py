@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.gpu.gather import border_of, device_refusal, launch
+from spaces.arithmetic.engines.gpu.gather import border_of
+from spaces.arithmetic.engines.gpu.launching import device_refusal, launch
 from spaces.multipliers.byte_factors import MOST_CHANNELS, ByteFactors, as_bits, byte_factors, known_byte_factors
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable

@@ -1,35 +1,8 @@
-"""The loops of the Triton engines. Triton must be installed to import this module."""
+"""Sums of products of one multiplier, exact: looked up in its table, or by its factors in bytes."""
 
-from collections.abc import Callable
-from typing import Any
-
-import triton
 import triton.language as tl
 
-
-def jit(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """``triton.jit``, but without recompiling where an ``int`` argument happens to be 1 or a multiple of 16."""
-    numbers = [name for name, kind in kernel.__annotations__.items() if kind is int]
-    return triton.jit(kernel, do_not_specialize=numbers)
-
-
-@jit
-def _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w):
-    """Output pixels, numbered over the batch → image, and row and column of the window's first tap in the input.
-
-    Lanes beyond the last pixel repeat it, so that what they read is there.
-    """
-    pixel = tl.minimum(pixel, pixels - 1)
-    row = pixel // out_width
-    top = row % out_height * stride_h - pad_h
-    left = pixel % out_width * stride_w - pad_w
-    return row // out_height, top, left
-
-
-@jit
-def _inside(row, column, height, width):
-    """Which places lie in the image and not in its border."""
-    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
+from .indexing import inside, jit, outputs_of_group, window_corners
 
 
 @jit
@@ -42,19 +15,10 @@ def _finished(sums, scale, out, known, AXIS: tl.constexpr, SCALED: tl.constexpr)
 
 
 @jit
-def _group_outputs(tile, outputs, OUTPUTS: tl.constexpr):
-    """A tile of OUTPUTS of one group → the group, the tile's outputs (of all), and which are among the group's."""
-    tiles = tl.cdiv(outputs, OUTPUTS)
-    group = tile // tiles
-    inner = tile % tiles * OUTPUTS + tl.arange(0, OUTPUTS)
-    return group, group * outputs + inner, inner < outputs
-
-
-@jit
 def _tile_outputs(tile, outputs, group_inputs, group_outputs, SHARED: tl.constexpr, OUTPUTS: tl.constexpr):
     """A tile of the gather kernel → its outputs, which of them there are, and the first channel that they read."""
     if SHARED:
-        group, out, known = _group_outputs(tile, group_outputs, OUTPUTS)
+        group, out, known = outputs_of_group(tile, group_outputs, OUTPUTS)
         first = group * group_inputs
     else:
         out = tile * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -91,7 +55,7 @@ def gather_kernel(
     tile = tl.program_id(0) % tiles
     pixel = tl.program_id(0) // tiles * PIXELS + tl.arange(0, PIXELS)
     real = pixel < pixels
-    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
+    image, top, left = window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     out, known, first = _tile_outputs(tile, outputs, group_inputs, group_outputs, SHARED, OUTPUTS)
     plane = height * width
     images = x + (image.to(tl.int64) * (inputs * plane))[None, :]
@@ -100,7 +64,7 @@ def gather_kernel(
     for tap in range(taps):
         row = (top + tap // kernel_width * dilation_h)[None, :]
         column = (left + tap % kernel_width * dilation_w)[None, :]
-        seen = _inside(row, column, height, width)
+        seen = inside(row, column, height, width)
         if not SHARED:
             seen = seen & known[:, None]
         place = row * width + column
@@ -182,7 +146,7 @@ def _pixels_or_border(row, column, height, width, corner, pitch, away, UNIT: tl.
     Outside the image, lanes read the border instead of a masked load's default: an address is chosen once per pixel,
     a default once per byte, and the compiler then also moves the bytes to the tensor cores' registers directly.
     """
-    source = tl.where(_inside(row, column, height, width), corner + (row * width + column) * pitch, away)
+    source = tl.where(inside(row, column, height, width), corner + (row * width + column) * pitch, away)
     return tl.multiple_of(source, (1, UNIT))
 
 
@@ -221,9 +185,9 @@ def matrix_kernel(
     channels, outputs = channel_units * UNIT, output_units * OUT_UNIT
     columns = groups * tl.cdiv(outputs, BLOCK_N)
     column = tl.program_id(0) % columns
-    group, out, known = _group_outputs(column, outputs, BLOCK_N)
+    group, out, known = outputs_of_group(column, outputs, BLOCK_N)
     pixel = tl.program_id(0) // columns * BLOCK_M + tl.arange(0, BLOCK_M)
-    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
+    image, top, left = window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     pitch = groups * channels
     corner = (image.to(tl.int64) * (height * width * pitch) + group * channels)[:, None]
     away = border.to(tl.int64) - x.to(tl.int64)
@@ -271,7 +235,7 @@ def direct_kernel(
     out = tl.program_id(0) % tiles * OUTPUTS + tl.arange(0, OUTPUTS)
     known = out < outputs
     pixel = tl.program_id(0) // tiles * PIXELS + tl.arange(0, PIXELS)
-    image, top, left = _window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
+    image, top, left = window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     images = x + (image.to(tl.int64) * (height * width * pitch))[:, None]
     first = (out // GROUP_OUTPUTS * GROUP_INPUTS)[None, :]
     fill = tl.load(border)
@@ -281,7 +245,7 @@ def direct_kernel(
         for tap in range(taps):
             row = top[:, None] + tap // kernel_width * dilation_h
             place = left[:, None] + tap % kernel_width * dilation_w
-            seen = _inside(row, place, height, width)
+            seen = inside(row, place, height, width)
             for channel in tl.static_range(GROUP_INPUTS):
                 source = (row * width + place) * pitch + (first + channel)
                 index = tl.load(images + source, mask=seen & known[None, :], other=fill)
@@ -294,6 +258,3 @@ def direct_kernel(
                     tile += outputs
         sums = sums << tl.load(shifts + chunk)
     _store_factored(sums, constant, scale, y, pixel, pixels, out, known, outputs, SCALED)
-
-
-INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's interpreter, on the CPU: for tests

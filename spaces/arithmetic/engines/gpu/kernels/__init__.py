@@ -1,0 +1,19 @@
+"""The loops that run on GPUs. Triton must be installed to import this package, and nothing else: it is compiled alone, too."""
+
+import triton
+
+from .convolutions import direct_kernel, gather_kernel, matrix_kernel
+from .quantisation import quantise_kernel, running_maximum_kernel, running_range_kernel, weight_codes_kernel
+
+INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's interpreter, on the CPU: for tests
+
+__all__ = [
+    "INTERPRETED",
+    "direct_kernel",
+    "gather_kernel",
+    "matrix_kernel",
+    "quantise_kernel",
+    "running_maximum_kernel",
+    "running_range_kernel",
+    "weight_codes_kernel",
+]
