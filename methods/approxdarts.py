@@ -56,6 +56,8 @@ class ApproxDartsConfig:
     """β starts at −prior · (mean relative error of the multiplier), so that useless ones are not tried at length."""
     proposals: int = 6
     """Architectures to derive from one search, spread along the cost axis."""
+    untrained: bool = False
+    """A control: α is drawn from a normal distribution, β stays at its start, and nothing is trained."""
     weight_lr: tuple[float, float] = (0.025, 0.001)
     """First and last learning rate of the weights (SGD, cosine)."""
     weight_momentum: float = 0.9
@@ -139,11 +141,11 @@ class ApproxDarts:
     def _first_logits(self, name: str) -> Tensor:
         """Small noise, which breaks ties; multipliers begin as likely as they are exact."""
         choice = self.choices[name]
-        noise = 1e-3 * torch.randn(choice.count, len(choice.options))
+        noise = torch.randn(choice.count, len(choice.options))
         if not choice.multipliers:
-            return noise
+            return noise if self.config.untrained else 1e-3 * noise
         errors = [error_metrics(multiplier).mre_pct / 100 for multiplier in self.problem.space.library]
-        return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + noise
+        return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + 1e-3 * noise
 
     def _bilevel(self) -> Bilevel:
         config = self.config
@@ -276,7 +278,7 @@ class ApproxDarts:
 
     @property
     def finished(self) -> bool:
-        return self.epoch >= self.config.epochs
+        return self.config.untrained or self.epoch >= self.config.epochs
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.runs.folder import HISTORY, read_history
 from methods import METHODS
 from methods.approxdarts import ApproxDarts, ApproxDartsConfig
 from methods.bilevel import second_order_gradient
@@ -16,6 +17,7 @@ from methods.random_search import RandomConfig, RandomSearch
 from spaces.errors import InputError
 from tests import tiny
 from tests.method_contract import CONTRACT, every_method
+from tests.running import finished_run
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
@@ -128,6 +130,17 @@ def test_during_warm_up_only_the_weights_learn():
     method.step()
     assert torch.equal(alpha, method.logits["alpha"])
     assert any(not torch.equal(old, new) for old, new in zip(weights, method.bilevel.weights))
+
+
+def test_the_untrained_control_derives_from_random_operations(tmp_path):
+    method, other, learning = darts(untrained=True), darts(untrained=True), darts()
+    assert method.finished and other.finished and not learning.finished
+    assert torch.equal(method.logits["alpha"], other.logits["alpha"])
+    assert 0.5 < method.logits["alpha"].std() < 2 and torch.equal(method.logits["beta"], learning.logits["beta"])
+    config = tiny.method_config("approxdarts") | {"untrained": True}
+    folder, record = finished_run(tmp_path, tiny.run_config("approxdarts", method_config=config))
+    assert record.finalists and "search" not in {line["stage"] for line in read_history(folder.path / HISTORY)}
+    assert record.ledger["search"].device_seconds < record.ledger["final"].device_seconds
 
 
 def test_a_fixed_multiplier_is_the_only_one_proposed():
