@@ -7,7 +7,10 @@ import functools
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from evaluation import datasets
 from evaluation.cli import comparison, summary
@@ -21,7 +24,7 @@ from evaluation.runs.stages import Run
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed
 from spaces import stopping
-from spaces.arithmetic import emulate
+from spaces.arithmetic import emulate, gradient_precision
 from spaces.cli.commands import BAD_INPUT, say
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
@@ -32,6 +35,7 @@ def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, pla
     """Check the whole plan, make its run folders, and run them."""
     set_determinism(plan[0].deterministic)
     device = choose_device(plan[0].device)
+    plan = [_settled(config, device) for config in plan]
     dataset = _dataset(plan[0].dataset, plan[0].image_size, plan[0].data_dir, plan[0].train_limit)
     for config in {config.method: config for config in plan}.values():
         Run(config, dataset, device, library).check()
@@ -44,6 +48,12 @@ def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, pla
             shutil.rmtree(path)
         raise
     return go_on(list(planned), planned, fresh=True)
+
+
+def _settled(config: RunConfig, device: torch.device) -> RunConfig:
+    """The settings with all that depends on the device decided, so that a run resumed elsewhere goes on in the same way."""
+    precision = gradient_precision.settled(config.protocol.gradient_precision, device)
+    return replace(config, protocol=replace(config.protocol, gradient_precision=precision))
 
 
 def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, device: str = "") -> int:

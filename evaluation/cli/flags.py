@@ -42,6 +42,9 @@ def require_alone(arguments: Sequence[str], *allowed: str) -> None:
 
 
 def settled_protocol(parsed: Protocol, named: str) -> Protocol:
-    """The protocol as the flags changed it, under a name that says so."""
+    """The protocol as the flags changed it, under a name that says so; the precision of gradients, which may depend on the
+    device, is told apart by the hash alone."""
     protocol = named_protocol(named)
-    return parsed if parsed == protocol else dataclasses.replace(parsed, name=f"{protocol.name}-custom")
+    if dataclasses.replace(parsed, gradient_precision=protocol.gradient_precision) == protocol:
+        return parsed
+    return dataclasses.replace(parsed, name=f"{protocol.name}-custom")

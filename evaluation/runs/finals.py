@@ -15,6 +15,7 @@ from evaluation.settings.baselines import arithmetics_of
 from evaluation.training import distributed, memory
 from evaluation.training.data import DeviceImages
 from evaluation.training.loop import Schedule, Training, accuracy
+from spaces.arithmetic import gradient_precision
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.errors import InputError
 from spaces.files.reading import parsing
@@ -103,7 +104,8 @@ def _job(run: RunContext, index: int, arithmetic: str) -> dict:
 def take_part(run: RunContext, job: dict) -> None:
     """Train in step with the first process, which sent the ``job``; a loss that is not finite is its affair."""
     run.state.finalists, run.state.training = [run.problem.space.from_json(job["finalist"])], job["training"]
-    with suppress(FloatingPointError):
+    precision = gradient_precision.used(run.config.protocol.gradient_precision, run.device)
+    with suppress(FloatingPointError), precision:
         training = final_training(run, 0, job["arithmetic"])
         while not training.finished:
             training.run_epoch()

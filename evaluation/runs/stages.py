@@ -11,6 +11,7 @@ from evaluation.runs.folder import RECORD, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import STAGES, Record
 from evaluation.runs.recording import record_of
+from spaces.arithmetic import gradient_precision
 from spaces.errors import InputError
 from spaces.files.saving import save_json
 from spaces.registry import save_drawing
@@ -47,18 +48,23 @@ class Run(RunContext):
             self.state, self.ledger = state.load(folder, self.config, self.dataset, self.problem, self.device)
             if self.config.architecture is not None and self.state.stage == "search":
                 self.state.stage, self.state.finalists = "final", [self._given()]
-            for stage in STAGES:
-                if self.state.stage == stage:
-                    WORK[stage](self, progress)
-                    self.problem.machine.clear()
-                    self.state.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
-                    self.save()
+            with gradient_precision.used(self.config.protocol.gradient_precision, self.device):
+                self._work(progress)
             self._draw_finalists()
             record = record_of(self.config, self.dataset, self.problem, self.ledger, self.state, self.final_shape)
             save_json(self.folder.path / RECORD, record.to_json())
             return record
         finally:
             lock.release()
+
+    def _work(self, progress: RunProgress) -> None:
+        """The stages that are left."""
+        for stage in STAGES:
+            if self.state.stage == stage:
+                WORK[stage](self, progress)
+                self.problem.machine.clear()
+                self.state.stage = STAGES[STAGES.index(stage) + 1] if stage != STAGES[-1] else "done"
+                self.save()
 
     def _draw_finalists(self) -> None:
         for number, architecture in enumerate(self.state.finalists, 1):

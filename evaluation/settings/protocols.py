@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from spaces.errors import InputError, suggest
 
+GradientPrecision = Annotated[Literal["auto", "bf16", "fp32"], tyro.conf.arg(prefix_name=False)]  # --gradient-precision
 LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
 
 
@@ -70,6 +71,9 @@ class Protocol:
     """Weight of the auxiliary head's loss in final training; 0 turns it off."""
     drop_path: float = 0.2
     """Last probability of dropping a path in final training, rising linearly from 0."""
+    gradient_precision: GradientPrecision = "fp32"
+    """Gradients of 8-bit layers, in every stage: fp32; bf16 where a layer gains by it; auto: bf16 on devices that are much
+    faster in it, decided once for a run. Results depend on it. fp32 layers stay fp32."""
 
     def __post_init__(self) -> None:
         require_finite("protocol", self)
@@ -93,8 +97,10 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over every value but the name."""
+        """SHA-256 over every value but the name; gradients in fp32, as all were once, leave no trace in it."""
         values = {key: value for key, value in asdict(self).items() if key != "name"}
+        if self.gradient_precision == "fp32":
+            del values["gradient_precision"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -120,6 +126,7 @@ class Quick(Protocol):
     cutout: int = 0
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
+    gradient_precision: GradientPrecision = "auto"
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,7 @@ class Fast(Protocol):
     batch: int = 128
     cutout: int = 8
     drop_path: float = 0.0
+    gradient_precision: GradientPrecision = "auto"
 
 
 @dataclass(frozen=True)

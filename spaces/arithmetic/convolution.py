@@ -12,6 +12,7 @@ from torch import Tensor
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.gradient_precision import gradient_dtype
 from spaces.arithmetic.gradients import (
     GradientFactors,
     Term,
@@ -143,25 +144,32 @@ def product_gradients(
 
     ∂/∂x = Σ_r p_r(x̂) ⊙ (the exact convolution's gradient with the weights s_w q_r(ŵ)), and ∂/∂w likewise with the
     activations s_x p′_r(x̂). The zero point's share, −z Σ ŵ, is one more factor of 1. Padded positions pass no gradient.
+    Where they are computed in bf16, that for x may be given in it.
     """
     terms_x, terms_w = gradient_terms(factors, grad.device)
     terms_x, terms_w = terms_x if wanted[0] else (), _with_zero_point(terms_w, zero_point) if wanted[1] else ()
+    several = max(len(terms_x), len(terms_w)) > 1  # terms that may cancel each other need all of their bits
+    dtype = torch.float32 if several else gradient_dtype(w_index.shape, geometry)
+    # bf16 holds codes exactly as long as they have no scale.
+    before, after = (step, 1.0) if dtype == torch.float32 else (1.0, step)
     grad_x = grad_w = None
+    grad = grad.to(dtype)
     for for_x, for_w in itertools.zip_longest(terms_x, terms_w):
         # What an unwanted gradient belongs to is only a shape, and memory in the right order.
-        activations = torch.empty_like(index, dtype=torch.float32)
-        weights = torch.empty(w_index.shape, device=grad.device)
+        activations = torch.empty_like(index, dtype=dtype)
+        weights = torch.empty(w_index.shape, device=grad.device, dtype=dtype)
         if for_w is not None:
-            activations = look_up(index, for_w.left * step)
+            activations = look_up(index, (for_w.left * before).to(dtype))
         if for_x is not None:
-            weights = for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)
+            weights = (for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)).to(dtype)
         part_x, part_w = convolution_gradients(
             grad, activations, weights, geometry, (for_x is not None, for_w is not None)
         )
         if part_x is not None:
-            part_x = part_x if for_x.left_is_one else part_x * look_up(index, for_x.left)
-            grad_x = part_x if grad_x is None else grad_x.add_(part_x)
+            part_x = part_x if for_x.left_is_one else part_x.float() * look_up(index, for_x.left)
+            grad_x = part_x if grad_x is None else grad_x.float().add_(part_x)
         if part_w is not None:
+            part_w = part_w.float() * after
             part_w = part_w if for_w.right_is_one else part_w * for_w.right[w_index.int()]
             grad_w = part_w if grad_w is None else grad_w.add_(part_w)
     return grad_x, grad_w
@@ -179,20 +187,28 @@ def _with_zero_point(terms: tuple[Term, ...], zero_point: int | Tensor) -> tuple
 
 
 def look_up(index: Tensor, values: Tensor) -> Tensor:
-    """values[index], float32, in the same order of memory; index (N, C, H, W) uint8, values (256,)."""
+    """values[index], in the same order of memory; index (N, C, H, W) uint8, values (256,) float32 or bfloat16."""
     if index.device.type != "cpu":
         return values[index.int()]
-    looked_up = torch.empty_like(index, dtype=torch.float32)  # dense, as index is
-    images = [flat(part).view(len(index), -1).numpy() for part in (index, looked_up)]
-    loops.expand_floats(images[0], values.numpy()[None], images[1])
+    looked_up = torch.empty_like(index, dtype=values.dtype)  # dense, as index is
+    codes = flat(index).view(len(index), -1).numpy()
+    if values.dtype == torch.float32:
+        loops.expand_floats(codes, values.numpy()[None], flat(looked_up).view(len(index), -1).numpy())
+    else:
+        bits, target = (part.view(torch.uint16) for part in (values, flat(looked_up)))
+        loops.expand_words(codes, bits.numpy(), 0, target.view(len(index), -1).numpy())
     return looked_up
 
 
 def cleared(values: Tensor, where: Tensor | None) -> Tensor:
-    """``values`` with zeros where ``where`` is 1; None means nowhere."""
+    """``values`` as float32, with zeros where ``where`` is 1; None means nowhere. They may be changed in place."""
     if where is None:
-        return values
+        return values.float()
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
+        if values.dtype == torch.bfloat16:
+            wide = torch.empty_like(values, dtype=torch.float32)
+            loops.widen(flat(values).view(torch.uint16).numpy(), flat(where).numpy(), flat(wide).numpy())
+            return wide
         loops.clear(flat(values).numpy(), flat(where).numpy())
         return values
-    return values.masked_fill_(where.bool(), 0.0)
+    return values.float().masked_fill_(where.bool(), 0.0)

@@ -18,6 +18,8 @@ import tyro
 
 from spaces.errors import InputError, suggest
 
+_BARE = tyro.conf.arg(prefix_name=False)  # marks a field whose flag has no prefix
+
 
 def given_flags(arguments: Iterable[str]) -> list[str]:
     """The flags among the arguments, without their values."""
@@ -28,8 +30,9 @@ def flags_of(cls: type, prefix: str = "") -> set[str]:
     """The flags that the fields of a dataclass make."""
     prefix = prefix.replace("_", "-")  # as in ``given_flags``
     names = {field.name.replace("_", "-"): field.type for field in dataclasses.fields(cls)}
+    bare = {name for name, kind in names.items() if _BARE in getattr(kind, "__metadata__", ())}
     switches = {f"--{prefix}no-{name}" for name, kind in names.items() if kind in (bool, "bool")}
-    return {f"--{prefix}{name}" for name in names} | switches
+    return {f"--{'' if name in bare else prefix}{name}" for name in names} | switches
 
 
 def require_known(arguments: Iterable[str], known: Iterable[str], kind: str = "flag") -> None:

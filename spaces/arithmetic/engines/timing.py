@@ -48,22 +48,30 @@ def seconds(
 
 @functools.cache
 def _line(engine: ModuleType, kind: str, device: torch.device, threads: int) -> tuple[float, float]:
-    """Seconds per product: at no factor channel, and for each one more. Measured where no file keeps them."""
+    """Seconds per product: at no factor channel, and for each one more."""
     name = engine.__name__.rsplit(".", 1)[-1]
-    file = f"costs-{_VERSION}-{_processor(device)}-torch{torch.__version__}-{threads}threads".replace(" ", "_")
-    kept = cache.load_json(file)
-    kept = kept if isinstance(kept, dict) else {}
-    line = kept.get(f"{name} {kind}")
-    if not (isinstance(line, list) and len(line) == 2 and all(isinstance(value, float) for value in line)):
+
+    def measure() -> list[float]:
         tables = [operand_table(multiplier) for multiplier in (_FEW, _SEVERAL)]
         with preparing():
             times = [_measure(engine, table, *_LAYERS[kind], device) for table in tables]
         few, several = (engine.channels(table) for table in tables)
         slope = max(0.0, (times[1] - times[0]) / (several - few)) if several > few else 0.0
-        line = [max(0.0, times[0] - slope * few), slope]
-        kept[f"{name} {kind}"] = line
-        cache.save_json(file, kept)
-    return line[0], line[1]
+        return [max(0.0, times[0] - slope * few), slope]
+
+    return kept(f"{name} {kind}", device, threads, measure)
+
+
+def kept(what: str, device: torch.device, threads: int, measure: Callable[[], list[float]]) -> tuple[float, float]:
+    """Two numbers that say how fast something is here; measured where no file keeps them."""
+    file = f"costs-{_VERSION}-{_processor(device)}-torch{torch.__version__}-{threads}threads".replace(" ", "_")
+    found = cache.load_json(file)
+    found = found if isinstance(found, dict) else {}
+    numbers = found.get(what)
+    if not (isinstance(numbers, list) and len(numbers) == 2 and all(isinstance(value, float) for value in numbers)):
+        numbers = found[what] = measure()
+        cache.save_json(file, found)
+    return numbers[0], numbers[1]
 
 
 def _measure(
