@@ -120,6 +120,9 @@ def register(monkeypatch, name: str, files: dict[str, bytes], site: str = "") ->
         dataclasses.replace(
             file,
             md5=hashlib.md5(files[file.name]).hexdigest() if file.name in files else file.md5,
+            content_md5=hashlib.md5(gzip.decompress(files[file.name])).hexdigest()
+            if file.content_md5 and file.name in files
+            else file.content_md5,
             url=f"{site}/{file.name}" if site else file.url,
         )
         for file in spec.files

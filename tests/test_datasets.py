@@ -1,7 +1,9 @@
 """Data sets in general: fingerprints, splits, the training limit, and images on the device."""
 
 import dataclasses
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 
 from evaluation import datasets, run
 from evaluation.cli.plan import plan_runs
-from evaluation.datasets import Dataset, ImageSet
+from evaluation.datasets import Dataset, ImageSet, fashion14
+from evaluation.datasets.fashion14 import build
 from evaluation.datasets.images import limited
 from evaluation.runs import state
 from evaluation.runs.folder import RunFolder, read_record
@@ -22,6 +25,7 @@ from tests.image_files import FILES, as_archive, png
 from tests.running import SMALL_RANDOM
 
 CPU = torch.device("cpu")
+FASHION = Path(__file__).resolve().parents[2] / "shared" / "data" / "fashion-mnist"
 
 
 def dataset(sizes: list[int]) -> Dataset:
@@ -30,6 +34,40 @@ def dataset(sizes: list[int]) -> Dataset:
     images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 4), np.uint8)
     test = ImageSet(images[:5], labels[:5])
     return Dataset("made", "made here", tuple("abcdefgh"[: len(sizes)]), ImageSet(images, labels), lambda: test)
+
+
+# -- inside the package ------------------------------------------------------------------------------------------------
+
+
+def test_fashion14_is_balanced_and_unpacks_test_images_when_asked_for(monkeypatch):
+    small = datasets.load("fashion14")
+    test = small.test()
+    for part in (small.train, test):
+        assert part.images.shape == (10_000, 1, 14, 14) and part.images.dtype == np.uint8
+        assert np.bincount(part.labels).tolist() == [1000] * 10
+    assert not np.array_equal(small.train.images, test.images) and len(small.classes) == 10
+    monkeypatch.setattr(fashion14, "unpacked", lambda part: small.train if part == "train" else pytest.fail("read"))
+    assert datasets.load("fashion14", train_limit=100).fingerprint != small.fingerprint
+
+
+def test_halving_takes_means_of_four_pixels():
+    images = np.zeros((1, 1, 28, 28), np.uint8)
+    images[0, 0, :4, :4] = [[0, 1, 255, 255], [0, 1, 255, 254], [7, 9, 0, 0], [8, 9, 0, 1]]
+    made = fashion14.halved(ImageSet(images, np.zeros(1, int))).images
+    assert made.shape == (1, 1, 14, 14) and made[0, 0, :2, :2].tolist() == [[1, 255], [8, 0]]
+
+
+@pytest.mark.skipif(not FASHION.is_dir(), reason="shared/data is not mounted here")
+def test_fashion14_is_made_of_the_official_images():
+    content = {part: lzma.decompress(packed) for part, packed in build.built(FASHION).items()}
+    for part, made in content.items():
+        assert made == lzma.decompress(Path(fashion14.__file__).with_name(f"{part}.xz").read_bytes())
+    official = gzip.decompress((FASHION / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
+    first = np.frombuffer(official, np.uint8)[: 28 * 28].reshape(28, 28)
+    means = [
+        [round(float(first[y : y + 2, x : x + 2].mean()) + 1e-6) for x in range(0, 28, 2)] for y in range(0, 28, 2)
+    ]
+    assert list(content["test"][10_000 : 10_000 + 14 * 14]) == np.ravel(means).tolist()
 
 
 # -- the training limit ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gzip
 import http.server
 import io
 import os
@@ -71,16 +72,26 @@ def test_extracted_folders_are_read(name, flat, tmp_path, monkeypatch):
     assert "no checksum" in dataset.origin and "MD5" not in dataset.origin
 
 
-def test_extracted_idx_files_are_read_beside_packed_ones(tmp_path, monkeypatch):
+def test_extracted_and_repacked_idx_files_are_known_by_their_content(tmp_path, monkeypatch):
     train, test = parts("fashion-mnist")
     files = members("fashion-mnist", train, test)
     packed = published("fashion-mnist", files)
     register(monkeypatch, "fashion-mnist", packed)
-    mixed = {"train-images-idx3-ubyte": files["train-images-idx3-ubyte"]}
-    mixed |= {name: packed[name] for name in packed if not name.startswith("train-images")}
-    dataset = datasets.load("fashion-mnist", data_dir=str(write(tmp_path / "files", mixed)))
+    images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+    mixed = {images: files[images], f"{labels}.gz": gzip.compress(files[labels], compresslevel=1, mtime=1)}
+    assert mixed[f"{labels}.gz"] != packed[f"{labels}.gz"]
+    mixed |= {name: packed[name] for name in packed if name.startswith("t10k")}
+    folder = write(tmp_path / "files", mixed)
+    dataset = datasets.load("fashion-mnist", data_dir=str(folder))
     assert_read(dataset, train, test)
-    assert "no checksum" in dataset.origin
+    assert "MD5 checked" in dataset.origin
+    for name, content in (
+        (f"{labels}.gz", gzip.compress(files[labels][:-1] + b"\x01")),
+        (images, bytes(len(files[images]))),
+    ):
+        (folder / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name} is not the official file, or damaged"):
+            datasets.load("fashion-mnist", data_dir=str(folder))
 
 
 def test_the_test_images_are_read_when_asked_for(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Image data: built-in digits, official files, image folders and archives. Nothing here imports torch.
+"""Image data: those inside the package, official files, image folders and archives. Nothing here imports torch.
 
 Test images are decoded by ``Dataset.test`` and nowhere else.
 """
@@ -6,16 +6,16 @@ Test images are decoded by ``Dataset.test`` and nowhere else.
 import os
 from pathlib import Path
 
-from evaluation.datasets import official
+from evaluation.datasets import digits, fashion14, official
 from evaluation.datasets.containers import ARCHIVE_SUFFIXES
-from evaluation.datasets.digits import digits
 from evaluation.datasets.folders import image_folder
 from evaluation.datasets.images import Dataset, ImageSet, limited, split, split_index
 from spaces.errors import InputError, suggest
 
 __all__ = ["NAMES", "Dataset", "ImageSet", "load", "split", "split_index"]
 
-NAMES = ("digits", *official.OFFICIAL)
+EMBEDDED = {"digits": digits.load, "fashion14": fashion14.load}
+NAMES = (*EMBEDDED, *official.OFFICIAL)
 
 
 def load(name: str, image_size: int = 0, data_dir: str = "", train_limit: int = 0) -> Dataset:
@@ -29,8 +29,8 @@ def load(name: str, image_size: int = 0, data_dir: str = "", train_limit: int = 
         raise InputError(f"--image-size is for image folders; the images of '{name}' keep their size")
     if name not in official.OFFICIAL and data_dir:
         raise InputError(f"--data-dir is for {', '.join(official.OFFICIAL)}; '{name}' has no use for it")
-    if name == "digits":
-        dataset = digits()
+    if name in EMBEDDED:
+        dataset = EMBEDDED[name]()
     elif name in official.OFFICIAL:
         dataset = official.load(name, Path(data_dir) if data_dir else None)
     elif path.exists():

@@ -7,7 +7,7 @@ from evaluation.datasets.images import Dataset, ImageSet, split
 TEST_SHARE = 0.2
 
 
-def digits() -> Dataset:
+def load() -> Dataset:
     """1,797 handwritten digits of 8×8 pixels with 17 grey levels (Alpaydin & Kaynak, UCI, 1998), inside scikit-learn."""
     from sklearn.datasets import load_digits
 

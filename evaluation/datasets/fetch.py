@@ -3,10 +3,11 @@
 import gzip
 import hashlib
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from evaluation.datasets.progress import Watch
 from spaces import cache
@@ -16,12 +17,16 @@ from spaces.files.reading import open_file, parsing
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A published file, and the names of what is used of its content (its own name where it is not packed)."""
+    """A published file, and the names of what is used of its content (its own name where it is not packed).
+
+    ``content_md5`` is that of the only member, where the file is one, packed: by it an extracted or repacked copy is known.
+    """
 
     name: str
     url: str
     md5: str
     members: tuple[str, ...]
+    content_md5: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class Copy:
     @property
     def paths(self) -> list[Path]:
         return [self.packed] if self.packed else list(self.extracted.values())
+
+    @property
+    def checked(self) -> bool:
+        """Whether it had the published checksum."""
+        return self.packed is not None or bool(self.official.content_md5)
 
     def read(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
         """Content of the members named in ``sizes``, no more than a byte beyond their stated sizes.
@@ -95,23 +105,38 @@ def _local(file: OfficialFile, folder: Path) -> Copy | None:
         next(folder.iterdir(), None)  # refused where it may not be read
         packed = folder / file.name
         if packed.is_file():
-            digest = _md5(packed)
-            if digest != file.md5:
-                raise InputError(
-                    f"{packed} is not the official file, or damaged: its MD5 is {digest}, not {file.md5}; get it from "
-                    f"{file.url}"
-                )
+            digest = _md5(open_file(packed))
+            if digest != file.md5 and not _repacked(file, packed):
+                raise _unofficial(packed, digest, file.md5, file)
             return Copy(file, packed, {})
         places = {member: (folder / member, folder / Path(member).name) for member in file.members}
         found = {member: next((p for p in places[member] if p.is_file()), None) for member in file.members}
     except OSError as error:
         raise InputError(f"cannot read --data-dir '{error.filename or folder}': {error.strerror}") from None
     extracted = {member: place for member, place in found.items() if place is not None}
+    for path in extracted.values() if file.content_md5 else ():
+        if (digest := _md5(open_file(path))) != file.content_md5:
+            raise _unofficial(path, digest, file.content_md5, file)
     return Copy(file, None, extracted) if len(extracted) == len(found) else None
 
 
-def _md5(path: Path) -> str:
-    with open_file(path) as file:
+def _repacked(file: OfficialFile, packed: Path) -> bool:
+    """Whether only the compression is another, as in the packages of some distributions."""
+    try:
+        return bool(file.content_md5) and _md5(_unpacked(packed)) == file.content_md5
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _unofficial(path: Path, digest: str, wanted: str, file: OfficialFile) -> InputError:
+    return InputError(
+        f"{path} is not the official file, or damaged: its MD5 is {digest}, not {wanted}; get it from {file.url}"
+    )
+
+
+def _md5(file: Any) -> str:
+    """Of a binary file, which is closed."""
+    with file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

@@ -46,7 +46,9 @@ def load(name: str, data_dir: Path | None) -> Dataset:
     for member, size in spec.parts["test"].members.items():
         _require_size(copies, member, size)
     train = _part(name, spec, copies, "train")
-    checked = "MD5 checked" if all(copy.packed for copy in copies) else "extracted copy: sizes checked, but no checksum"
+    checked = (
+        "MD5 checked" if all(copy.checked for copy in copies) else "extracted copy: sizes checked, but no checksum"
+    )
     origin = f"{spec.title} from its official binary files ({checked}); {spec.citation}"
     return Dataset(name, origin, train.classes, train.data, lambda: _part(name, spec, copies, "test").data)
 
@@ -138,13 +140,16 @@ def cifar100(train: int = 50_000, test: int = 10_000) -> Official:
     return Official("CIFAR-100", _KRIZHEVSKY, (file,), parts, label_names, 100)
 
 
-_FASHION_CLASSES = (
+FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
 
 def fashion_mnist(train: int = 60_000, test: int = 10_000) -> Official:
-    """70,000 grey images of 28×28. Addresses and MD5: README of https://github.com/zalandoresearch/fashion-mnist."""
+    """70,000 grey images of 28×28. Addresses and MD5: README of https://github.com/zalandoresearch/fashion-mnist.
+
+    The MD5 of the contents were taken of the published files' contents.
+    """
     parts = {
         part: Part(
             {f"{prefix}-images-idx3-ubyte": 16 + count * 784, f"{prefix}-labels-idx1-ubyte": 8 + count},
@@ -154,15 +159,15 @@ def fashion_mnist(train: int = 60_000, test: int = 10_000) -> Official:
     }
     site = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
     files = tuple(
-        OfficialFile(f"{member}.gz", f"{site}/{member}.gz", md5, (member,))
-        for member, md5 in (
-            ("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-            ("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe"),
-            ("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79"),
-            ("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310"),
+        OfficialFile(f"{member}.gz", f"{site}/{member}.gz", md5, (member,), content)
+        for member, md5, content in (
+            ("train-images-idx3-ubyte", "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+            ("train-labels-idx1-ubyte", "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+            ("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+            ("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
         )
     )
-    return Official("Fashion-MNIST", "Xiao, Rasul and Vollgraf, arXiv 1708.07747", files, parts, _FASHION_CLASSES, 10)
+    return Official("Fashion-MNIST", "Xiao, Rasul and Vollgraf, arXiv 1708.07747", files, parts, FASHION_CLASSES, 10)
 
 
 def svhn(train: int = 73_257, test: int = 26_032) -> Official:

@@ -57,7 +57,7 @@ class RunOptions:
     """Flags of every program that makes runs."""
 
     dataset: str = "digits"
-    """digits (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
+    """digits or fashion14 (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
     a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
     data_dir: str = ""
     """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
