@@ -1,13 +1,17 @@
 """One training against a loop by hand: what the optimiser's fused step must not hide from the layers."""
 
 import math
+from dataclasses import replace
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from evaluation.settings.protocols import named_protocol
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Schedule, Training
+from evaluation.training.tasks.image_classification import ImageClassification
 from evaluation.training.tasks.task import Augmentation
 from tests import tiny
 
@@ -57,3 +61,28 @@ def test_layers_compute_with_the_weights_of_the_latest_step():
     fresh.load_state_dict(training.network.state_dict())
     x, _ = next(images().in_order(30))
     assert torch.equal(training.network.eval()(x), fresh.eval()(x))
+
+
+def test_the_learning_rate_rises_and_falls():
+    plan = replace(SCHEDULE, lr=0.4, warmup=0.2)
+    assert [round(plan.lr_at(done), 6) for done in (0, 0.05, 0.1, 0.2, 0.6, 1)] == [0, 0.1, 0.2, 0.4, 0.2, 0]
+    training = Training(network(), images(), replace(plan, epochs=5), torch.Generator().manual_seed(2))
+    training.run_epoch()
+    assert training.optimiser.param_groups[0]["lr"] == pytest.approx(0.4 * 5 / 6)  # the last of the first six steps
+    quick = replace(named_protocol("quick"), warmup=0.3, label_smoothing=0.1)
+    selection, final = Schedule.selection(quick, 2), Schedule.final(quick)
+    assert (selection.warmup, final.warmup) == (0.3, 0.3)
+    assert (selection.label_smoothing, final.label_smoothing) == (0.0, 0.1)
+
+
+def test_smoothed_labels_ask_a_little_for_every_class():
+    logits, right = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
+    asked = torch.full((5, 3), 0.3 / 3)
+    asked[range(5), right] += 0.7
+    by_hand = -(asked * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(ImageClassification().loss(logits, right, 0.3), by_hand)
+    losses = []
+    for smoothing in (0.0, 0.9):
+        schedule = replace(SCHEDULE, lr=1e-9, label_smoothing=smoothing)
+        losses.append(Training(network(), images(), schedule, torch.Generator().manual_seed(2)).run_epoch())
+    assert losses[0] != losses[1]

@@ -11,6 +11,8 @@ import tyro
 from spaces.errors import InputError, suggest
 
 GradientPrecision = Annotated[Literal["auto", "bf16", "fp32"], tyro.conf.arg(prefix_name=False)]  # --gradient-precision
+# Settings that older records know nothing of, as they were then
+_AS_BEFORE = (("gradient_precision", "fp32"), ("warmup", 0.0), ("label_smoothing", 0.0))
 LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
 
 
@@ -71,6 +73,10 @@ class Protocol:
     """Weight of the auxiliary head's loss in final training; 0 turns it off."""
     drop_path: float = 0.2
     """Last probability of dropping a path in final training, rising linearly from 0."""
+    warmup: float = 0.0
+    """Share of selection and final training in which the learning rate rises linearly, before it falls."""
+    label_smoothing: float = 0.0
+    """Probability that the loss of final training spreads over all classes (Szegedy et al., CVPR 2016)."""
     gradient_precision: GradientPrecision = "fp32"
     """Gradients of 8-bit layers, in every stage: fp32; bf16 where a layer gains by it; auto: bf16 on devices that are much
     faster in it, decided once for a run. Results depend on it. fp32 layers stay fp32."""
@@ -85,7 +91,7 @@ class Protocol:
         for positive in ("selection_lr", "final_lr", "clip"):
             if not getattr(self, positive) > 0:
                 raise InputError(f"{positive} must be positive, not {getattr(self, positive)}")
-        for bounded in ("momentum", "drop_path"):
+        for bounded in ("momentum", "drop_path", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, bounded) < 1:
                 raise InputError(f"{bounded} must be in [0, 1), not {getattr(self, bounded)}")
         for kept in ("weight_decay", "crop_padding", "cutout", "auxiliary_weight", "finalist_margin"):
@@ -97,10 +103,8 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over every value but the name; gradients in fp32, as all were once, leave no trace in it."""
-        values = {key: value for key, value in asdict(self).items() if key != "name"}
-        if self.gradient_precision == "fp32":
-            del values["gradient_precision"]
+        """SHA-256 over every value but the name; what came later leaves no trace in it where it changes nothing."""
+        values = {key: value for key, value in asdict(self).items() if (key, value) not in _AS_BEFORE and key != "name"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -20,7 +20,8 @@ NOT_VARIED = Augmentation()
 class Schedule:
     """One training: SGD with momentum, learning rate falling from ``lr`` to zero along a cosine, step by step.
 
-    DARTS lowers it epoch by epoch, which is the same over hundreds of them, but leaves the last of few too high.
+    DARTS lowers it epoch by epoch, which is the same over hundreds of them, but leaves the last of few too high. In the
+    first share ``warmup`` of the training it rises linearly to ``lr`` instead.
     """
 
     epochs: int
@@ -32,13 +33,22 @@ class Schedule:
     augmentation: Augmentation = NOT_VARIED
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+
+    def lr_at(self, done: float) -> float:
+        """The learning rate where the share ``done`` of all steps, 0..1, is over."""
+        if done < self.warmup:
+            return self.lr * done / self.warmup
+        falling = (done - self.warmup) / (1 - self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * falling))
 
     @classmethod
     def selection(cls, protocol: Protocol, epochs: int) -> "Schedule":
         """The brief training of candidates."""
         p = protocol
         augmentation = Augmentation(p.crop_padding, p.flip)
-        return cls(epochs, p.batch, p.selection_lr, p.momentum, p.weight_decay, p.clip, augmentation)
+        return cls(epochs, p.batch, p.selection_lr, p.momentum, p.weight_decay, p.clip, augmentation, warmup=p.warmup)
 
     @classmethod
     def final(cls, protocol: Protocol) -> "Schedule":
@@ -46,22 +56,23 @@ class Schedule:
         p = protocol
         augmentation = Augmentation(p.crop_padding, p.flip, p.cutout)
         common = (p.final_epochs, p.batch, p.final_lr, p.momentum, p.weight_decay, p.clip)
-        return cls(*common, augmentation, p.auxiliary_weight, p.drop_path)
+        return cls(*common, augmentation, p.auxiliary_weight, p.drop_path, p.warmup, p.label_smoothing)
 
 
 class TrainingLoss(nn.Module):
     """The loss of a network in training, with that of its auxiliary head: all that a backward pass starts from."""
 
-    def __init__(self, network: nn.Module, task: Task, auxiliary_weight: float) -> None:
+    def __init__(self, network: nn.Module, task: Task, schedule: Schedule) -> None:
         super().__init__()
-        self.network, self.task, self.auxiliary_weight = network, task, auxiliary_weight
+        self.network, self.task, self.schedule = network, task, schedule
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over a batch of (N, *input shape) with targets (N, …)."""
-        loss = self.task.loss(self.network(inputs), targets)
+        smoothing = self.schedule.label_smoothing
+        loss = self.task.loss(self.network(inputs), targets, smoothing)
         auxiliary = getattr(self.network, "auxiliary_logits", None)
         if auxiliary is not None:
-            loss = loss + self.auxiliary_weight * self.task.loss(auxiliary, targets)
+            loss = loss + self.schedule.auxiliary_weight * self.task.loss(auxiliary, targets, smoothing)
         return loss
 
 
@@ -78,7 +89,7 @@ class Training:
     ) -> None:
         self.network = network.to(device=data.device, memory_format=torch.channels_last)
         self.data, self.schedule, self.generator, self.team = data, schedule, generator, team
-        self.loss = team.wrap(TrainingLoss(self.network, data.task, schedule.auxiliary_weight), data.device)
+        self.loss = team.wrap(TrainingLoss(self.network, data.task, schedule), data.device)
         self.optimiser = torch.optim.SGD(
             network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
         )
@@ -110,7 +121,7 @@ class Training:
             loss = self.loss(images[share], labels[share]) * ((share.stop - share.start) * self.team.size / len(images))
             done = self.epoch / plan.epochs + batches / planned
             for group in self.optimiser.param_groups:
-                group["lr"] = plan.lr * 0.5 * (1 + math.cos(math.pi * done))
+                group["lr"] = plan.lr_at(done)
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), plan.clip)

@@ -27,8 +27,8 @@ class ImageClassification:
             inputs = random_cutout(inputs, settings.cutout, generator)
         return inputs
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets)
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        return F.cross_entropy(outputs, targets, label_smoothing=smoothing)
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """1 where the class with the highest output is not the image's: (N,) bool."""

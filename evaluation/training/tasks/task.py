@@ -34,8 +34,11 @@ class Task(Protocol):
     def augment(self, inputs: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
         """A batch of normalised training inputs, varied at random; the only randomness is the generator's."""
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What training minimises: a scalar, the mean over the batch."""
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """What training minimises: a scalar, the mean over the batch.
+
+        ``smoothing``, of at least 0 and below 1, is the probability that a target is taken for any; a task may ignore it.
+        """
 
     def errors(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """How wrong each answer is: (N,), 0 (right) to 1 (as wrong as can be). Their mean is the error that is reported."""
