@@ -15,8 +15,13 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic import quantise
+from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import launching, quantisation
+from spaces.arithmetic.engines.gpu import mixture as by_kernels
+from spaces.arithmetic.engines.mixture import mixture as by_torch
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.arithmetic.quantise import RunningMaximum, RunningRange, Scale
+from tests.convolutions import LIBRARY, ROUGH, ZERO_ROW
 from tests.kernel_cases import INTERPRETED
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -132,3 +137,82 @@ def test_interpreter_layers_use_the_kernels(unsigned, monkeypatch):
     expected = quantise._quantise_by_torch(x, scale)
     assert same(codes.index, expected.index) and same(codes.clamped, expected.clamped)
     assert launched == [*(["running_range_kernel"] if unsigned else []), "quantise_kernel"]
+
+
+# -- mixtures ----------------------------------------------------------------------------------------------------------
+
+# Images, channels, height, width; outputs, kernel; geometry; features of a code; pixels × channels of a depthwise tile.
+MIXTURES = {
+    "pointwise": ((2, 5, 4, 5), 7, (1, 1), Geometry(), 5, 512),
+    "strided": ((1, 16, 9, 9), 17, (1, 1), Geometry((2, 3)), 8, 512),
+    "dense": ((1, 3, 5, 6), 4, (3, 3), Geometry((2, 1), (1, 2), (1, 2)), 3, 512),
+    "one feature": ((1, 20, 3, 2), 3, (3, 1), Geometry(padding=(1, 0)), 1, 512),
+    "many features": ((1, 9, 3, 3), 5, (1, 1), Geometry(), 16, 512),
+    "depthwise": ((2, 5, 6, 5), 5, (3, 3), Geometry(padding=(1, 1), groups=5), 5, 512),
+    "depthwise, several programs": ((1, 40, 4, 3), 40, (3, 3), Geometry(padding=(1, 1), groups=40), 3, 256),
+    "depthwise, dilated": ((1, 3, 9, 8), 3, (5, 3), Geometry((2, 1), (4, 2), (2, 2), 3), 4, 512),
+}
+
+
+def near(found: Tensor, expected: Tensor, share: float = 1e-5) -> bool:
+    return bool((found - expected).abs().max() <= share * expected.abs().max().clamp_min(1))
+
+
+@interpreted
+@pytest.mark.parametrize("name", MIXTURES)
+def test_interpreter_mixtures(name, monkeypatch):
+    """Sums, the gradients of activations, and the table's, which torch gets from maps of features."""
+    size, outputs, kernel, geometry, rank, tile = MIXTURES[name]
+    monkeypatch.setattr(by_kernels, "TILE_DEPTHWISE", tile)
+    torch.manual_seed(3)
+    index = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    w_index = torch.randint(0, 256, (outputs, size[1] // geometry.groups, *kernel), dtype=torch.uint8)
+    u, v, scale = torch.randn(rank, 256), torch.randn(rank, 256), torch.rand(outputs) + 0.1
+    span = torch.linalg.qr(torch.randn(256, 6))[0]
+    weights = by_kernels.weight_features(w_index, by_kernels.features_by_code(v))
+    y = by_kernels.convolve(index, by_kernels.features_by_code(u), weights, kernel, geometry, scale)
+    features = by_torch.weight_features(w_index, v)
+    expected = by_torch.convolve(index, u, features, geometry) * scale.view(1, -1, 1, 1)
+    assert near(y, expected) and y.is_contiguous(memory_format=torch.channels_last)
+
+    grad = torch.randn_like(y)
+    scaled = features * scale.view(-1, 1, 1, 1, 1)
+    table, for_x = by_torch.gradients(index, grad, scaled, geometry, 0, span)
+    found = by_kernels.gradients(index, grad, weights, kernel, geometry, scale, span)
+    assert near(found[0].t()[:rank], table @ span @ span.t()) and near(found[1], for_x)
+    assert torch.equal(found[0], by_kernels.gradients(index, grad, weights, kernel, geometry, scale, span)[0])
+
+
+@interpreted
+@pytest.mark.parametrize("library", [LIBRARY, (ZERO_ROW, ROUGH)], ids=["13", "zero"])
+@pytest.mark.parametrize(
+    ("sizes", "moves"), [((4, 6, 1), {}), ((4, 4, 3), {"padding": 2, "dilation": 2, "groups": 4})], ids=["1x1", "3x3"]
+)
+def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
+    """The whole layer either way; a padded position that adds something included."""
+    layer = MultiplierMixture(*sizes, choice=MultiplierChoice(library), **moves).to(memory_format=torch.channels_last)
+    x = torch.randn((2, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
+    results = []
+    for kernels in (False, True):
+        monkeypatch.setattr(by_kernels, "runs_on", lambda _, kernels=kernels: kernels)
+        logits, pixels = torch.linspace(-1, 1, len(library)).requires_grad_(), x.clone().requires_grad_()
+        layer.choice.set(logits.softmax(-1))
+        y = layer.eval()(pixels)
+        results.append((y, *torch.autograd.grad(y.square().sum(), (logits, pixels, layer.weight))))
+    for expected, found in zip(*results):
+        assert near(found, expected, 1e-4)
+
+
+@interpreted
+def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
+    """With all of the probability on one, the sums are those of its table, to the last bit."""
+    monkeypatch.setattr(by_kernels, "runs_on", lambda _: True)
+    choice = MultiplierChoice(LIBRARY)
+    index = torch.randint(0, 256, (1, 8, 3, 3), dtype=torch.uint8)
+    w_index = torch.randint(0, 256, (5, 8, 1, 1), dtype=torch.uint8)
+    weights = by_kernels.weight_features(w_index, choice.v_by_code)
+    for number, table in enumerate(choice.tables):
+        choice.set(torch.eye(len(LIBRARY))[number])
+        y = by_kernels.convolve(index, choice.u_by_code, weights, (1, 1), Geometry(), torch.ones(5))
+        products = torch.tensor(table.table)[index.long()[:, None], w_index.long()[None]]
+        assert torch.equal(y.long(), products.sum(dim=2))

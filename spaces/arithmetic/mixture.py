@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed
@@ -41,11 +42,22 @@ class MultiplierChoice(nn.Module):
         self._moving = np.asarray(u.any(axis=(0, 2)))  # (256,): the activation codes that add something
         self.register_buffer("span", torch.from_numpy(_span(self.tables)), persistent=False)
         self.blended: Tensor | None = None  # (R, 256)
+        # Both sides by code, (256, R) filled up with zeros, for kernels that expand codes, if they hold so many features.
+        few = self.features <= gpu_mixtures.MOST_FEATURES
+        self.register_buffer("v_by_code", gpu_mixtures.features_by_code(self.v) if few else None, persistent=False)
+        self.u_by_code: Tensor | None = None
 
     def set(self, probabilities: Tensor) -> None:
         """Blend for probabilities (M,); differentiable. To be called before the layers run."""
         with plain_fp32(self.u.device):
             self.blended = torch.einsum("m,mra->ra", probabilities, self.u)
+        if self.v_by_code is not None and gpu_mixtures.runs_on(self.u.device):
+            self.u_by_code = gpu_mixtures.features_by_code(self.blended.detach())
+
+    @property
+    def features(self) -> int:
+        """What kernels have to hold for a code: its features, or where it lies in their span."""
+        return max(self.u.shape[1], self.span.shape[1])
 
     def moves(self, index: int | Tensor) -> bool:
         """Whether any circuit makes something other than zero of the activation ``index``, or may, where that is on a GPU."""
@@ -93,16 +105,27 @@ class _Mixture(torch.autograd.Function):
         geometry: Geometry,
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
-        size = geometry.output_size(x.shape[2:], tuple(weight.shape[2:]))
-        ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
+        kernel = tuple(weight.shape[2:])
+        ctx.by_kernels = gpu_mixtures.suits(x.device, choice.features, tuple(weight.shape), geometry)
+        ctx.undilated = Undilated(1, False, geometry, x.shape)  # kernels take a dilation as it is
+        if not ctx.by_kernels:
+            size = geometry.output_size(x.shape[2:], kernel)
+            ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
         index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
         ctx.padding = (0, 0)
         if choice.moves(codes.scale.zero):  # the code of zero adds something, also where it pads
             ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, codes.scale.zero)
             ctx.geometry = ctx.geometry.unpadded()
-        by_weight, scale = mixtures.weight_features(w_index, choice.v), codes.scale.step * w_scale
-        # Scaled at the end, so that a single circuit's sums are as exact as in a layer of its own.
-        y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry).mul_(scale.view(1, -1, 1, 1))
+        scale = (
+            codes.scale.step * w_scale
+        )  # comes last, so that a single circuit's sums are as exact as in its own layer
+        if ctx.by_kernels:
+            by_weight = gpu_mixtures.weight_features(w_index, choice.v_by_code)
+            y = gpu_mixtures.convolve(index, choice.u_by_code, by_weight, kernel, ctx.geometry, scale)
+        else:
+            by_weight = mixtures.weight_features(w_index, choice.v)
+            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry)
+            y.mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
@@ -115,7 +138,11 @@ class _Mixture(torch.autograd.Function):
         index, clamped, step, w_index, w_scale, by_weight = ctx.saved_tensors
         x_wanted, w_wanted, blend_wanted = ctx.needs_input_grad[:3]
         grad, grad_blended, grad_x = ctx.undilated.split_output(grad.float()), None, None
-        if blend_wanted:
+        if blend_wanted and ctx.by_kernels:
+            kernel, span = w_index.shape[2:], ctx.choice.span
+            by_code, grad_x = gpu_mixtures.gradients(index, grad, by_weight, kernel, ctx.geometry, w_scale, span)
+            grad_blended, grad_x = by_code.t()[: len(ctx.choice.v)] * step, grad_x if x_wanted else None
+        elif blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
             grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)

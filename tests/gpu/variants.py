@@ -18,7 +18,7 @@ from torch import Tensor
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
-from spaces.arithmetic.engines.gpu import launching, quantisation
+from spaces.arithmetic.engines.gpu import launching, mixture, quantisation
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import ProductTable, operand_table
 
@@ -181,14 +181,29 @@ def _launch(engine, layer: Layer, table: ProductTable) -> None:
 def _launch_quantisation() -> None:
     """Of activations in every type of training, by a multiplier's signed or unsigned codes; of weights of all lengths."""
     number, code = torch.empty((), device=META), torch.empty((), dtype=torch.int32, device=META)
-    for dtype, offset in itertools.product((torch.float32, torch.bfloat16, torch.float16), (0, 1)):
-        x = torch.empty(4096 + offset, dtype=dtype, device=META)[offset:]
-        for codes in ((-127, 127, 128), (code, code, code)):
-            quantisation.codes(x, number, *codes)
-    for outputs, length in itertools.product((16, 10), (1, 3, 9, 25, 27, 64, 128, 576, 14400)):
-        quantisation.weight_codes(torch.empty((outputs, length), device=META), 127, SMALLEST, 128)
+    for dtype, codes in itertools.product((torch.float32, torch.bfloat16), ((-127, 127, 128), (code, code, code))):
+        quantisation.codes(torch.empty(4096, dtype=dtype, device=META), number, *codes)
+    for length in (1, 9, 27, 64, 576):
+        quantisation.weight_codes(torch.empty((16, length), device=META), 127, SMALLEST, 128)
     quantisation.moved_maximum(number, number, number, 0.1, 127, SMALLEST)
     quantisation.moved_range(number, number, number, number, 0.1, 255, SMALLEST)
+
+
+def _launch_mixtures() -> None:
+    """Layers of supernets over the published multipliers; and few features, and as many as there may be, in some of them."""
+    layers = [grouped(width, width, 1, 1) for width in (4, 16, 64)]
+    layers += [grouped(3, 48, 3, 1), grouped(64, 32, 1, 1, stride=2), Layer(256, 10, 1, Geometry(), side=1)]
+    layers += [grouped(width, width, 3, width) for width in (4, 16, 64)]
+    cases = [(layer, 5, 7, offset) for layer in layers for offset in (0, 1)]
+    cases += [(layer, count, count, 0) for layer in layers[2::6] for count in (1, 16)]
+    for layer, rank, columns, offset in cases:
+        kernel, values = (layer.kernel, layer.kernel), torch.empty((rank, 256), device=META)
+        by_code = mixture.features_by_code(values)
+        weights = mixture.weight_features(layer.weights(), by_code)
+        scale, span = torch.empty(layer.outputs, device=META), torch.empty((256, columns), device=META)
+        index = layer.images(2, offset)
+        y = mixture.convolve(index, by_code, weights, kernel, layer.geometry, scale)
+        mixture.gradients(index, y, weights, kernel, layer.geometry, scale, span)
 
 
 @contextlib.contextmanager
@@ -196,7 +211,8 @@ def recording() -> Iterator[dict[str, dict]]:
     """Inside, kernels are not launched; yields what they would be compiled for, each once."""
     launches: dict[str, dict] = {}
     recorders = {name: Recorder(name, kernel, launches) for name, kernel in kernels().items()}
-    with mock.patch.multiple(launching.kernels(), **recorders):
+    settings = mock.patch.object(mixture, "plain_fp32", contextlib.nullcontext)  # torch has none for "meta"
+    with settings, mock.patch.multiple(launching.kernels(), **recorders):
         yield launches
 
 
@@ -206,6 +222,7 @@ def variants() -> list[dict]:
     multipliers = [operand_table(catalogue.get(name)) for name in catalogue.names()]
     with recording() as launches:
         _launch_quantisation()
+        _launch_mixtures()
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):

@@ -3,12 +3,22 @@
 import triton
 
 from .convolutions import direct_kernel, gather_kernel, matrix_kernel
+from .mixture import (
+    blend_depthwise_gradient_kernel,
+    blend_depthwise_kernel,
+    blend_matrix_gradient_kernel,
+    blend_matrix_kernel,
+)
 from .quantisation import quantise_kernel, running_maximum_kernel, running_range_kernel, weight_codes_kernel
 
 INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's interpreter, on the CPU: for tests
 
 __all__ = [
     "INTERPRETED",
+    "blend_depthwise_gradient_kernel",
+    "blend_depthwise_kernel",
+    "blend_matrix_gradient_kernel",
+    "blend_matrix_kernel",
     "direct_kernel",
     "gather_kernel",
     "matrix_kernel",

@@ -1,0 +1,124 @@
+"""Convolutions through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), and their gradients, by Triton kernels.
+
+The features u_r(x̂) exist in registers alone, forwards and backwards, where torch's operations need R maps of them in memory.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu.launching import device_refusal, launch, runs_kernels
+from spaces.arithmetic.precision import plain_fp32
+
+LOWEST_CAPABILITY = (8, 0)  # Ampere: the first whose tensor cores know TF32
+MOST_FEATURES = 16  # of a code, and columns of their span, which registers hold
+TILE_M, TILE_N, TILE_K = 64, 64, 16  # pixels, outputs, and features or outputs at a time: with more, registers spill
+TILE_FEATURES = 128  # channels × features of a tile of gradients
+TILE_DEPTHWISE = 512  # pixels × channels
+MOST_CHANNELS = 32  # of a depthwise tile
+
+
+@functools.cache
+def runs_on(device: torch.device) -> bool:
+    """Whether a device can run these kernels."""
+    return runs_kernels(device) and not device_refusal(device, LOWEST_CAPABILITY)
+
+
+def suits(device: torch.device, features: int, w_shape: tuple[int, ...], geometry: Geometry) -> bool:
+    """Whether the kernels compute a layer with weights (O, C/groups, kH, kW) and so many features on the device."""
+    ordinary = geometry.groups == 1 or (w_shape[1] == 1 and w_shape[0] == geometry.groups)
+    return features <= MOST_FEATURES and ordinary and runs_on(device)
+
+
+def features_by_code(values: Tensor) -> Tensor:
+    """u or v (R, 256) by code and filled up with zeros, (256, a power of two): what a code is expanded to in one load."""
+    rank = values.shape[0]
+    return F.pad(values.t(), (0, (1 << (rank - 1).bit_length()) - rank)).contiguous()
+
+
+def weight_features(w_index: Tensor, by_code: Tensor) -> Tensor:
+    """v_r(ŵ), (taps, O, C/groups, R), for indices (O, C/groups, kH, kW) and v as ``features_by_code`` has it."""
+    return by_code[w_index.permute(2, 3, 0, 1).int()].flatten(0, 1).contiguous()
+
+
+def convolve(
+    index: Tensor, u: Tensor, weights: Tensor, kernel: tuple[int, int], geometry: Geometry, scale: Tensor
+) -> Tensor:
+    """The sums times ``scale`` (O,): (N, O, H', W') float32, channels-last; padded positions add nothing.
+
+    ``index`` (N, C, H, W) uint8, ``u`` as ``features_by_code`` and ``weights`` as ``weight_features`` have them.
+    """
+    x = index.permute(0, 2, 3, 1).contiguous()
+    size = geometry.output_size(x.shape[1:3], kernel)
+    y = torch.empty((len(x), *size, weights.shape[1]), device=x.device)
+    pixels, channels, outputs, rank = y[..., 0].numel(), x.shape[3], y.shape[3], u.shape[1]
+    shape = (pixels, *x.shape[1:3], *size, channels)
+    if geometry.groups == 1:
+        block = _power(outputs, TILE_N)
+        launch(
+            "blend_matrix_kernel", -(-pixels // TILE_M) * -(-outputs // block), x, u, weights, scale.contiguous(), y,
+            *shape, outputs, len(weights), kernel[1], *_moves(geometry),
+            RANK=rank, BLOCK_M=TILE_M, BLOCK_N=block, BLOCK_K=TILE_K, num_warps=4, num_stages=2,
+        )  # fmt: skip
+    else:
+        block = _power(channels, MOST_CHANNELS, least=1)
+        programs = -(-pixels // (TILE_DEPTHWISE // block)) * -(-channels // block)
+        launch(
+            "blend_depthwise_kernel", programs, x, u, weights, scale.contiguous(), y,
+            *shape, len(weights), kernel[1], *_moves(geometry),
+            RANK=rank, PIXELS=TILE_DEPTHWISE // block, CHANNELS=block, num_warps=4,
+        )  # fmt: skip
+    return y.permute(0, 3, 1, 2)
+
+
+def gradients(
+    index: Tensor,
+    grad: Tensor,
+    weights: Tensor,
+    kernel: tuple[int, int],
+    geometry: Geometry,
+    scale: Tensor,
+    span: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The gradients for u (256, R) and for the feature u_0(x̂) (N, C, H, W), from that of ``convolve`` (N, O, H', W').
+
+    The first one is projected onto the orthonormal columns ``span`` (256, K), in which all that u can be lies.
+    """
+    x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
+    channels, outputs, rank, columns = x.shape[3], pull.shape[3], weights.shape[3], span.shape[1]
+    grad_x = torch.empty(x.shape, device=x.device)
+    pixels = x[..., 0].numel()
+    depthwise = geometry.groups > 1
+    block = _power(
+        channels, MOST_CHANNELS if depthwise else TILE_FEATURES // rank, least=1 if depthwise else -(-16 // rank)
+    )
+    height = TILE_DEPTHWISE // block if depthwise else TILE_M
+    programs = -(-pixels // height) * -(-channels // block)
+    sums = torch.empty((programs, columns, rank), device=x.device)
+    tensors = (pull, scale.contiguous(), weights, x, span.contiguous(), grad_x, sums)
+    shape, moves = (pixels, *x.shape[1:3], *pull.shape[1:3], channels), _moves(geometry)
+    if depthwise:
+        launch(
+            "blend_depthwise_gradient_kernel", programs, *tensors, *shape, len(weights), kernel[1], *moves,
+            RANK=rank, SPAN=columns, PIXELS=height, CHANNELS=block, num_warps=4,
+        )  # fmt: skip
+    else:
+        launch(
+            "blend_matrix_gradient_kernel", programs, *tensors, *shape, outputs, len(weights), kernel[1], *moves,
+            RANK=rank, SPAN=columns, BLOCK_M=height, CHANNELS=block, BLOCK_K=TILE_K,
+            num_warps=8 if block * rank > TILE_N else 4, num_stages=2,
+        )  # fmt: skip
+    with plain_fp32(x.device):
+        return span @ sums.sum(dim=0), grad_x.permute(0, 3, 1, 2)
+
+
+def _moves(geometry: Geometry) -> tuple[int, ...]:
+    return (*geometry.stride, *geometry.padding, *geometry.dilation)
+
+
+def _power(count: int, most: int, least: int = 16) -> int:
+    """The power of two that holds ``count``, within limits."""
+    return max(least, min(most, 1 << (count - 1).bit_length()))
