@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradient_precision import gradient_dtype
 from spaces.arithmetic.gradients import (
@@ -112,15 +113,22 @@ class _Convolution(torch.autograd.Function):
             y.add_(constant.view(1, -1, 1, 1))
         ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, packed.index, packed.scale)
         ctx.geometry, ctx.factors, ctx.zero_point, ctx.dtypes = geometry, factors, zero_point, (x.dtype, weight.dtype)
+        ctx.fill, straight_through = codes.scale.zero, factors is gradient_factors(table, "straight-through")
+        ctx.depthwise = straight_through and depthwise.suit(tuple(packed.index.shape), geometry, x.device)
         return y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
-        grad_x, grad_w = product_gradients(
-            grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, ctx.geometry, wanted
-        )
+        if ctx.depthwise:
+            grad_x, grad_w = depthwise.product_gradients(
+                grad, index, step, w_index, w_scale, ctx.fill, ctx.geometry, wanted
+            )
+        else:
+            grad_x, grad_w = product_gradients(
+                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, ctx.geometry, wanted
+            )
         if grad_x is not None:
             grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
+from spaces.arithmetic.depthwise import DepthwiseMixture
+from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
@@ -87,7 +89,9 @@ class MultiplierMixture(nn.Conv2d):
         """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called."""
         x, geometry = pad_if_needed(self, x)
         codes = quantise_once(x, self.activation_scale(x))
-        y = _Mixture.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
+        own = depthwise.suit(tuple(self.weight.shape), geometry, x.device)
+        mixture = DepthwiseMixture if own else _Mixture
+        y = mixture.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 

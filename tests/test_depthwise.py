@@ -1,0 +1,142 @@
+"""Our own loops over depthwise convolutions: sums and gradients beside float64 convolutions of the looked-up values."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.arithmetic import depthwise as mixtures
+from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
+from spaces.arithmetic.engines.geometry import Geometry
+
+FILL = 77
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer: images, channels, height, width; kernel, stride, padding, dilation; the rank of its table."""
+
+    size: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    rank: int = 2
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.stride, self.padding, self.dilation, self.size[1])
+
+
+CASES = {
+    "3×3": Case((2, 16, 8, 8), (3, 3), padding=(1, 1), rank=3),
+    "more images than one task has": Case((17, 3, 4, 5), (3, 3), padding=(1, 1)),
+    "two blocks of channels": Case((1, 32, 9, 11), (5, 5), padding=(2, 2), rank=6),
+    "a block and one channel": Case((2, 17, 7, 5), (3, 3), (2, 2), (1, 1)),
+    "5×5 dilated": Case((1, 20, 9, 7), (5, 5), padding=(4, 4), dilation=(2, 2), rank=5),
+    "5×5 dilated and strided": Case((1, 5, 11, 13), (5, 5), (2, 2), (4, 4), (2, 2)),
+    "all unlike": Case((2, 6, 13, 10), (2, 3), (3, 2), (1, 2), (1, 3), 1),
+    "a map smaller than the kernel": Case((1, 2, 2, 2), (5, 5), padding=(4, 4), dilation=(2, 2)),
+    "padding beyond the kernel": Case((1, 3, 4, 5), (3, 2), padding=(3, 4)),
+    "padding beyond the kernel, strided": Case((1, 3, 6, 7), (2, 2), (3, 2), (4, 5)),
+    "pixels that no window sees": Case((1, 4, 10, 10), (3, 3), (4, 4)),
+    "1×1": Case((2, 18, 3, 3), (1, 1), rank=9),
+    "one row": Case((1, 16, 1, 40), (1, 7), padding=(0, 3)),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=[True, False], ids=["by permutes", "without them"], autouse=True)
+def permutes(request, monkeypatch) -> bool:
+    if request.param and not depthwise.PERMUTES:
+        pytest.skip("needs AVX-512 VBMI")
+    monkeypatch.setattr(depthwise, "PERMUTES", request.param)
+    return request.param
+
+
+def operands(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of activations, and the table's factors u (R, 256) and v_r(ŵ) (C, R, kH, kW)."""
+    index = torch.randint(0, 256, case.size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    return index, torch.randn(case.rank, 256), torch.randn(case.size[1], case.rank, *case.kernel)
+
+
+def features(index: Tensor, u: Tensor, case: Case) -> Tensor:
+    """u_r(x̂) (R, N, C, H, W) float64, padding included."""
+    (top, left) = case.padding
+    return u.double()[:, F.pad(index, (left, left, top, top), value=FILL).int()]
+
+
+def convolved(values: Tensor, weight: Tensor, case: Case) -> Tensor:
+    return F.conv2d(values, weight.double()[:, None], None, case.stride, 0, case.dilation, case.size[1])
+
+
+def close(got: Tensor, expected: Tensor) -> bool:
+    assert got.dtype == torch.float32 and got.shape == expected.shape
+    return bool((got.double() - expected).abs().max() <= 2e-6 * expected.abs().max())
+
+
+def test_sums(case):
+    index, u, by_weight = operands(case)
+    scale, constant = torch.rand(case.size[1]) + 1, torch.randn(case.size[1])
+    sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), by_weight.unbind(1)))
+    got = depthwise.convolve(index, u, by_weight, case.geometry, FILL, scale, constant)
+    assert close(got, sums * scale.view(1, -1, 1, 1) + constant.view(1, -1, 1, 1))
+    assert close(depthwise.convolve(index.contiguous(), u, by_weight, case.geometry, FILL), sums)
+
+
+def test_gradients(case):
+    index, u, by_weight = operands(case)
+    size = case.geometry.output_size(case.size[2:], case.kernel)
+    grad = torch.randn(*case.size[:2], *size)
+    x = torch.zeros(case.size, dtype=torch.float64, requires_grad=True)
+    (top, left), weight = case.padding, by_weight[:, 0]
+    y = convolved(F.pad(x, (left, left, top, top)), weight, case)
+    (expected,) = torch.autograd.grad(y, x, grad.double())
+    got = depthwise.input_gradient(grad, weight, case.size, case.geometry)
+    assert got.shape == expected.shape and (got - expected).abs().max() <= 2e-6 * max(1.0, expected.abs().max())
+    weights = torch.zeros(by_weight.shape, dtype=torch.float64, requires_grad=True)
+    sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), weights.unbind(1)))
+    (expected,) = torch.autograd.grad(sums, weights, grad.double())
+    assert close(depthwise.weight_gradient(index, u, grad, case.kernel, case.geometry, FILL), expected)
+
+
+@pytest.mark.parametrize("columns", [3, 256], ids=["a few columns", "sums by code"])
+@pytest.mark.parametrize("name", ["3×3", "5×5 dilated", "a map smaller than the kernel", "many pixels"])
+def test_the_gradient_of_a_table_is_that_in_its_span(name, columns):
+    case = Case((2, 3, 25, 26), (3, 3), padding=(1, 1)) if name == "many pixels" else CASES[name]
+    index, u, by_weight = operands(case)
+    span = torch.linalg.qr(torch.randn(256, columns))[0]
+    table = u.double().requires_grad_()
+    (top, left) = case.padding
+    values = table[:, F.pad(index, (left, left, top, top), value=FILL).int()]
+    y = sum(convolved(*pair, case) for pair in zip(values, by_weight.unbind(1)))
+    grad = torch.randn(y.shape)
+    (expected,) = torch.autograd.grad(y, table, grad.double())
+    got = mixtures.table_gradient(index, grad, by_weight, case.geometry, FILL, span, True)
+    assert close(got @ span @ span.t(), expected @ span.double() @ span.double().t())
+
+
+def test_threads_do_not_change_anything():
+    case, results = Case((17, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
+    index, u, by_weight = operands(case)
+    grad = torch.randn_like(depthwise.convolve(index, u, by_weight, case.geometry, FILL))
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            results.append(
+                (
+                    depthwise.convolve(index, u, by_weight, case.geometry, FILL),
+                    depthwise.input_gradient(grad, by_weight[:, 0], case.size, case.geometry),
+                    depthwise.weight_gradient(index, u, grad, case.kernel, case.geometry, FILL),
+                )
+            )
+    finally:
+        torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(*pair) for pair in zip(results[0], other))
