@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         budget, file = seconds(options.budget), writable(options.json)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic; read when cuBLAS is first used
-        from evaluation.cli.device import choose_device
         from evaluation.device_check import program
+        from evaluation.training.device import choose_device
 
         return program.run(choose_device(options.device), options.quick, budget, file)
 

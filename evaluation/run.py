@@ -13,7 +13,14 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 import sys
 from pathlib import Path
 
-from evaluation.cli.flags import flag_groups, require_alone, require_folders, settled_protocol
+from evaluation.cli.flags import (
+    PLACE_FLAGS,
+    flag_groups,
+    place_of,
+    require_alone,
+    require_folders,
+    settled_protocol,
+)
 from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import Asked, Options
 from evaluation.settings.protocols import Protocol, named_protocol
@@ -40,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         options = asked.options
         require_folders(arguments, options.resume)
         if options.resume:
-            require_alone(arguments, "--device")
+            require_alone(arguments, *PLACE_FLAGS)
             from evaluation.cli.executing import go_on
 
-            return go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
+            return go_on(options.resume, planned, place=place_of(arguments, options))
         from evaluation.cli.plan import plan_runs
 
         configs, library = plan_runs(asked, command_line("evaluation.run", arguments))

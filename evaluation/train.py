@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evaluation.cli.flags import flag_groups, require_alone, require_folders, settled_protocol
+from evaluation.cli.flags import (
+    PLACE_FLAGS,
+    flag_groups,
+    place_of,
+    require_alone,
+    require_folders,
+    settled_protocol,
+)
 from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import RunConfig, RunOptions, require_ranges
 from evaluation.settings.protocols import Protocol, named_protocol
@@ -58,10 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         from evaluation.cli.executing import go_on, start
 
         if options.resume:
-            require_alone(arguments, "--export", "--device")
+            require_alone(arguments, "--export", *PLACE_FLAGS)
             if options.export and len(options.resume) > 1:
                 raise InputError("--export takes one run; resume them one by one")
-            code = go_on(options.resume, planned, device=options.device if "--device" in given_flags(arguments) else "")
+            code = go_on(options.resume, planned, place=place_of(arguments, options))
         else:
             config, library = plan(options, protocol, command_line("evaluation.train", arguments))
             code = start([config], library, options.out, planned)

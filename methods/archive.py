@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from methods.fronts import pareto_front, representatives
 from methods.method import Evaluation, Problem, StepReport
@@ -19,12 +19,15 @@ class ArchiveSearch(ABC):
     A subclass says which ones are next: that is the method. The rest of the contract in ``methods.method`` is here.
     """
 
+    independent: ClassVar[bool] = False  # whether the next ones do not depend on what came of the last ones
+
     def __init__(self, problem: Problem, samples: int, proposals: int, batch: int = 1) -> None:
         self.problem, self.batch, self.wanted = problem, batch, proposals
         self.samples = problem.evaluation_limit or (sys.maxsize if problem.open_ended else samples)
         self.architectures: dict[str, Architecture] = {}  # by key, as are
         self.evaluations: dict[str, Evaluation] = {}
-        self.exhausted = False
+        self.drawn: list[list[Architecture]] = []  # batches that are drawn, and announced, but not evaluated
+        self.exhausted = False  # no further architecture can be found
         self.steps = 0
 
     @abstractmethod
@@ -32,13 +35,14 @@ class ArchiveSearch(ABC):
         """So many architectures that are not in the archive; fewer end the search, since no other can be found."""
 
     def new(self, draw: Callable[[], Architecture], count: int, attempts: int = ATTEMPTS) -> list[Architecture]:
-        """Up to ``count`` different results of ``draw`` that are not in the archive, in so many attempts for each."""
+        """Up to ``count`` different results of ``draw`` that were not drawn before, in so many attempts for each."""
         drawn: dict[str, Architecture] = {}
+        waiting = {architecture.key for batch in self.drawn for architecture in batch}
         for _ in range(attempts * count):
             if len(drawn) == count:
                 break
             architecture = draw()
-            if architecture.key not in self.architectures:
+            if architecture.key not in self.architectures and architecture.key not in waiting:
                 drawn.setdefault(architecture.key, architecture)
         return list(drawn.values())
 
@@ -48,9 +52,9 @@ class ArchiveSearch(ABC):
 
     def step(self) -> StepReport:
         """Evaluate one batch of new architectures."""
-        count = min(self.batch, self.samples - len(self.evaluations))
-        drawn = self.candidates(count)
-        self.exhausted = len(drawn) < count
+        self._draw()
+        drawn = self.drawn.pop(0)
+        self.problem.announce([architecture for batch in (drawn, *self.drawn) for architecture in batch])
         for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):  # fewer where the time is over
             self.architectures[architecture.key] = architecture
             self.evaluations[architecture.key] = evaluation
@@ -69,9 +73,19 @@ class ArchiveSearch(ABC):
             },
         )
 
+    def _draw(self) -> None:
+        """Draw the next batch, and as many more as keep all workers busy, where that makes no difference."""
+        ahead = self.problem.ahead if self.independent else 0
+        while not self.exhausted and (waiting := sum(map(len, self.drawn))) <= (ahead if self.drawn else 0):
+            count = min(self.batch, self.samples - len(self.evaluations) - waiting)
+            if count == 0:
+                break
+            self.drawn.append(self.candidates(count))
+            self.exhausted = len(self.drawn[-1]) < count
+
     @property
     def finished(self) -> bool:
-        return self.exhausted or len(self.evaluations) >= self.samples
+        return (self.exhausted and not self.drawn) or len(self.evaluations) >= self.samples
 
     def proposals(self) -> list[Architecture]:
         chosen = representatives(self.front(), self.wanted, self.problem.reference_cost)
@@ -81,6 +95,7 @@ class ArchiveSearch(ABC):
         return {
             "steps": self.steps,
             "exhausted": self.exhausted,
+            "drawn": [[architecture.to_json() for architecture in batch] for batch in self.drawn],
             "architectures": [architecture.to_json() for architecture in self.architectures.values()],
             "evaluations": [vars(evaluation) for evaluation in self.evaluations.values()],
         }
@@ -89,4 +104,5 @@ class ArchiveSearch(ABC):
         drawn = [self.problem.space.from_json(data) for data in state["architectures"]]
         self.architectures = {architecture.key: architecture for architecture in drawn}
         self.evaluations = {data["key"]: typed(data, Evaluation) for data in state["evaluations"]}
+        self.drawn = [[self.problem.space.from_json(data) for data in batch] for batch in state["drawn"]]
         self.exhausted, self.steps = state["exhausted"], state["steps"]

@@ -52,6 +52,10 @@ class Problem(Protocol):
     open_ended: bool  # a budget ends the search: a method that could go on then should
     evaluation_limit: int | None  # of candidates trained in all, where the budget says so
 
+    @property
+    def ahead(self) -> int:
+        """How many candidates are worth announcing beyond those asked for; 0 where one is trained after the other."""
+
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of augmented (images (N, C, H, W), labels (N,)) from the training part, reshuffled every time."""
 
@@ -79,6 +83,18 @@ class Problem(Protocol):
         method can still take account of them; of every step at least one.
         Cached by key and epochs. With ``parents``, weights are kept, and a candidate starts from those of its parent
         where their networks agree; its own parent goes on from where it stands, for the epochs that are missing.
+        """
+
+    def announce(
+        self,
+        architectures: Sequence[Architecture],
+        epochs: int | None = None,
+        parents: Sequence[Architecture | None] | None = None,
+    ) -> None:
+        """These will be asked for next, in this order, with the same epochs and parents: free workers may begin.
+
+        A method whose next candidates do not depend on the results of the last ones so keeps all workers busy. The
+        results are the same without it, but that a parent's weights are those of the announcement.
         """
 
     def retain(self, keys: Iterable[str]) -> None:

@@ -32,6 +32,7 @@ class RandomSearch(ArchiveSearch):
     """See the module's docstring."""
 
     Config = RandomConfig
+    independent = True
     native_space = "cells"
     presets: ClassVar[dict[str, RandomConfig]] = {
         "quick": RandomConfig(samples=4, batch=1),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections import deque
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from evaluation.search import candidates
 from evaluation.search.candidates import Job, Result
 from evaluation.search.evaluators import EVALUATORS
 from evaluation.search.executors import EXECUTORS
+from evaluation.search.executors.serial import Serial
 from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.method import Evaluation
 from spaces.errors import InputError
@@ -35,12 +37,12 @@ class Table:
         return Result(evaluation, SECONDS)
 
 
-class Shuffled:
-    """An executor that ends the jobs of a batch in the order of their keys, which are hash sums."""
+class Shuffled(Serial):
+    """An executor that ends its jobs in the order of their keys, which are hash sums."""
 
-    def run(self, evaluate, jobs):
-        for job in sorted(jobs, key=lambda job: job.architecture.key):
-            yield job, evaluate(job)
+    def next(self):
+        self.queue = deque(sorted(self.queue, key=lambda entry: entry[1].architecture.key))
+        return super().next()
 
 
 @pytest.fixture(autouse=True)
@@ -81,13 +83,13 @@ def test_a_table_takes_the_place_of_training(monkeypatch):
 def test_a_batch_may_end_in_any_order(name, tmp_path):
     records = [
         finished_run(tmp_path, tiny.run_config(name, executor=executor, **TABULAR))[1]
-        for executor in ("in_process", "shuffled")
+        for executor in ("serial", "shuffled")
     ]
     assert without_times(records[0]) == without_times(records[1])
 
 
 def test_trained_candidates_are_the_same_in_any_order():
-    problems = [tiny.problem("evoapproxnas", executor=executor, **GRID) for executor in ("in_process", "shuffled")]
+    problems = [tiny.problem("evoapproxnas", executor=executor, **GRID) for executor in ("serial", "shuffled")]
     rng = np.random.default_rng(1)
     drawn = [problems[0].space.sample(rng) for _ in range(4)]
     first, second = (problem.evaluate(drawn) for problem in problems)
@@ -103,7 +105,7 @@ def test_a_child_waits_for_the_parent_in_its_batch():
     inherited.evaluate([parent], parents=[None])
     (of_weights,) = inherited.evaluate([child], parents=[parent])
     assert of_weights != expected[0]  # the weights make a difference
-    for executor in ("in_process", "shuffled"):
+    for executor in ("serial", "shuffled"):
         problem = tiny.problem("evoapproxnas", executor=executor, **GRID)
         assert problem.evaluate([child, parent], parents=[parent, None]) == [of_weights, expected[1]]
 
@@ -113,16 +115,15 @@ def test_a_result_depends_on_the_job_alone():
     parent, child = family(one)
     other.evaluate([parent])  # something else before
     jobs = [Job(child, "search", seed, 1) for seed in (0, 0, 1)]
-    found = [candidates.train(job, p.searched.evaluator.conditions) for job, p in zip(jobs, (one, other, one))]
+    found = [candidates.train(job, p.conditions) for job, p in zip(jobs, (one, other, one))]
     assert found[0].evaluation == found[1].evaluation
     assert found[2].evaluation.error != found[0].evaluation.error
 
 
 @pytest.mark.parametrize("saves", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("executor", ["in_process", "shuffled"])
-def test_a_run_killed_after_a_candidate_goes_on_with_the_next(saves, executor, tmp_path):
+def test_a_run_killed_after_a_candidate_goes_on_with_the_next(saves, tmp_path):
     """The first population are three candidates: saved one by one, then with their step."""
-    config = tiny.run_config("evoapproxnas", executor=executor, **TABULAR)
+    config = tiny.run_config("evoapproxnas", **TABULAR)
     _, whole = finished_run(tmp_path / "whole", config)
     asked, Table.asked = Table.asked, []
     folder = stopped_run(tmp_path / "stopped", config, saves)
@@ -156,7 +157,7 @@ def test_a_step_out_of_time_gives_the_first_of_its_batch_whichever_ended_first()
     with problem.repeatable_step():
         given = problem.evaluate(batch)
     assert [e.key for e in given] == [batch[0].key]
-    assert Table.asked == [batch[-1].key, batch[0].key]
+    assert Table.asked == [batch[0].key]
 
 
 def test_a_generation_whose_time_ends_between_two_rungs_has_no_newcomers():
@@ -174,7 +175,7 @@ def test_a_generation_whose_time_ends_between_two_rungs_has_no_newcomers():
 def test_an_error_that_cannot_be_is_a_failure(number):
     problem = tiny.problem("evoapproxnas", evaluator="table")
     architecture = problem.space.sample(np.random.default_rng(0))
-    problem.searched.evaluator.rows[architecture.key] = number
+    problem.work.evaluator.rows[architecture.key] = number
     (found,) = problem.evaluate([architecture])
     assert found.error == 1.0
     assert str(number) in found.failure
@@ -189,6 +190,6 @@ def test_jobs_in_this_process_take_no_more_device_time_than_there_was(tmp_path):
 
 @pytest.mark.parametrize("choice", ["evaluator", "executor", "task"])
 def test_an_unknown_one_is_refused_with_a_suggestion(choice):
-    near = {"evaluator": "trainin", "executor": "in_proces", "task": "image_classificatio"}[choice]
+    near = {"evaluator": "trainin", "executor": "seria", "task": "image_classificatio"}[choice]
     with pytest.raises(InputError, match=f"did you mean {near[:9]}"):
         tiny.problem(**{choice: near})

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.cli.device import set_determinism
 from evaluation.settings.config import RunConfig
+from evaluation.training.device import set_determinism
 from spaces.errors import InputError
 from tests import tiny
 from tests.running import SMALL_RANDOM, run_cli

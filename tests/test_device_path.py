@@ -212,7 +212,7 @@ def test_plain_fp32_gives_back_what_it_found():
 @pytest.mark.usefixtures("tf32")
 def test_a_run_computes_in_fp32():
     """Whatever was allowed before, by whichever of torch's settings."""
-    from evaluation.cli.device import choose_device
+    from evaluation.training.device import choose_device
 
     general = [torch.backends, torch.backends.cudnn] if hasattr(torch.backends, "fp32_precision") else []
     for place in (None, *general):

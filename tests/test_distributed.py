@@ -199,7 +199,7 @@ def test_a_run_under_torchrun_is_booked_on_two_devices_and_goes_on_after_a_stop(
     whole = record_of(tmp_path / "whole")
     assert whole.device.count == 2
     final, search = whole.ledger["final"], whole.ledger["search"]
-    assert final.device_seconds == pytest.approx(2 * final.wall_seconds) and final.wall_seconds > 0
+    assert final.device_seconds == pytest.approx(2 * final.wall_seconds, rel=0.01) and final.wall_seconds > 0
     assert 0 < search.device_seconds <= search.wall_seconds and whole.ledger["test"].devices == 1
     assert "2 devices" in whole.notes[0] and not whole.failures
 

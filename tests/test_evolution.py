@@ -308,7 +308,7 @@ def test_inheritance_helps_and_can_be_turned_off(problem):
     parent, _ = pair(problem)
     good = problem.evaluate([parent], epochs=6, parents=[None])[0]
     job = Job(parent, "search", problem.config.seed, 6, problem.searched.trained[parent.key])
-    from_parent = candidates.trained_network(job, problem.searched.evaluator.conditions)
+    from_parent = candidates.trained_network(job, problem.conditions)
     kept = problem.searched.trained[parent.key].weights
     assert all(torch.equal(value, kept[name]) for name, value in from_parent.state_dict().items())
     alone = tiny.problem("evoapproxnas", space="grid", space_config={"rows": 2, "columns": 4, "levels_back": 4})

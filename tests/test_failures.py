@@ -102,11 +102,12 @@ def test_a_supernet_on_a_broken_machine_says_what_to_look_at(tmp_path, monkeypat
 
 
 def test_a_damaged_training_in_a_checkpoint_is_bad_input_and_no_failed_training(tmp_path):
-    run, _ = new_run(tmp_path, tiny.run_config("random"))
+    run, run.folder = new_run(tmp_path, tiny.run_config("random"))
     run.state.finalists = [run.problem.space.reference()]
-    run.state.training = {"epoch": 1, "network": {"stem": torch.zeros(1)}, "optimiser": {}, "generator": torch.zeros(3)}
+    damaged = {"epoch": 1, "network": {"stem": torch.zeros(1)}, "optimiser": {}, "generator": torch.zeros(3)}
+    run.state.training["0-approximate"] = {"training": damaged, "losses": [1.0], "told": 1}
     with pytest.raises(InputError, match="the checkpoint does not fit this training.*start a new run"):
-        finals.final_training(run, 0, "approximate")
+        finals.final(run, quiet())
     assert run.state.failures == []
 
 

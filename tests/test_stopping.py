@@ -308,8 +308,8 @@ def as_if_from_cuda(folder: RunFolder) -> dict:
     kept = checkpoints.load(folder.path / STATE, CPU)
     kept["device"] = "cuda"
     kept["problem"]["generator"] = torch.arange(16, dtype=torch.uint8)
-    if kept["state"]["training"]:
-        kept["state"]["training"]["generator"] = torch.arange(16, dtype=torch.uint8)
+    for under_way in kept["state"]["training"].values():
+        under_way["training"]["generator"] = torch.arange(16, dtype=torch.uint8)
     checkpoints.save(folder.path / STATE, kept)
     return kept
 

@@ -49,7 +49,7 @@ def test_a_candidate_is_judged_by_its_task(place):
     architecture = problem.space.sample(np.random.default_rng(0))
     (evaluation,) = problem.evaluate([architecture], epochs=3)
     job = Job(architecture, "search", 0, 3)
-    network = candidates.trained_network(job, problem.searched.evaluator.conditions).eval()
+    network = candidates.trained_network(job, problem.conditions).eval()
     with torch.no_grad():
         apart = [abs(float(network(x).sigmoid()) - float(y) / 2) for x, y in problem.data.validation.in_order(1)]
     assert evaluation.failure is None

@@ -6,29 +6,34 @@ Imports torch: a command imports this when there is something to run.
 import functools
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
 from evaluation import datasets
 from evaluation.cli import comparison, summary
-from evaluation.cli.device import choose_device, set_determinism, use_threads
 from evaluation.datasets import Dataset
-from evaluation.runs import finals
 from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
+from evaluation.search.final_epochs import from_plain
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed
+from evaluation.training.device import choose_device, set_determinism, use_threads
 from spaces import stopping
 from spaces.arithmetic import emulate, gradient_precision
 from spaces.cli.commands import BAD_INPUT, say
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
+
+ELSEWHERE: Mapping[str, Any] = MappingProxyType({})  # no other place than the settings say
 
 
 def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, planned: list[Path]) -> int:
@@ -56,11 +61,11 @@ def _settled(config: RunConfig, device: torch.device) -> RunConfig:
     return replace(config, protocol=replace(config.protocol, gradient_precision=precision))
 
 
-def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, device: str = "") -> int:
+def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, place: Mapping[str, Any] = ELSEWHERE) -> int:
     """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
 
-    One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``device``
-    is another one than their settings ask for.
+    One that fails does not stop the others. ``fresh`` folders that fail before their first step are removed. ``place``:
+    settings that say where to compute, other than those of the runs.
     """
     planned[:] = {path.resolve(): path for path in paths}.values()  # each once
     for path in planned:
@@ -69,7 +74,7 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     finished, failed = [], False
     for path in list(planned):
         try:
-            finished.append(_execute(path, device))
+            finished.append(execute(path, Terminal(), place))
         except InputError as error:
             if fresh and not (path / STATE).exists():
                 shutil.rmtree(path)
@@ -83,40 +88,44 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, devic
     return BAD_INPUT if failed else 0
 
 
-def _execute(path: Path, device: str) -> Record:
+def execute(path: Path, console: Terminal, place: Mapping[str, Any] = ELSEWHERE) -> Record:
     """Run what is left to do in a run folder, show and return its record."""
-    console, finished = Terminal(), path / RECORD
+    finished = path / RECORD
     if finished.exists():  # to show it takes neither its data nor a folder that can be written
         record = read_record(finished)
         console.print(str(path), style="bold", highlight=False)
     else:
-        place = RunFolder(path)
-        run = _open(place, device)
+        folder = RunFolder(path)
+        run = _open(folder, place)
         with RunProgress(console, str(path)) as progress:
-            record = run.execute(place, progress)
+            record = run.execute(folder, progress)
     summary.show(console, record, str(path))
     return record
 
 
 def take_part() -> None:
     """Train in step with the first of torchrun's processes, which does all else, until it is done."""
-    place, run = "", None
-    while job := distributed.receive():
-        if run is None or job["folder"] != place:
-            place, run = job["folder"], None  # the memory of the last one first
-            run = _open(RunFolder(Path(place)), job["device"])
-        finals.take_part(run, job)
+    run: Run | None = None
+    while message := distributed.receive():
+        if "folder" in message:
+            run = None  # the memory of the last one first
+            run = _open(RunFolder(Path(message["folder"])), {"device": message["device"]})
+            continue
+        assert run is not None, "the run is announced before its first job"
+        precision = gradient_precision.used(run.config.protocol.gradient_precision, run.device)
+        with suppress(FloatingPointError), precision:  # a loss that is not finite is the first process's affair
+            run.problem.work.final.train(from_plain(message, run.problem.conditions))
 
 
-def _open(place: RunFolder, device: str) -> Run:
-    """The run of a folder, on the ``device`` or on that of its settings, ready to go on."""
-    config = place.config()
+def _open(folder: RunFolder, place: Mapping[str, Any]) -> Run:
+    """The run of a folder, ready to go on; ``place`` says where, where that is elsewhere than in its settings."""
+    config = replace(folder.config(), **place)
     set_determinism(config.deterministic)
     dataset = _dataset(config.dataset, config.image_size, config.data_dir, config.train_limit)
     use_threads(config.threads, dataset.train.images.shape[2])
     emulate.use_engine(config.engine)
-    chosen = choose_device(device or config.device, f"go on with --resume {shlex.quote(str(place.path))} --device cpu")
-    return Run(config, dataset, chosen, place.library(config))
+    chosen = choose_device(config.device, f"go on with --resume {shlex.quote(str(folder.path))} --device cpu")
+    return Run(config, dataset, chosen, folder.library(config))
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from evaluation.settings.config import PLACE, RunOptions
 from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.cli.flags import given_flags
 from spaces.errors import InputError
@@ -37,8 +38,17 @@ def require_alone(arguments: Sequence[str], *allowed: str) -> None:
     """Raises InputError where another flag than those ``allowed`` comes with --resume."""
     others = [flag for flag in given_flags(arguments) if flag not in ("--resume", *allowed)]
     if others:
-        but = f" but {' and '.join(allowed)}" if allowed else ""
+        but = f" but {', '.join(allowed)}" if allowed else ""
         raise InputError(f"--resume goes on with the run's own settings; no other flag{but} may be given ({others[0]})")
+
+
+def place_of(arguments: Sequence[str], options: RunOptions) -> dict[str, Any]:
+    """The settings among the flags that say where a run computes: those that --resume may change."""
+    given = given_flags(arguments)
+    return {name: getattr(options, name) for name in ("device", *PLACE) if f"--{name.replace('_', '-')}" in given}
+
+
+PLACE_FLAGS = tuple(f"--{name.replace('_', '-')}" for name in ("device", *PLACE))
 
 
 def settled_protocol(parsed: Protocol, named: str) -> Protocol:

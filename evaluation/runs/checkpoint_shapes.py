@@ -16,7 +16,6 @@ class KeptEvaluation(TypedDict):
     failure: str | None
     epochs: int
     seconds: float
-    place: int
 
 
 class KeptNetwork(TypedDict):
@@ -33,10 +32,18 @@ class KeptProblem(TypedDict):
     trained: list[KeptNetwork]
 
 
-class KeptTraining(TypedDict):
+class TrainingState(TypedDict):
     epoch: int
     network: dict
     optimiser: dict
+
+
+class KeptTraining(TypedDict):
+    """A final training under way, or one that has ended before those whose turn comes first."""
+
+    training: TrainingState | None  # None: it has ended, and its weights are saved
+    losses: list[float]  # of every epoch so far
+    told: int  # epochs that stand in the history
 
 
 class KeptState(TypedDict):
@@ -52,7 +59,7 @@ class KeptState(TypedDict):
     failures: list[Failure]
     notes: NotRequired[list[str]]
     results: dict[str, dict]
-    training: KeptTraining | None
+    training: dict[str, KeptTraining]
     final_devices: NotRequired[int]
     test_fingerprint: NotRequired[str]
     method: dict | None

@@ -1,7 +1,6 @@
 """What the stages of a run share: its settings, problem and ledger, how far it has come, and its folder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -10,6 +9,7 @@ from evaluation.runs import state
 from evaluation.runs.folder import RunFolder
 from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
+from evaluation.search.executors.executor import Loss
 from evaluation.search.problem import SearchProblem
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed, memory
@@ -32,14 +32,13 @@ class RunContext:
             raise InputError(
                 f"a batch of {config.protocol.batch} is too small for {self.team.size} processes; use fewer of them"
             )
+        if self.team.size > 1 and config.executor != "serial":
+            raise InputError(
+                f"torchrun trains each finalist on several devices, --executor {config.executor} one on each; use one of them"
+            )
         emulate.require_engine(config.engine, [layer_table(multiplier) for multiplier in library], device)
         self.problem = SearchProblem(config, dataset, device, library)
-        self.final_shape = replace(
-            self.problem.shape,
-            channels=config.protocol.final_channels,
-            cells=config.protocol.final_cells,
-            auxiliary=config.protocol.auxiliary_weight > 0,
-        )
+        self.final_shape = self.problem.conditions.final_shape
         self.problem.space.costs(self.problem.space.reference(), self.final_shape)  # refuses an impossible shape now
         self.ledger = Ledger(device)
         self.state = RunState()
@@ -48,6 +47,12 @@ class RunContext:
         """Save, but not while the machine may be broken: what failed by it is to be tried again then."""
         if not self.problem.machine.suspected:
             state.save(self.folder, self.config, self.dataset, self.state, self.problem, self.ledger)
+
+    def note_losses(self, stage: str, key: str, losses: Sequence[Loss]) -> None:
+        """Record the attempts at a job of which nothing came, where a later one succeeded."""
+        for loss in losses:
+            reason = f"{loss.reason}; done again"
+            self.state.failures.append({"stage": stage, "key": key, "reason": reason, "device_seconds": loss.seconds})
 
     def record_step(self, stage: str, error: float | None, cost: float | None, diagnostics: dict) -> None:
         """Add a line to the history."""

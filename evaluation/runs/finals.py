@@ -1,114 +1,149 @@
 """The last two stages of a run: every finalist is trained in full, and then judged on the test set."""
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 
 from evaluation.runs import checkpoints
 from evaluation.runs.context import RunContext
 from evaluation.runs.progress import RunProgress
-from evaluation.search import failures
-from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.search.executors.executor import Loss, Outcome
+from evaluation.search.final_epochs import EpochResult, FinalEpoch, final_network
+from evaluation.search.job_queue import spent
 from evaluation.settings.baselines import arithmetics_of
 from evaluation.training import distributed, memory
 from evaluation.training.data import DeviceImages
-from evaluation.training.loop import Schedule, Training, accuracy
-from spaces.arithmetic import gradient_precision
+from evaluation.training.loop import accuracy
 from spaces.arithmetic.arithmetics import ARITHMETICS
-from spaces.errors import InputError
 from spaces.files.reading import parsing
 
-T = TypeVar("T")
+
+class Trained(NamedTuple):
+    """What is trained: a finalist, from 0, in an arithmetic."""
+
+    finalist: int
+    arithmetic: str
+
+    @property
+    def name(self) -> str:
+        """Its key in the run's state."""
+        return f"{self.finalist}-{self.arithmetic}"
 
 
 def final(run: RunContext, progress: RunProgress) -> None:
-    """Train every finalist in full on training and validation images, in every arithmetic that is asked for."""
-    epochs = run.config.protocol.final_epochs
-    jobs = _jobs(run)
-    done = sum(f"{index}-{arithmetic}" in run.state.results for index, arithmetic in jobs) * epochs
-    progress.stage("final", len(jobs) * epochs, done)
-    _note_devices(run)
-    for index, arithmetic in jobs:
-        if f"{index}-{arithmetic}" in run.state.results:
-            continue
-        with distributed.training_together():
-            _train_finalist(run, index, arithmetic, progress)
-        run.state.training = None
-        run.save()
+    """Train every finalist in full on training and validation images, in every arithmetic that is asked for.
 
-
-def _attempt(run: RunContext, index: int, arithmetic: str, work: Callable[[], T]) -> T | None:
-    """What ``work``, a part of a final training, returns; None where it failed, which is recorded.
-
-    Nothing is saved in it: a file that cannot be written is no failed training.
+    Several may be trained side by side. What the run tells of them, it tells as if one were trained after the other.
     """
-    try:
-        with memory.full_means_bad_input(run.config, "final"), run.ledger.measure("final", run.team.size):
-            return work()
-    except (FloatingPointError, RuntimeError, MemoryError, ValueError) as failure:
-        everywhere = run.team.size == 1 or isinstance(failure, FloatingPointError)
-        if isinstance(failure, InputError) or not everywhere:  # what failed in one process alone breaks all off
-            raise
-        run.problem.machine.note(failures.suspicion(failure))
-        reason = failures.one_line(failure)
-        run.state.results[f"{index}-{arithmetic}"] = {"failure": reason}
-        run.state.failures.append({"stage": "final", "key": run.state.finalists[index].key, "reason": reason})
-    return None
-
-
-def _train_finalist(run: RunContext, index: int, arithmetic: str, progress: RunProgress) -> None:
-    if run.team.size > 1:
-        distributed.send(_job(run, index, arithmetic))
-    training = _attempt(run, index, arithmetic, lambda: final_training(run, index, arithmetic))
-    while training is not None and not training.finished:
-        loss = _attempt(run, index, arithmetic, training.run_epoch)
-        if loss is None:
-            return
-        run.problem.machine.clear()
-        run.record_step("final", None, None, {"finalist": index, "epoch": training.epoch, "loss": loss})
-        if training.finished:
-            checkpoints.save(run.folder.weights(index + 1, arithmetic), training.network.state_dict())
-            run.state.results[f"{index}-{arithmetic}"] = {}
-        else:
-            run.state.training = training.state_dict()
+    epochs = run.config.protocol.final_epochs
+    trained = _trained(run)
+    progress.stage("final", len(trained) * epochs, _epochs_done(run, trained))
+    _note_devices(run)
+    failed: dict[str, EpochResult] = {}
+    with run.ledger.measure("final", run.team.size) as meter:
+        distributed.announce(str(run.folder.path.resolve()), run.device.type)
+        for each, outcome, waited in _outcomes(run, [each for each in trained if _is_left(run, each)]):
+            meter.book(waited, spent(outcome))
+            key = run.state.finalists[each.finalist].key
+            result = outcome.result or _given_up(outcome.losses)
+            run.note_losses("final", key, outcome.losses if outcome.result else outcome.losses[:-1])
+            if result.memory_full:
+                with memory.full_means_bad_input(run.config, "final"):
+                    raise MemoryError(result.failure)
+            if result.failure:
+                failed[each.name] = result
+            else:
+                _advance(run, each, result)
+            _tell(run, trained, failed)
             run.save()
-        done = sum(key in run.state.results for key in _job_keys(run)) * training.schedule.epochs
-        done += 0 if training.finished else training.epoch
-        progress.step(done, f"finalist {index + 1}, {arithmetic}: loss {loss:.3f}")
+            note = result.failure or f"loss {result.loss:.3f}"
+            progress.step(_epochs_done(run, trained), f"finalist {each.finalist + 1}, {each.arithmetic}: {note}")
+            meter.start()
 
 
-def final_training(run: RunContext, index: int, arithmetic: str) -> Training:
-    """The training of a finalist, from the start or from where the checkpoint stands."""
-    network, generator = _finalist_network(run, index, arithmetic)
-    schedule = Schedule.final(run.config.protocol)
-    training = Training(network, run.problem.data.everything, schedule, generator, run.team)
-    if run.state.training is not None:
-        with parsing("the checkpoint", "does not fit this training", "; start a new run"):
-            training.load_state_dict(run.state.training)
-    return training
+def _is_left(run: RunContext, each: Trained) -> bool:
+    ended = run.state.training.get(each.name, {"training": {}})["training"] is None
+    return each.name not in run.state.results and not ended
 
 
-def _job(run: RunContext, index: int, arithmetic: str) -> dict:
-    """What another process needs to take part in a training."""
-    return {
-        "folder": str(run.folder.path.resolve()),
-        "device": run.device.type,
-        "finalist": run.state.finalists[index].to_json(),
-        "arithmetic": arithmetic,
-        "training": run.state.training,
-    }
+def _outcomes(run: RunContext, left: list[Trained]) -> Iterator[tuple[Trained, Outcome, float]]:
+    """Every epoch that is left, as soon as it has ended, with the seconds that it was waited for.
+
+    A training goes on as soon as its last epoch was taken note of; no more of them are open than can be worked on.
+    """
+    queue, waiting = run.problem.queue, deque(left)
+    at_work: dict[int, Trained] = {}
+    while waiting or at_work:
+        while waiting and len(at_work) < queue.parallel:
+            each = waiting.popleft()
+            at_work[queue.begin(_job(run, each))] = each
+        began = time.perf_counter()
+        number, outcome = queue.first_of(set(at_work))
+        each = at_work.pop(number)
+        yield each, outcome, time.perf_counter() - began
+        if outcome.result is not None and not outcome.result.failure and not outcome.result.finished:
+            waiting.appendleft(each)
 
 
-def take_part(run: RunContext, job: dict) -> None:
-    """Train in step with the first process, which sent the ``job``; a loss that is not finite is its affair."""
-    run.state.finalists, run.state.training = [run.problem.space.from_json(job["finalist"])], job["training"]
-    precision = gradient_precision.used(run.config.protocol.gradient_precision, run.device)
-    with suppress(FloatingPointError), precision:
-        training = final_training(run, 0, job["arithmetic"])
-        while not training.finished:
-            training.run_epoch()
+def _job(run: RunContext, each: Trained) -> FinalEpoch:
+    state = run.state.training.get(each.name)
+    return FinalEpoch(run.state.finalists[each.finalist], each.arithmetic, run.config.seed, state and state["training"])
+
+
+def _advance(run: RunContext, each: Trained, result: EpochResult) -> None:
+    """Keep the training's new state; of one that has ended, the weights."""
+    assert result.state is not None, "what did not fail has a state"
+    before = run.state.training.get(each.name) or {"losses": [], "told": 0}
+    state: dict[str, Any] | None = result.state
+    if result.finished:
+        checkpoints.save(run.folder.weights(each.finalist + 1, each.arithmetic), result.state["network"])
+        state = None
+    losses = [*before["losses"], result.loss]
+    run.state.training[each.name] = {"training": state, "losses": losses, "told": before["told"]}
+
+
+def _given_up(losses: tuple[Loss, ...]) -> EpochResult:
+    reason = f"{losses[-1].reason}; so it went {len(losses)} times"
+    return EpochResult(losses[-1].seconds, failure=reason, suspicion=reason)
+
+
+def _tell(run: RunContext, trained: list[Trained], failed: dict[str, EpochResult]) -> None:
+    """Take note of what has happened, training by training: the history knows no order but that of the finalists.
+
+    Raises InputError where a machine is to blame for the last two failures.
+    """
+    for each in trained:
+        if each.name in run.state.results:
+            continue
+        kept = run.state.training.get(each.name)
+        while kept and kept["told"] < len(kept["losses"]):
+            run.problem.machine.clear()
+            loss = kept["losses"][kept["told"]]
+            kept["told"] += 1
+            run.record_step("final", None, None, {"finalist": each.finalist, "epoch": kept["told"], "loss": loss})
+        if each.name in failed:
+            _fail(run, each, failed.pop(each.name))
+        elif kept and kept["training"] is None:
+            run.state.results[each.name] = {}
+        else:
+            return
+        run.state.training.pop(each.name, None)
+
+
+def _fail(run: RunContext, each: Trained, result: EpochResult) -> None:
+    run.problem.machine.note(result.suspicion)
+    run.state.results[each.name] = {"failure": result.failure}
+    key = run.state.finalists[each.finalist].key
+    run.state.failures.append({"stage": "final", "key": key, "reason": result.failure})
+
+
+def _epochs_done(run: RunContext, trained: list[Trained]) -> int:
+    """Of all trainings; one that has ended, however it did, counts in full."""
+    open_ = sum(len(kept["losses"]) for kept in run.state.training.values())
+    return open_ + run.config.protocol.final_epochs * sum(each.name in run.state.results for each in trained)
 
 
 def _note_devices(run: RunContext) -> None:
@@ -127,47 +162,36 @@ def _note_devices(run: RunContext) -> None:
 
 def test(run: RunContext, progress: RunProgress) -> None:
     """Read the test set, once, and judge every trained network on it."""
-    jobs = [job for job in _jobs(run) if "failure" not in run.state.results[f"{job[0]}-{job[1]}"]]
-    progress.stage("test", len(jobs))
+    trained = [each for each in _trained(run) if "failure" not in run.state.results[each.name]]
+    progress.stage("test", len(trained))
     images = run.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
     run.state.test_fingerprint = images.fingerprint
     with run.ledger.measure("test"):
         data = DeviceImages(images, *run.problem.data.statistics, run.device, run.problem.task)
-    for number, (index, arithmetic) in enumerate(jobs, 1):
+    for number, each in enumerate(trained, 1):
+        architecture = run.state.finalists[each.finalist]
         with run.ledger.measure("test"), memory.full_means_bad_input(run.config, "test"):
-            network, _ = _finalist_network(run, index, arithmetic)
-            weights = run.folder.weights(index + 1, arithmetic)
+            network, _ = final_network(architecture, each.arithmetic, run.config.seed, run.problem.conditions)
+            weights = run.folder.weights(each.finalist + 1, each.arithmetic)
             with parsing(weights, "does not hold the weights of this finalist", "; start a new run"):
                 network.load_state_dict(checkpoints.load(weights, run.device))
             try:
-                network = ARITHMETICS[arithmetic].converted(network.to(run.device, memory_format=torch.channels_last))
+                network = ARITHMETICS[each.arithmetic].converted(
+                    network.to(run.device, memory_format=torch.channels_last)
+                )
                 share = accuracy(network, data)
             except FloatingPointError as failure:
-                run.state.results[f"{index}-{arithmetic}"] = {"failure": str(failure)}
-                run.state.failures.append(
-                    {"stage": "test", "key": run.state.finalists[index].key, "reason": str(failure)}
-                )
+                run.state.results[each.name] = {"failure": str(failure)}
+                run.state.failures.append({"stage": "test", "key": architecture.key, "reason": str(failure)})
                 continue
-        run.state.results[f"{index}-{arithmetic}"] = {"accuracy": share}
-        progress.step(number, f"finalist {index + 1}, {arithmetic}: accuracy {share:.2%}")
+        run.state.results[each.name] = {"accuracy": share}
+        progress.step(number, f"finalist {each.finalist + 1}, {each.arithmetic}: accuracy {share:.2%}")
 
 
-def _jobs(run: RunContext) -> list[tuple[int, str]]:
-    """(finalist, arithmetic) to train, the approximate network of each finalist first."""
+def _trained(run: RunContext) -> list[Trained]:
+    """Everything that is to be trained, the approximate network of each finalist first."""
     return [
-        (index, arithmetic)
+        Trained(index, arithmetic)
         for index in range(len(run.state.finalists))
         for arithmetic in arithmetics_of(index, run.config.baselines)
     ]
-
-
-def _job_keys(run: RunContext) -> list[str]:
-    return [f"{index}-{arithmetic}" for index, arithmetic in _jobs(run)]
-
-
-def _finalist_network(run: RunContext, index: int, arithmetic: str) -> tuple[torch.nn.Module, torch.Generator]:
-    """The network and its training's generator: the same start and the same batches in every arithmetic."""
-    architecture = run.state.finalists[index]
-    seed = derived_seed(run.config.seed, "final", architecture.key)
-    network = build_seeded(lambda: run.problem.space.build(architecture, run.final_shape, arithmetic), seed)
-    return network, torch.Generator(run.device).manual_seed(seed)

@@ -158,7 +158,7 @@ class Meter:
         before, after = self._before, self.ledger._read(self.devices)
         joules = None if before.joules is None or after.joules is None else after.joules - before.joules
         wall, warm_up = after.seconds - before.seconds, after.warm_up - before.warm_up
-        self.ledger.book(self.stage, wall, warm_up, joules, self.devices, jobs - waited)
+        self.ledger.book(self.stage, wall, warm_up, joules, self.devices, (jobs - waited) * self.devices)
         self.ledger._look(self.stage)
         self._before = after
 

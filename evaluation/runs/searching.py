@@ -1,6 +1,7 @@
 """The first two stages of a run: the search, and the selection of finalists among its proposals."""
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -61,8 +62,12 @@ def search(run: RunContext, progress: RunProgress) -> None:
         run.state.share = spent if run.config.budget else report.step / report.total
         run.save()
         _show(run, report, progress)
-    with run.ledger.measure("search"):
+    with run.ledger.measure("search") as meter:
         run.state.proposals = method.proposals()
+        meter.book()
+        began = time.perf_counter()
+        spent = run.problem.end_search()
+        meter.book(time.perf_counter() - began, spent)
     if not run.state.proposals:
         raise InputError(run.why_no_proposals())
     run.state.method = None
@@ -107,14 +112,17 @@ def _booked(
     trials: Trials,
     show: Callable[[Result], None] = lambda _: None,
     out_of_time: Callable[[], bool] = lambda: False,
+    saves: bool = True,
 ) -> Iterator[None]:
     """Book the block to ``stage``, and its jobs one by one, as soon as each is done; then save the run."""
     with run.ledger.measure(stage) as meter:
 
         def done(result: Result, waited: float) -> None:
-            meter.book(waited, result.seconds)
+            meter.book(waited, result.spent)
+            run.note_losses(stage, result.evaluation.key, result.losses)
             show(result)
-            run.save()
+            if saves:
+                run.save()
             meter.start()
 
         before = trials.on_result, trials.out_of_time
@@ -165,9 +173,10 @@ def selection(run: RunContext, progress: RunProgress) -> None:
     """Train every proposal briefly, judge it on validation, keep an even spread of the accurate Pareto front."""
     proposals = run.state.proposals
     progress.stage("selection", len(proposals), run.state.selected)
+    run.problem.announce_judging(proposals[run.state.selected :])
     for number, architecture in enumerate(proposals[run.state.selected :], run.state.selected + 1):
         known = run.problem.judged.of(architecture.key)
-        with nullcontext() if known else run.ledger.measure("selection"):
+        with nullcontext() if known else _booked(run, "selection", run.problem.judged, saves=False):
             evaluation = run.problem.judge([architecture])[0]
         if known:  # what a snapshot has judged already is booked, and reported, as if it were judged now
             run.ledger.book("selection", known.seconds)

@@ -55,6 +55,7 @@ class Run(RunContext):
             save_json(self.folder.path / RECORD, record.to_json())
             return record
         finally:
+            self.problem.close()
             lock.release()
 
     def _work(self, progress: RunProgress) -> None:

@@ -13,7 +13,7 @@ from evaluation.runs.ledger import Ledger
 from evaluation.runs.record import STAGES
 from evaluation.search.problem import SearchProblem
 from evaluation.search.seeds import derived_seed
-from evaluation.settings.config import SCHEMA, RunConfig
+from evaluation.settings.config import PLACE, SCHEMA, RunConfig
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.schema import typed
@@ -34,7 +34,9 @@ class RunState:
     failures: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what a reader of the results should know
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
-    training: dict | None = None  # of the final training in flight
+    training: dict[str, dict] = field(
+        default_factory=dict
+    )  # as results, of final trainings under way: see KeptTraining
     final_devices: int = 0  # that train finalists together
     test_fingerprint: str = ""  # of the test images, once they are read
     method: dict | None = None  # of the search in flight
@@ -96,7 +98,8 @@ def _move_generators(kept: dict, state: RunState, problem: SearchProblem, seed: 
     """
     fitting = problem.generator.get_state().shape
     before, now = kept.get("device", problem.device.type), problem.device.type
-    for place in (kept["problem"], state.training or {}):
+    trainings = [training for kept_one in state.training.values() if (training := kept_one["training"]) is not None]
+    for place in (kept["problem"], *trainings):
         if "generator" in place and place["generator"].shape != fitting:
             generator = torch.Generator(problem.device).manual_seed(derived_seed(seed, "moved", state.lines))
             place["generator"] = generator.get_state()
@@ -114,6 +117,8 @@ def _require_same(kept: dict, config: RunConfig, dataset: Dataset, folder: RunFo
         raise InputError(
             f"{folder.path / STATE} belongs to method '{known.get('method')}', config.json says '{config.method}'"
         )
+    for name in ("device", *PLACE):  # where it runs may change
+        known[name] = wanted[name]
     changed = [name for name in wanted if json.dumps(wanted[name]) != json.dumps(known.get(name))]
     if changed:
         where = folder.path / CONFIG

@@ -4,20 +4,18 @@ A result depends on the job's seed, key, epochs and parent alone: not on what wa
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from evaluation.search import failures
-from evaluation.search.data import SearchData
+from evaluation.search.conditions import Conditions
+from evaluation.search.executors.executor import Loss
 from evaluation.search.seeds import build_seeded, derived_seed
-from evaluation.settings.protocols import Protocol
 from evaluation.training.loop import Schedule, Training, accuracy
 from methods.method import Evaluation
-from spaces.shape import NetworkShape
-from spaces.space import Architecture, Space
+from spaces.space import Architecture
 
 FAILED_COST = 1e15  # of a candidate whose cost could not even be computed; finite and worse than any network
 
@@ -47,6 +45,11 @@ class Job:
         """Key and epochs: what results are cached by."""
         return self.architecture.key, self.epochs
 
+    @property
+    def kind(self) -> str:
+        """See ``forecast.Timed``."""
+        return self.purpose
+
 
 @dataclass(frozen=True)
 class Result:
@@ -56,17 +59,12 @@ class Result:
     seconds: float  # of one device
     trained: Trained | None = None  # where weights were asked for and the training did not fail
     suspicion: str = ""  # the reason of a failure that may be the machine's
+    losses: tuple[Loss, ...] = ()  # attempts before this one, of which nothing came
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """What all candidates of a search have in common."""
-
-    space: Space
-    shape: NetworkShape
-    data: SearchData
-    protocol: Protocol
-    costs: Callable[[Architecture], tuple[float, int, int]]  # (cost, parameters, MACs)
+    @property
+    def spent(self) -> float:
+        """Seconds of all attempts."""
+        return self.seconds + sum(loss.seconds for loss in self.losses)
 
 
 def train(job: Job, conditions: Conditions) -> Result:

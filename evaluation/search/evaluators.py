@@ -6,7 +6,8 @@ A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in
 from collections.abc import Callable
 from typing import Protocol
 
-from evaluation.search.candidates import Conditions, Job, Result, train
+from evaluation.search.candidates import Job, Result, train
+from evaluation.search.conditions import Conditions
 from spaces.plugins import Registry
 
 

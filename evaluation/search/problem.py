@@ -8,35 +8,26 @@ import torch
 from torch import Tensor
 
 from evaluation.datasets import Dataset
-from evaluation.search.candidates import Conditions
-from evaluation.search.costs import CandidateCosts
-from evaluation.search.data import SearchData
-from evaluation.search.evaluators import EVALUATORS
+from evaluation.search.conditions import Conditions, RunRecipe
 from evaluation.search.executors import EXECUTORS
 from evaluation.search.failures import MachineFailures
+from evaluation.search.forecast import Forecast
+from evaluation.search.job_queue import JobQueue
 from evaluation.search.seeds import derived_seed
 from evaluation.search.trials import Trials
+from evaluation.search.work import MakeWork
 from evaluation.settings.config import Budget, RunConfig
-from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.task import Augmentation
 from methods.fronts import relative_hypervolume
 from methods.method import Evaluation
 from spaces.costs import COSTS
 from spaces.costs.trace import total_params
 from spaces.errors import InputError
-from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
-from spaces.registry import SPACES
-from spaces.shape import NetworkShape
-from spaces.space import Architecture, Space
+from spaces.space import Architecture
 from spaces.warmup import first_step_watched
 
-
-def make_space(config: RunConfig, library: Sequence[Multiplier]) -> Space:
-    """The space that a run searches. Raises InputError where its settings do not fit together."""
-    cls = SPACES[config.space]
-    settings = typed(config.space_config, cls.Config, "space_config")
-    return cls(library, settings, scope=config.scope, choice=config.multiplier_choice)
+AHEAD = 4  # candidates that a method may announce for each worker
 
 
 class SearchProblem:
@@ -51,11 +42,9 @@ class SearchProblem:
     ) -> None:
         protocol = config.protocol
         self.config, self.device, self.selection_epochs = config, device, protocol.selection_epochs
-        self.space, self.cost_model = make_space(config, library), COSTS[config.cost]
-        self.task = TASKS[config.task]()
-        outputs, input_shape = self.task.outputs(dataset), self.task.input_shape(dataset)
-        self.shape = NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
-        self.data = SearchData(dataset, protocol, self.task, device)
+        self.conditions = Conditions.of(config, dataset, library, device)
+        self.space, self.shape, self.data = self.conditions.space, self.conditions.shape, self.conditions.data
+        self.costs, self.task, self.cost_model = self.conditions.costs, self.data.everything.task, COSTS[config.cost]
         self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
         self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, config.method))
         budget = Budget.parse(config.budget)
@@ -67,15 +56,21 @@ class SearchProblem:
                 f"by the cost model '{config.cost}' even a large network costs nothing; choose another --cost"
             )
         self.reference_params = total_params(reference)
-        self.costs = CandidateCosts(self.space, self.shape, self.cost_model)
-        evaluator = EVALUATORS[config.evaluator](Conditions(self.space, self.shape, self.data, protocol, self.costs))
-        executor = EXECUTORS[config.executor]()
+        make_work = MakeWork(config)
+        self.work = make_work(self.conditions)
+        recipe = RunRecipe(config, tuple(library), dataset.name, dataset.classes, dataset.train, device.type, make_work)
+        self.queue = JobQueue(EXECUTORS[config.executor](self.work, recipe, Forecast(self.costs), config.place))
         self.machine = MachineFailures()
         self.searched, self.judged = (
-            Trials(purpose, config.seed, evaluator, executor, self.machine) for purpose in ("search", "selection")
+            Trials(purpose, config.seed, self.queue, self.machine, self.costs) for purpose in ("search", "selection")
         )
         self._before_step: dict | None = None
         self.warm = False  # in this process
+
+    @property
+    def ahead(self) -> int:
+        """See ``methods.method.Problem``. A slow candidate holds up the results of those behind it; workers go on."""
+        return AHEAD * self.queue.parallel if self.queue.parallel > 1 else 0
 
     # -- for methods -------------------------------------------------------------------------------------------------
 
@@ -112,15 +107,37 @@ class SearchProblem:
         """See ``methods.method.Problem.evaluate``. A result depends on the run's seed, the key, epochs and parent."""
         return self.searched.evaluate(architectures, epochs or self.selection_epochs, parents)
 
+    def announce(
+        self,
+        architectures: Sequence[Architecture],
+        epochs: int | None = None,
+        parents: Sequence[Architecture | None] | None = None,
+    ) -> None:
+        """See ``methods.method.Problem.announce``."""
+        self.searched.announce(architectures, epochs or self.selection_epochs, parents)
+
     def retain(self, keys: Iterable[str]) -> None:
         """See ``methods.method.Problem.retain``."""
         self.searched.retain(keys)
 
     # -- for the harness ---------------------------------------------------------------------------------------------
 
+    def announce_judging(self, architectures: Sequence[Architecture]) -> None:
+        """These will be judged, in this order."""
+        self.judged.announce(architectures, self.selection_epochs)
+
     def judge(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
         """Train each from scratch under the selection protocol, whatever the search knows of it; cached by key."""
         return self.judged.evaluate(architectures, self.selection_epochs)
+
+    def end_search(self) -> float:
+        """Nothing that was announced is asked for any more: the device-seconds of what had been begun."""
+        self.searched.announced.clear()
+        return self.queue.drop()
+
+    def close(self) -> None:
+        """End the workers."""
+        self.queue.close()
 
     def hypervolume(self) -> float | None:
         """Of the search's own evaluations, if it made any; see ``methods.fronts.relative_hypervolume``."""
@@ -161,4 +178,3 @@ class SearchProblem:
         self.searched.asked = state["asked"]
         self.searched.restore(state["evaluations"], state["trained"], self.space)
         self.judged.restore(state["judged"], [], self.space)
-        self.judged.asked = 1 + max((trial.place for trial in self.judged.trials.values()), default=-1)

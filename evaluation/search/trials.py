@@ -1,16 +1,15 @@
-"""What is known of the candidates: every evaluation once, however often and in whatever order it is asked for."""
+"""What is known of the candidates: every evaluation once, however often it is asked for, in the order of the first time."""
 
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from evaluation.search.candidates import FAILED_COST, Job, Result, Trained
-from evaluation.search.evaluators import Evaluator
-from evaluation.search.executors import Executor
+from evaluation.search.executors.executor import Outcome
 from evaluation.search.failures import MachineFailures
+from evaluation.search.job_queue import JobQueue
 from methods.method import Evaluation
 from spaces.space import Architecture, Space
 
@@ -19,31 +18,62 @@ Known = tuple[str, int]  # key and epochs
 
 @dataclass(frozen=True)
 class Trial:
-    """An evaluated candidate: what came of it, the seconds that its job took, and its place among all that were asked for."""
+    """An evaluated candidate: what came of it, and the seconds that its job took."""
 
     evaluation: Evaluation
     seconds: float
-    place: int
+
+
+@dataclass
+class _Announced:
+    """A job that will be asked for, with its number where it was begun."""
+
+    job: Job
+    number: int = 0
 
 
 class Trials:
     """The evaluated candidates of one purpose, "search" or "selection".
+
+    Jobs may end in any order. Their results are kept, and told, in that of their submission, so that nothing depends on
+    how many were worked on at once.
 
     Set by the harness: ``on_result(result, waited)`` is called as soon as a result is kept, with the seconds that were
     spent on waiting for it; ``out_of_time`` says whether no further job may be begun.
     """
 
     def __init__(
-        self, purpose: str, seed: int, evaluator: Evaluator, executor: Executor, machine: MachineFailures
+        self,
+        purpose: str,
+        seed: int,
+        queue: JobQueue,
+        machine: MachineFailures,
+        costs: Callable[[Architecture], tuple[float, int, int]],
     ) -> None:
         self.purpose, self.seed = purpose, seed
-        self.evaluator, self.executor, self.machine = evaluator, executor, machine
+        self.queue, self.machine, self.costs = queue, machine, costs
         self.trials: dict[Known, Trial] = {}
         self.trained: dict[str, Trained] = {}
+        self.announced: dict[Known, _Announced] = {}
         self.asked = 0  # evaluations that were given, repeated ones included
         self.asked_before = 0  # the step in progress
         self.on_result: Callable[[Result, float], None] = lambda *_: None
         self.out_of_time: Callable[[], bool] = lambda: False
+
+    def announce(
+        self,
+        architectures: Sequence[Architecture],
+        epochs: int,
+        parents: Sequence[Architecture | None] | None = None,
+    ) -> None:
+        """These will be asked for, in this order: what has free workers may begin. Parents are as trained as now."""
+        for at, architecture in enumerate(architectures):
+            known = (architecture.key, epochs)
+            if known not in self.trials and known not in self.announced:
+                job = self._job(architecture, parents[at] if parents else None, epochs, parents is not None)
+                self.announced[known] = _Announced(job)
+            if self.queue.parallel > 1 and known in self.announced and not self.out_of_time():
+                self._begin(self.announced[known])
 
     def evaluate(
         self,
@@ -52,19 +82,17 @@ class Trials:
         parents: Sequence[Architecture | None] | None = None,
     ) -> list[Evaluation]:
         """One evaluation for each, in order; the first of them only, where the time is over."""
+        asked = [(architecture.key, epochs) for architecture in architectures]
         wanted: dict[Known, _Wanted] = {}
         for at, architecture in enumerate(architectures):
-            known = (architecture.key, epochs)
-            if known not in self.trials:
-                wanted.setdefault(known, _Wanted(architecture, parents[at] if parents else None, self.asked + at))
-        asked = [(architecture.key, epochs) for architecture in architectures]
+            if asked[at] not in self.trials:
+                wanted.setdefault(asked[at], _Wanted(architecture, parents[at] if parents else None))
         due = [] if self.asked > self.asked_before else asked[:1]  # what even a step that is out of time is given
-        if not (self.out_of_time() and self.trials.keys() >= set(due)):
+        if not self.out_of_time():
             self._work_off(wanted, epochs, parents is not None)
-        for known in due:  # where others of the batch ended first, and then the time
+        for known in due:
             if known in wanted:
                 self._work_off({known: wanted[known]}, epochs, parents is not None)
-        self.trials = dict(sorted(self.trials.items(), key=lambda item: item[1].place))
         given = [self.trials[known].evaluation for known in itertools.takewhile(self.trials.__contains__, asked)]
         self.asked += len(given)
         return given
@@ -72,30 +100,50 @@ class Trials:
     def _work_off(self, wanted: dict[Known, "_Wanted"], epochs: int, keeps_weights: bool) -> None:
         """Have all jobs done, as long as there is time; of a family in one batch, parents first."""
         while wanted:
-            waiting = [known for known, each in wanted.items() if each.waits_for(wanted, epochs)]
-            jobs = [
-                self._job(each, epochs, keeps_weights)
-                for known, each in wanted.items()
-                if known not in waiting or len(waiting) == len(wanted)
-            ]
-            with closing(self.executor.run(self.evaluator.evaluate, jobs)) as results:
+            ready = [known for known, each in wanted.items() if not each.waits_for(wanted, epochs)] or list(wanted)
+            begun = []
+            for known in ready:
+                job = self._job(wanted[known].architecture, wanted[known].parent, epochs, keeps_weights)
+                begun.append((known, self.announced.pop(known, _Announced(job))))
+                self._begin(begun[-1][1])
+            for known, announced in begun:
+                if not self.queue.holds(announced.number):
+                    return  # taken back, as all that come after it
                 began = time.perf_counter()
-                for job, found in results:
-                    waited, result = time.perf_counter() - began, _sound(found)
-                    self._keep(job, result, wanted.pop(job.known).place)
-                    self.on_result(result, waited)
-                    if self.out_of_time():
-                        return
-                    began = time.perf_counter()
+                outcome = self.queue.outcome(announced.number)
+                waited, result = time.perf_counter() - began, self._result(announced.job, outcome)
+                self._keep(announced.job, result)
+                del wanted[known]
+                self.on_result(result, waited)
+                if self.out_of_time():
+                    self.queue.withdraw()
+            if self.out_of_time():
+                return
 
-    def _job(self, each: "_Wanted", epochs: int, keeps_weights: bool) -> Job:
-        parent = self.trained.get(each.parent.key) if each.parent is not None else None
-        return Job(each.architecture, self.purpose, self.seed, epochs, parent, keeps_weights)
+    def _begin(self, announced: _Announced) -> None:
+        if not self.queue.holds(announced.number):
+            announced.number = self.queue.begin(announced.job)
 
-    def _keep(self, job: Job, result: Result, place: int) -> None:
+    def _job(self, architecture: Architecture, parent: Architecture | None, epochs: int, keeps_weights: bool) -> Job:
+        start = self.trained.get(parent.key) if parent is not None else None
+        return Job(architecture, self.purpose, self.seed, epochs, start, keeps_weights)
+
+    def _result(self, job: Job, outcome: Outcome) -> Result:
+        """A failure with what all attempts cost, where every one of them was lost."""
+        if outcome.result is not None:
+            return replace(_sound(outcome.result), losses=outcome.losses)
+        try:
+            sizes = self.costs(job.architecture)
+        except Exception:
+            sizes = (FAILED_COST, 0, 0)
+        reason = f"{outcome.losses[-1].reason}; so it went {len(outcome.losses)} times"
+        seconds = sum(loss.seconds for loss in outcome.losses)
+        return Result(Evaluation(job.architecture.key, 1.0, *sizes, reason, job.epochs), seconds, suspicion=reason)
+
+    def _keep(self, job: Job, result: Result) -> None:
         """Raises InputError where the machine is to blame for this failure and the last one."""
         self.machine.note(result.suspicion)
-        self.trials[job.known] = Trial(result.evaluation, result.seconds, place)
+        self.trials[job.known] = Trial(result.evaluation, result.seconds)
         before = self.trained.get(job.architecture.key)
         if result.trained is not None and (before is None or before.epochs <= job.epochs):
             self.trained[job.architecture.key] = result.trained
@@ -145,7 +193,7 @@ class Trials:
 
     def to_plain(self) -> list[dict]:
         """For a checkpoint; weights are apart, in ``weights_to_plain``."""
-        return [{**vars(t.evaluation), "seconds": t.seconds, "place": t.place} for t in self.trials.values()]
+        return [{**vars(t.evaluation), "seconds": t.seconds} for t in self.trials.values()]
 
     def weights_to_plain(self) -> list[dict]:
         return [
@@ -157,9 +205,8 @@ class Trials:
         """The inverse of ``to_plain`` and ``weights_to_plain``."""
         self.trials = {}
         for data in trials:
-            about = {name: data[name] for name in data if name not in ("seconds", "place")}
-            evaluation = Evaluation(**about)
-            self.trials[evaluation.key, evaluation.epochs] = Trial(evaluation, data["seconds"], data["place"])
+            evaluation = Evaluation(**{field.name: data[field.name] for field in fields(Evaluation)})
+            self.trials[evaluation.key, evaluation.epochs] = Trial(evaluation, data["seconds"])
         trained = [Trained(space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in weights]
         self.trained = {t.architecture.key: t for t in trained}
 
@@ -179,7 +226,6 @@ class _Wanted:
 
     architecture: Architecture
     parent: Architecture | None
-    place: int
 
     def waits_for(self, wanted: dict[Known, "_Wanted"], epochs: int) -> bool:
         """Whether its parent is another one of the batch."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -85,10 +85,22 @@ class RunOptions:
     """CPU threads; 0 takes one for images below 16×16 pixels, whose operations are too small to share, else all."""
     image_size: int = 0
     """Resize image files to this many pixels a side; 0 keeps them, and then all must be of one size."""
+    executor: str = "serial"
+    """Where candidates and finalists are trained: serial (one after the other, here), processes (side by side on this
+    machine) or ray (on a Ray cluster). Results do not depend on it."""
+    workers: int = 0
+    """Workers of an executor; 0 takes one per core or GPU of this machine, or as many as the Ray cluster has room for."""
+    ray_address: str = ""
+    """Ray cluster to work on, as host:port, ray://host:port or auto; without it, one is started here, and stopped."""
+    ray_num_cpus: float = 1.0
+    """CPU cores that Ray sets aside for each worker, such as 2 or 0.5."""
+    ray_num_gpus: float = 0.0
+    """GPUs that Ray sets aside for each worker: 0.5 lets two share one; on CUDA 0 means 1."""
     out: Path = Path("runs")
     """Where run folders go."""
     resume: tuple[Path, ...] = ()
-    """Run folders to go on with; their own settings apply; of other flags only --device may be given."""
+    """Run folders to go on with; their own settings apply; of other flags only those may be given that say where:
+    --device, --executor, --workers and --ray-…."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,6 @@ class Options(RunOptions):
     Where several methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
     evaluator: str = "training"
     """How candidates are evaluated; other packages can add a way, such as a table of results."""
-    executor: str = "in_process"
-    """Where and in which order candidates are evaluated; results do not depend on it."""
     snapshots: int = -1
     """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
     search); -1 takes 3 where several methods are compared and none otherwise."""
@@ -129,9 +139,23 @@ class Asked(NamedTuple):
     space_config: Any  # the space's Config
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run's jobs are worked on: settings on which no result depends. See ``RunOptions``."""
+
+    executor: str = "serial"
+    workers: int = 0
+    ray_address: str = ""
+    ray_num_cpus: float = 1.0
+    ray_num_gpus: float = 0.0
+
+
+PLACE = tuple(setting.name for setting in fields(Place))
+
 RANGES = {
     "seeds": (1, 10_000), "seed": (0, 2**63), "image_size": (0, LARGEST), "threads": (0, 1024),
-    "snapshots": (-1, 1000), "train_limit": (0, 2**31),
+    "snapshots": (-1, 1000), "train_limit": (0, 2**31), "workers": (0, 100_000),
+    "ray_num_cpus": (0, 10_000), "ray_num_gpus": (0, 10_000),
 }  # fmt: skip
 
 
@@ -179,7 +203,11 @@ class RunConfig:
     train_limit: int = 0
     task: str = "image_classification"
     evaluator: str = "training"
-    executor: str = "in_process"
+    executor: str = "serial"
+    workers: int = 0
+    ray_address: str = ""
+    ray_num_cpus: float = 1.0
+    ray_num_gpus: float = 0.0
     architecture: dict | None = None  # to be trained without a search
     deterministic: bool = False
     schema: int = field(default=SCHEMA)
@@ -191,6 +219,10 @@ class RunConfig:
         require_baselines(self.baselines)
         if self.deterministic and Budget.parse(self.budget).seconds is not None:
             raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
+
+    @property
+    def place(self) -> Place:
+        return Place(**{name: getattr(self, name) for name in PLACE})
 
     def to_json(self) -> dict:
         return asdict(self)

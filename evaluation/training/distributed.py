@@ -120,6 +120,12 @@ def training_together() -> Iterator[None]:
     _training = False
 
 
+def announce(folder: str, device: str) -> None:
+    """From the first process to all others: which run the next jobs belong to, and the type of device to compute on."""
+    if _team.size > 1:
+        send({"folder": folder, "device": device})
+
+
 def send(job: dict[str, Any]) -> None:
     """From the first process to all others, which ``receive``. Plain values and tensors; an empty job is the last one."""
     file = io.BytesIO()

@@ -1,0 +1,28 @@
+"""What is done with a run's jobs, in this process or in another one."""
+
+from evaluation.search.candidates import Job, Result
+from evaluation.search.conditions import Conditions
+from evaluation.search.evaluators import EVALUATORS, Evaluator
+from evaluation.search.final_epochs import EpochResult, FinalEpoch, FinalEpochs
+from evaluation.settings.config import RunConfig
+
+
+class Work:
+    """Candidates go to the evaluator, epochs of finalists to their training."""
+
+    def __init__(self, conditions: Conditions, evaluator: Evaluator) -> None:
+        self.conditions, self.evaluator = conditions, evaluator
+        self.final = FinalEpochs(conditions)
+
+    def __call__(self, job: Job | FinalEpoch) -> Result | EpochResult:
+        return self.evaluator.evaluate(job) if isinstance(job, Job) else self.final.run(job)
+
+
+class MakeWork:
+    """Makes it of the conditions; picklable with the evaluator, which need not be registered in the other process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.evaluator = EVALUATORS[config.evaluator]
+
+    def __call__(self, conditions: Conditions) -> Work:
+        return Work(conditions, self.evaluator(conditions))
