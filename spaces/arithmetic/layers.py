@@ -3,6 +3,7 @@
 All compute y = s_x s_w Σ T[x̂, ŵ] + bias; for an unsigned circuit with the terms of its zero points (design, section 3).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -110,7 +111,9 @@ def _equip(
 def _multiply(layer: nn.Module, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The layer's output (N, O, H', W') for its input and for its weight as (O, C/groups, kH, kW)."""
     table = layer_table(layer.multiplier)
-    codes = quantise_once(x, layer.activation_scale(x))
+    scale = layer.activation_scale(x)
+    x, geometry = without_unread(x, weight, geometry)
+    codes = quantise_once(x, scale)
     if weight.dim() == 2:
         weight, packed = weight[:, :, None, None], layer.kept.get(weight, table, geometry)
     else:
@@ -175,3 +178,15 @@ def pad_if_needed(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Geometry]:
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
     x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
     return x, Geometry(conv.stride, (0, 0), conv.dilation, conv.groups)
+
+
+def without_unread(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """The pixels that a 1×1 kernel with a stride reads, with no stride left; anything else as it is.
+
+    To be called with the range of the whole ``x`` known, so that it makes no difference to results.
+    """
+    plain = replace(geometry, stride=(1, 1))
+    if geometry == plain or geometry.padding != (0, 0) or tuple(weight.shape[2:]) != (1, 1):
+        return x, geometry
+    down, across = geometry.stride
+    return x[:, :, ::down, ::across].contiguous(memory_format=torch.channels_last), plain

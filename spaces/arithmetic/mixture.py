@@ -15,7 +15,7 @@ from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.gradients import gradient_factors
-from spaces.arithmetic.layers import activation_scale, pad_if_needed
+from spaces.arithmetic.layers import activation_scale, pad_if_needed, without_unread
 from spaces.arithmetic.precision import plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
 from spaces.arithmetic.undilated import Undilated
@@ -88,7 +88,9 @@ class MultiplierMixture(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called."""
         x, geometry = pad_if_needed(self, x)
-        codes = quantise_once(x, self.activation_scale(x))
+        scale = self.activation_scale(x)
+        x, geometry = without_unread(x, self.weight, geometry)
+        codes = quantise_once(x, scale)
         own = depthwise.suit(tuple(self.weight.shape), geometry, x.device)
         mixture = DepthwiseMixture if own else _Mixture
         y = mixture.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
@@ -120,9 +122,7 @@ class _Mixture(torch.autograd.Function):
         if choice.moves(codes.scale.zero):  # the code of zero adds something, also where it pads
             ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, codes.scale.zero)
             ctx.geometry = ctx.geometry.unpadded()
-        scale = (
-            codes.scale.step * w_scale
-        )  # comes last, so that a single circuit's sums are as exact as in its own layer
+        scale = codes.scale.step * w_scale  # comes last, so that one circuit's sums are as exact as in its own layer
         if ctx.by_kernels:
             by_weight = gpu_mixtures.weight_features(w_index, choice.v_by_code)
             y = gpu_mixtures.convolve(index, choice.u_by_code, by_weight, kernel, ctx.geometry, scale)
