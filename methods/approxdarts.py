@@ -10,11 +10,13 @@ numbered here.
 1. Build the supernet, in which every place computes the mixture of its options (equation 2; ``methods.relaxations``).
 2. Until the epochs are over, for every batch: a step of α and β on the validation part (equation 6, of first or second
    order: 7 and 8), then a step of the weights w on the training part (``methods.bilevel``).
-3. Derive the strongest options (section 2.4); and again with the cost taxed or subsidised, for a spread of costs.
+3. Derive the strongest options (section 2.4), by their probabilities or by what the supernet loses without them
+   (``methods.perturbation``); and again with the cost taxed or subsidised, for a spread of costs.
 
 With one multiplier in the library this is the published setting, where β has nothing to choose.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from methods.bilevel import Batch, Bilevel, Tally
+from methods.derivation import Derivation
 from methods.method import Problem, StepReport
-from methods.relaxations import RELAXATIONS, relative_entropy
+from methods.perturbation import Perturbation, Weights
+from methods.relaxations import RELAXATIONS, mean_shares, relative_entropy
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import error_metrics
 from spaces.registry import differentiable
 from spaces.space import Architecture, DifferentiableSpace
+
+PERTURBED_BATCHES = 4  # of validation images, by which options are compared
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class ApproxDartsConfig:
     """β starts at −prior · (mean relative error of the multiplier), so that useless ones are not tried at length."""
     proposals: int = 6
     """Architectures to derive from one search, spread along the cost axis."""
+    selection: Literal["probability", "perturbation"] = "probability"
+    """How operations are chosen in the end: the likeliest, or those that the supernet's loss needs most, one edge after the
+    other (DARTS-PT, ICLR 2021)."""
+    tuning: int = 5
+    """Epochs of the weights after each edge that is decided by perturbation."""
     untrained: bool = False
     """A control: α is drawn from a normal distribution, β stays at its start, and nothing is trained."""
     weight_lr: tuple[float, float] = (0.025, 0.001)
@@ -80,6 +91,8 @@ class ApproxDartsConfig:
             raise InputError("approxdarts needs positive temperatures and learning rates")
         if not all(0 <= value < 1 for value in (self.weight_momentum, *self.choice_betas)):
             raise InputError("approxdarts needs weight_momentum and choice_betas in [0, 1)")
+        if self.tuning < 0:
+            raise InputError(f"approxdarts cannot tune for {self.tuning} epochs")
         if min(self.weight_decay, self.choice_decay) < 0 or self.clip <= 0 or self.partial < 1:
             raise InputError("approxdarts needs weight decays ≥ 0, a positive clip and partial ≥ 1")
         if min(self.energy_weight, self.multiplier_prior) < 0:
@@ -136,7 +149,9 @@ class ApproxDarts:
         self.relaxation = RELAXATIONS[config.relaxation](self.choices, problem.generator, **temperature)
         self.cost = space.expected_cost(problem.shape, self.choices, problem.cost_model, device)
         self.exact_cost = self.cost.exact_uniform()
+        self.derivation = Derivation(space, self.choices, self.cost.relative, problem.cost_of)
         self.bilevel = self._bilevel()
+        self.perturbation = Perturbation(self.choices, problem.rng) if config.selection == "perturbation" else None
 
     def _first_logits(self, name: str) -> Tensor:
         """Small noise, which breaks ties; multipliers begin as likely as they are exact."""
@@ -165,7 +180,12 @@ class ApproxDarts:
     # -- one epoch of the bilevel optimisation -----------------------------------------------------------------------
 
     def step(self) -> StepReport:
-        """One epoch: for every batch a step of α and β on validation, then a step of the weights on training."""
+        """One epoch: for every batch a step of α and β on validation, then a step of the weights on training.
+
+        After the last one, where perturbation selects, one edge is decided in each step.
+        """
+        if self.epoch >= self.config.epochs:
+            return self._decide()
         for group in self.bilevel.weight_optimiser.param_groups:
             group["lr"] = self._cosine(*self.config.weight_lr)
         self.relaxation.progress = self.epoch / max(1, self.config.epochs - 1)
@@ -179,8 +199,37 @@ class ApproxDarts:
         if held_out.images == 0:  # a warm-up epoch: look at one batch all the same
             with torch.no_grad():
                 self._loss(next(validation), held_out)
-        self.epoch += 1
         self.relaxation.forget()
+        return self._over(train, held_out)
+
+    def _decide(self) -> StepReport:
+        """Decide an edge by perturbation, and let the weights get used to it."""
+        assert self.perturbation is not None
+        self.net.train()
+        train, held_out = Tally(self.problem.device), Tally(self.problem.device)
+        batches = list(itertools.islice(self._endless_validation(), PERTURBED_BATCHES))
+        self.perturbation.decide(
+            self.relaxation.probabilities(self.logits), lambda weights: self._loss_under(weights, batches)
+        )
+        for _ in range(self.config.tuning):
+            for batch in self.problem.train_batches():
+                self.bilevel.weight_step(batch, train)
+        with torch.no_grad():
+            for batch in batches:
+                self._loss(batch, held_out)
+        return self._over(train if train.images else held_out, held_out)
+
+    @torch.no_grad()
+    def _loss_under(self, weights: Weights, batches: list[Batch]) -> float:
+        """L of the supernet whose options count with ``weights``."""
+        tally = Tally(self.problem.device)
+        for batch in batches:
+            self._run(weights, None, batch, tally)
+        return tally.loss
+
+    def _over(self, train: Tally, held_out: Tally) -> StepReport:
+        """The end of a step."""
+        self.epoch += 1
         if not math.isfinite(train.loss):
             weights, choices = self.config.weight_lr[0], self.config.choice_lr
             raise InputError(
@@ -190,10 +239,17 @@ class ApproxDarts:
         return self._report(train, held_out)
 
     def _loss(self, batch: Batch, tally: Tally | None) -> Tensor:
-        """L: of the supernet under the relaxed choices."""
-        images, labels = batch
+        """L: of the supernet under the relaxed choices, or under the decided ones."""
+        if self.perturbation is not None and self.epoch >= self.config.epochs:
+            return self._run(self.perturbation.applied(self.relaxation.probabilities(self.logits)), None, batch, tally)
         relaxed = self.relaxation(self.logits)
-        self.net.choose(relaxed.weights, relaxed.sampled)
+        return self._run(relaxed.weights, relaxed.sampled, batch, tally)
+
+    def _run(
+        self, weights: Weights, sampled: dict[str, np.ndarray] | None, batch: Batch, tally: Tally | None
+    ) -> Tensor:
+        images, labels = batch
+        self.net.choose(weights, sampled)
         answers = self.net(images)
         loss = self.problem.loss(answers, labels)
         if tally is not None:
@@ -215,45 +271,23 @@ class ApproxDarts:
     # -- derivation --------------------------------------------------------------------------------------------------
 
     def proposals(self) -> list[Architecture]:
-        """Derived by the strongest log-probabilities, and again with the cost taxed or subsidised.
+        """The published derivation first; then others of the same scores, with the cost taxed or subsidised."""
+        return self.derivation.spread(self._scores(), self.config.proposals)
 
-        The first is the published derivation. A price p takes p · (relative cost) off the log-probability of every
-        option, in nats for the most expensive. Prices go from −1 to 1; a negative one subsidises larger operations, never
-        multipliers of more power. Of all architectures that these yield, those nearest to evenly spaced costs follow.
-        """
-        prices = np.geomspace(0.01, 1.0, 40)
-        derived: dict[str, Architecture] = {}
-        for price in [0.0, *prices, *-prices]:
-            architecture = self._derive(price)
-            derived.setdefault(architecture.key, architecture)
-        first, *rest = derived.values()
-        return [first, *self._spread(first, rest)]
-
-    def _derive(self, price: float) -> Architecture:
-        taxed = {}
-        for name, scores in self.relaxation.scores(self.logits).items():
-            tax = max(price, 0.0) if self.choices[name].multipliers else price
-            taxed[name] = (scores - tax * self.cost.relative[name]).cpu().numpy()
-        return self.space.derive(taxed, self.choices)
-
-    def _spread(self, first: Architecture, rest: list[Architecture]) -> list[Architecture]:
-        cost = {a.key: self.problem.cost_of(a) for a in [first, *rest]}
-        picked: list[Architecture] = []
-        for target in np.linspace(max(cost.values()), min(cost.values()), self.config.proposals - 1):
-            left = [a for a in rest if a not in picked]
-            if left:
-                picked.append(min(left, key=lambda a: abs(cost[a.key] - target)))
-        return picked
+    def _scores(self) -> Weights:
+        """By which options are derived: log-probabilities, and nats of loss where perturbation decided."""
+        scores = self.relaxation.scores(self.logits)
+        return scores if self.perturbation is None else self.perturbation.scores(scores)
 
     # -- reports and state -------------------------------------------------------------------------------------------
 
     def _report(self, train: Tally, held_out: Tally) -> StepReport:
-        derived = self._derive(0.0)
+        derived = self.derivation.strongest(self._scores())
         with torch.no_grad():
             expected = float(self.cost(self.relaxation.probabilities(self.logits)))
         return StepReport(
             step=self.epoch,
-            total=self.config.epochs,
+            total=self.steps,
             validation_error=held_out.error,
             cost=self.problem.cost_of(derived),
             diagnostics={
@@ -262,23 +296,18 @@ class ApproxDarts:
                 **{f"{name}_entropy": relative_entropy(rows) for name, rows in self.logits.items()},
                 **self.space.diagnostics(derived),
                 "expected_cost": expected,
-                **self._mean_choices(),
+                **mean_shares(self.choices, self.logits),
             },
         )
 
-    def _mean_choices(self) -> dict[str, float]:
-        """The mean probability of every option over the rows of a group, as in alpha/normal/skip_connect."""
-        means: dict[str, float] = {}
-        for name, choice in self.choices.items():
-            shares = self.logits[name].detach().softmax(dim=-1)
-            for group, rows in (choice.groups or {"": slice(None)}).items():
-                label = f"{name}/{group}/" if group else f"{name}/"
-                means |= zip((label + option for option in choice.options), shares[rows].mean(dim=0).tolist())
-        return means
+    @property
+    def steps(self) -> int:
+        """Of the whole search."""
+        return self.config.epochs + (self.perturbation.steps if self.perturbation is not None else 0)
 
     @property
     def finished(self) -> bool:
-        return self.config.untrained or self.epoch >= self.config.epochs
+        return self.config.untrained or self.epoch >= self.steps
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -287,6 +316,7 @@ class ApproxDarts:
             "logits": {name: rows.detach() for name, rows in self.logits.items()},
             "weight_optimiser": self.bilevel.weight_optimiser.state_dict(),
             "choice_optimiser": self.bilevel.choice_optimiser.state_dict(),
+            "perturbation": None if self.perturbation is None else self.perturbation.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -297,3 +327,5 @@ class ApproxDarts:
                 rows.copy_(state["logits"][name])
         self.bilevel.weight_optimiser.load_state_dict(state["weight_optimiser"])
         self.bilevel.choice_optimiser.load_state_dict(state["choice_optimiser"])
+        if self.perturbation is not None:
+            self.perturbation.load_state_dict(state["perturbation"])

@@ -181,3 +181,14 @@ def relative_entropy(logits: Tensor) -> float:
         return 0.0
     log = logits.detach().log_softmax(dim=-1)
     return float(-(log.exp() * log).sum(dim=-1).mean()) / math.log(logits.shape[-1])
+
+
+def mean_shares(choices: Mapping[str, Choice], logits: Logits) -> dict[str, float]:
+    """The mean probability of every option over the rows of a group, as in alpha/normal/skip_connect."""
+    means: dict[str, float] = {}
+    for name, choice in choices.items():
+        shares = logits[name].detach().softmax(dim=-1)
+        for group, rows in (choice.groups or {"": slice(None)}).items():
+            label = f"{name}/{group}/" if group else f"{name}/"
+            means |= zip((label + option for option in choice.options), shares[rows].mean(dim=0).tolist())
+    return means
