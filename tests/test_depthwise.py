@@ -1,7 +1,8 @@
-"""Our own loops over depthwise convolutions: sums and gradients beside float64 convolutions of the looked-up values."""
+"""Our own loops over depthwise convolutions, beside float64 convolutions of values that are looked up, and the definition."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,13 @@ from torch import Tensor
 
 from spaces.arithmetic import depthwise as mixtures
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
+from spaces.arithmetic.engines.cpu import depthwise_gather
+from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
+from spaces.multipliers.products import layer_table, operand_table
+from tests.convolutions import ZERO_ROW
 
 FILL = 77
 
@@ -122,10 +129,49 @@ def test_the_gradient_of_a_table_is_that_in_its_span(name, columns):
     assert close(got @ span @ span.t(), expected @ span.double() @ span.double().t())
 
 
+# -- look-ups ----------------------------------------------------------------------------------------------------------
+
+WIDE = Multiplier(  # of which a column spans more than 16 bits
+    name="wide", signed=False, table=np.random.default_rng(2).integers(-(10**6), 10**6, (256, 256))
+)
+TABLES = {
+    "Mitchell, in a layer": layer_table(catalogue.get("mitchell8u")),
+    "signed": operand_table(catalogue.get("mul8s_1KX2")),
+    "something for a zero": operand_table(ZERO_ROW),
+    "more than 16 bits": operand_table(WIDE),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_products_that_are_looked_up(case, table):
+    products = TABLES[table]
+    index = torch.randint(0, 256, case.size, dtype=torch.uint8)
+    w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
+    expected = sums_by_definition(index.numpy(), w_index.numpy(), products.table, case.geometry, FILL)
+    packed, scale = depthwise_gather.pack(w_index, products, case.geometry), torch.rand(case.size[1]) + 1
+    assert packed.permutes == (depthwise.PERMUTES and table != "more than 16 bits")
+    sums = depthwise_gather.conv2d(index, packed, FILL)
+    assert sums.dtype == torch.int32 and np.array_equal(sums.numpy(), expected)
+    scaled = depthwise_gather.conv2d(index, packed, FILL, scale)
+    assert np.array_equal(scaled.numpy(), expected.astype(np.float32) * scale.view(-1, 1, 1).numpy())
+
+
+@pytest.mark.parametrize("kernel", [(16, 16), (1, 257), (17, 16)])
+def test_as_many_extreme_products_as_16_bits_hold_and_more(kernel):
+    geometry, table = Geometry(groups=2), TABLES["Mitchell, in a layer"]
+    index = torch.full((1, 2, kernel[0] + 1, kernel[1] + 1), 255, dtype=torch.uint8)
+    w_index = torch.full((2, 1, *kernel), 255, dtype=torch.uint8)
+    expected = sums_by_definition(index.numpy(), w_index.numpy(), table.table, geometry, FILL)
+    got = depthwise_gather.conv2d(index, depthwise_gather.pack(w_index, table, geometry), FILL)
+    assert np.array_equal(got.numpy(), expected)
+
+
 def test_threads_do_not_change_anything():
     case, results = Case((17, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
     index, u, by_weight = operands(case)
     grad = torch.randn_like(depthwise.convolve(index, u, by_weight, case.geometry, FILL))
+    w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
+    packed = depthwise_gather.pack(w_index, TABLES["signed"], case.geometry)
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
@@ -134,6 +180,7 @@ def test_threads_do_not_change_anything():
                     depthwise.convolve(index, u, by_weight, case.geometry, FILL),
                     depthwise.input_gradient(grad, by_weight[:, 0], case.size, case.geometry),
                     depthwise.weight_gradient(index, u, grad, case.kernel, case.geometry, FILL),
+                    depthwise_gather.conv2d(index, packed, FILL),
                 )
             )
     finally:

@@ -26,7 +26,9 @@ ENGINES: dict[str, ModuleType] = {
     "reference": reference,
 }
 _forced = "auto"
-_FEW_CHANNELS = 8  # up to so many factor channels no look-up has been faster, so that it need not be measured
+_FEW_CHANNELS = (
+    8  # up to so many factor channels no look-up has been faster in dense layers, so that it need not be measured
+)
 
 
 def use_engine(name: str) -> None:
@@ -73,7 +75,8 @@ def _fastest(
 ) -> str:
     """The choice, which may need measurements, made once for every kind of layer."""
     able = [name for name in ENGINES if name != "reference" and not refusal(name, table, device)]
-    if any(0 < ENGINES[name].channels(table) <= _FEW_CHANNELS for name in able):
+    dense = w_shape[1] > 1 or geometry.groups == 1
+    if dense and any(0 < ENGINES[name].channels(table) <= _FEW_CHANNELS for name in able):
         able = [name for name in able if ENGINES[name].channels(table) > 0]
     if len(able) <= 1:
         return able[0] if able else "reference"

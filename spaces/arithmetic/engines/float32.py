@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spaces.arithmetic.engines.cpu import depthwise_convolution
 from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
 from spaces.arithmetic.engines.features import Features, describe, expand
 from spaces.arithmetic.engines.geometry import Geometry
@@ -34,6 +35,15 @@ class Packed:
     kernel: tuple[int, int]
     outputs: int
     wide: bool  # whether the sums need float64
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class PackedDepthwise:
+    """A layer with one filter for every channel, on the CPU, whose sums float32 holds."""
+
+    by_weight: Tensor  # (C, R, kH, kW) float32
+    activations: Tensor  # (R, 256) float32
     geometry: Geometry
 
 
@@ -63,13 +73,15 @@ def channels(table: ProductTable) -> int:
     return _known_factors(table).rank
 
 
-def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | PackedDepthwise:
     factors = _known_factors(table)
     outputs, inner, *kernel = weights.shape
     window = int(np.prod(kernel))
     largest = np.abs(factors.u).max(axis=0) * np.abs(factors.v).max(axis=1) if factors.rank else np.zeros(0)
     wide = window * inner * factors.largest_term >= EXACT_FLOAT32
     by_weight = _weight_values(table, weights.device)[:, weights.int()]
+    if not wide and factors.rank and depthwise_convolution.suit(tuple(weights.shape), geometry, weights.device):
+        return PackedDepthwise(by_weight.squeeze(2).transpose(0, 1).contiguous(), _activation_values(table), geometry)
     ones = np.ones(factors.rank, dtype=np.int64)
     parts = []
     for _, terms, channels in slices_of_terms(ones, largest * window, inner, exact=wide):
@@ -88,12 +100,21 @@ def _weight_values(table: ProductTable, device: torch.device) -> Tensor:
     return torch.tensor(_known_factors(table).v, dtype=torch.float32, device=device)
 
 
+@functools.lru_cache(maxsize=256)
+def _activation_values(table: ProductTable) -> Tensor:
+    """u (R, 256), float32, on the CPU."""
+    return torch.from_numpy(np.ascontiguousarray(_known_factors(table).u.T, dtype=np.float32))
+
+
 @functools.lru_cache(maxsize=1024)
 def _features(table: ProductTable, first: int, last: int, channels: int) -> Features:
     return describe(_known_factors(table).u[:, first:last].astype(np.float32), channels)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed | PackedDepthwise, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
+    if isinstance(packed, PackedDepthwise):
+        u, by_weight = packed.activations, packed.by_weight
+        return depthwise_convolution.convolve(x, u, by_weight, packed.geometry, int(fill), scale)
     x, geometry = packed.geometry.avoid_onednn_bugs(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()

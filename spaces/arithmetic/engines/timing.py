@@ -23,11 +23,13 @@ from spaces.warmup import preparing
 
 _REPEATS = 5
 _LAUNCHES = 20  # of a convolution in one recorded graph
-_VERSION = 2  # of the measurement
+_VERSION = 3  # of the measurement
+_MANY_TAPS = 16  # of a depthwise kernel, from which sums cost more than what is done once for each activation
 _MAPS = (8, 32, 32)  # images, height and width of the layer that is timed
 _LAYERS = {  # its weights' shape and geometry
     "dense": ((64, 64, 3, 3), Geometry(padding=(1, 1))),
     "depthwise": ((128, 1, 3, 3), Geometry(padding=(1, 1), groups=128)),
+    "depthwise, large": ((128, 1, 5, 5), Geometry(padding=(2, 2), groups=128)),
 }
 _FEW, _SEVERAL = broken_array(0, 0, 0), broken_array(0, 0, 4)  # one factor channel, and five
 
@@ -41,7 +43,9 @@ def seconds(
     threads: int,
 ) -> float:
     """Estimated seconds per output position of a layer with weights (O, C/groups, kH, kW)."""
-    kind = "depthwise" if w_shape[1] == 1 and geometry.groups > 1 else "dense"
+    kind = "dense"
+    if w_shape[1] == 1 and geometry.groups > 1:
+        kind = "depthwise" if w_shape[2] * w_shape[3] < _MANY_TAPS else "depthwise, large"
     start, slope = _line(engine, kind, device, threads)
     return (start + slope * engine.channels(table)) * float(np.prod(w_shape))
 

@@ -45,10 +45,9 @@ def convolve(
     ends = ((torch.ones(layer.channels), scale), (torch.zeros(layer.channels), constant))
     scaling = (start.numpy() if given is None else given.float().contiguous().numpy() for start, given in ends)
     run = loops.convolve_together if use_threads(y.numel()) else loops.convolve
-    blocks = -(-layer.channels // LANES)
     run(
         _flat(index), *_tables(u), PERMUTES, layer, _blocks(by_weight), *scaling, y.view(-1).numpy(),
-        0, layer.images * blocks,
+        0, layer.images * -(-layer.channels // (LANES * loops.GROUP)),
     )  # fmt: skip
     return y.permute(0, 3, 1, 2)
 
@@ -66,7 +65,7 @@ def input_gradient(grad: Tensor, weight: Tensor, size: tuple[int, ...], geometry
     ends = torch.ones(size[1]).numpy(), torch.zeros(size[1]).numpy()
     run(
         _flat(grad.float()), *grad.shape[2:], *geometry.stride, layer, _blocks(weight.flip(1, 2)[:, None]), *ends,
-        x.view(-1).numpy(), 0, size[0] * -(-size[1] // LANES),
+        x.view(-1).numpy(), 0, size[0] * -(-size[1] // (LANES * loops.GROUP)),
     )  # fmt: skip
     return x.permute(0, 3, 1, 2)
 

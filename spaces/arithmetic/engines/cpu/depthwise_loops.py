@@ -22,6 +22,7 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     set_lanes,
 )
 
+GROUP = 4  # blocks of 16 channels that are written side by side: whole pages of memory, one after the other
 IMAGES = 8  # whose gradients of the weights are added up by one task, however many threads there are
 _LINE = 64  # bytes of a line of the cache
 
@@ -57,7 +58,7 @@ class Layer(NamedTuple):
 
 
 @_part
-def _aligned(count):
+def aligned(count):
     """Memory for so many float32 numbers that begins with a line of the cache."""
     memory = np.empty(count + LANES, dtype=np.float32)
     skipped = (-memory.ctypes.data % _LINE) // 4
@@ -65,14 +66,14 @@ def _aligned(count):
 
 
 @_part
-def _set(target, value):
+def set_all(target, value):
     """All of an array of whole vectors."""
     for at in range(0, target.size, LANES):
         set_lanes(target, at, value)
 
 
 @_part
-def _lay_out(source, start, between, count, lanes, target, first, apart):
+def lay_out(source, start, between, count, lanes, target, first, apart):
     """target[first + i·apart + l] = source[start + i·between + l] for ``count`` pixels i and l < ``lanes``."""
     for i in range(count):
         if lanes == LANES:
@@ -95,19 +96,22 @@ def _expand(codes, u, planes, permutes, rank, features):
 
 
 @_part
-def _finish(sums, own, scale, constant, channel, y, n, row, lanes, layer):
-    """An output row: sums·scale + constant, rounded twice. The sums become zeros for the next row."""
-    first, between = own * layer.tiles * 8 * LANES, layer.channels
-    start = (n * layer.outputs + row) * layer.pixels * between + channel
-    for j in range(layer.pixels):
-        if lanes == LANES:
-            scale_lanes(y, start + j * between, sums, first + j * LANES, scale, constant, channel)
+def _finish(sums, own, live, scale, constant, first, blocks, y, n, row, layer):
+    """An output row of so many ``blocks``: sums·scale + constant, rounded twice. The sums become zeros for another row."""
+    channels = layer.channels
+    for block in range(blocks):
+        source, channel = (block * live + own) * layer.tiles * 8 * LANES, first + block * LANES
+        start = (n * layer.outputs + row) * layer.pixels * channels + channel
+        if channel + LANES <= channels:
+            for j in range(layer.pixels):
+                scale_lanes(y, start + j * channels, sums, source + j * LANES, scale, constant, channel)
         else:
-            for lane in range(lanes):
-                value = sums[first + j * LANES + lane] * scale[channel + lane]
-                y[start + j * between + lane] = value + constant[channel + lane]
-    for j in range(layer.tiles * 8):
-        set_lanes(sums, first + j * LANES, 0)
+            for j in range(layer.pixels):
+                for lane in range(channels - channel):
+                    value = sums[source + j * LANES + lane] * scale[channel + lane]
+                    y[start + j * channels + lane] = value + constant[channel + lane]
+        for j in range(layer.tiles * 8):
+            set_lanes(sums, source + j * LANES, 0)
 
 
 @_part
@@ -133,19 +137,20 @@ def _lay_out_codes(x, n, row, first, lanes, layer, codes):
     if layer.top <= row < layer.top + layer.height:
         start = ((n * layer.height + row - layer.top) * layer.width) * layer.channels + first
         count = max(0, min(layer.width, layer.wide - layer.left))
-        _lay_out(x, start, layer.channels, count, lanes, codes, layer.left * LANES, LANES)
+        lay_out(x, start, layer.channels, count, lanes, codes, layer.left * LANES, LANES)
     else:
-        _set(codes, layer.fill)
+        set_all(codes, layer.fill)
 
 
 @_part
-def _add_row(row, features, layer, weights, by, sums, live):
-    """What a padded row adds to all output rows that see it."""
+def _add_row(row, features, layer, weights, block, first, sums, live):
+    """What a padded row adds to all output rows that see it; the first of ``live`` rows of sums is ``first``."""
+    by = block * layer.rows * layer.rank * layer.columns * LANES
     step, gap, plane = layer.along * LANES, layer.gap * LANES, layer.wide * LANES
     for k in range(layer.rows):
         seen_by = _output_row(row, k, layer)
         if seen_by >= 0:
-            own, at = seen_by % live * layer.tiles * 8 * LANES, by + k * layer.rank * layer.columns * LANES
+            own, at = (first + seen_by % live) * layer.tiles * 8 * LANES, by + k * layer.rank * layer.columns * LANES
             if layer.along == 1:
                 _multiply_every(
                     sums, own, features, 0, plane, weights, at, layer.rank, layer.columns, step, gap, layer.tiles
@@ -160,28 +165,30 @@ def _add_row(row, features, layer, weights, by, sums, live):
 def convolve(x, u, planes, permutes, layer, weights, scale, constant, y, begin, end):
     """y = scale·Σ u_r(x̂)·v_r(ŵ) + constant (N, H', W', C) of codes x (N, H, W, C), for tasks from ``begin`` to ``end``.
 
-    A task is 16 channels of an image. ``u`` (R·256), ``planes`` its bytes as ``look_up_floats`` wants them; ``weights``
+    A task is some channels of an image. ``u`` (R·256), ``planes`` its bytes as ``look_up_floats`` wants them; ``weights``
     (blocks·kH·R·kW·16); ``scale`` and ``constant`` (C,).
     """
-    blocks = (layer.channels + LANES - 1) // LANES
+    groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
     reach = (layer.rows - 1) * layer.far
     live = reach // layer.down + 1
     codes = np.empty(layer.wide * LANES, dtype=np.uint8)
-    features, sums = _aligned(layer.rank * layer.wide * LANES), _aligned(live * layer.tiles * 8 * LANES)
-    _set(sums, 0)
+    features = aligned(layer.rank * layer.wide * LANES)
+    sums = aligned(GROUP * live * layer.tiles * 8 * LANES)
+    set_all(sums, 0)
     for task in range(begin, end):
-        n, first = task // blocks, task % blocks * LANES
-        lanes = min(LANES, layer.channels - first)
-        by = task % blocks * layer.rows * layer.rank * layer.columns * LANES
-        _set(codes, layer.fill)
+        n, first = task // groups, task % groups * GROUP
+        blocks = min(GROUP, (layer.channels + LANES - 1) // LANES - first)
+        set_all(codes, layer.fill)
         for row in range((layer.outputs - 1) * layer.down + reach + 1):
             if _sees(row, layer):
-                _lay_out_codes(x, n, row, first, lanes, layer, codes)
-                _expand(codes, u, planes, permutes, layer.rank, features)
-                _add_row(row, features, layer, weights, by, sums, live)
+                for block in range(blocks):
+                    channel = (first + block) * LANES
+                    _lay_out_codes(x, n, row, channel, min(LANES, layer.channels - channel), layer, codes)
+                    _expand(codes, u, planes, permutes, layer.rank, features)
+                    _add_row(row, features, layer, weights, first + block, block * live, sums, live)
             done = _output_row(row, layer.rows - 1, layer)
             if done >= 0:
-                _finish(sums, done % live, scale, constant, first, y, n, done, lanes, layer)
+                _finish(sums, done % live, live, scale, constant, first * LANES, blocks, y, n, done, layer)
 
 
 @_loop_together
@@ -198,28 +205,32 @@ def input_gradient(g, rows, columns, down, along, layer, weights, ones, zeros, x
     """The gradient (N, H, W, C) of a depthwise convolution for its input, from that of its output g (N, rows, columns, C).
 
     ``layer`` and ``weights`` are those of the convolution that takes g, ``down`` and ``along`` apart with zeros between,
-    to ``x``. A task is 16 channels of an image.
+    to ``x``. A task is some channels of an image.
     """
-    blocks = (layer.channels + LANES - 1) // LANES
+    groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
     reach = (layer.rows - 1) * layer.far
     live = reach + 1
-    line, sums = _aligned(layer.wide * LANES), _aligned(live * layer.tiles * 8 * LANES)
-    _set(line, 0)
-    _set(sums, 0)
+    line, sums = aligned(layer.wide * LANES), aligned(GROUP * live * layer.tiles * 8 * LANES)
+    set_all(line, 0)
+    set_all(sums, 0)
     skipped = max(0, -(layer.left // along))  # columns whose window lies in the padding
     left = skipped * along + layer.left
     count = max(0, min(columns - skipped, (layer.wide - left + along - 1) // along))
     for task in range(begin, end):
-        n, first = task // blocks, task % blocks * LANES
-        lanes, by = min(LANES, layer.channels - first), task % blocks * layer.rows * layer.columns * LANES
+        n, first = task // groups, task % groups * GROUP
+        blocks = min(GROUP, (layer.channels + LANES - 1) // LANES - first)
         for row in range(layer.outputs + reach):
             inside = row - layer.top
             if inside >= 0 and inside % down == 0 and inside // down < rows:
-                start = ((n * rows + inside // down) * columns + skipped) * layer.channels + first
-                _lay_out(g, start, layer.channels, count, lanes, line, left * LANES, along * LANES)
-                _add_row(row, line, layer, weights, by, sums, live)
+                for block in range(blocks):
+                    channel = (first + block) * LANES
+                    lanes = min(LANES, layer.channels - channel)
+                    start = ((n * rows + inside // down) * columns + skipped) * layer.channels + channel
+                    lay_out(g, start, layer.channels, count, lanes, line, left * LANES, along * LANES)
+                    _add_row(row, line, layer, weights, first + block, block * live, sums, live)
             if row >= reach:
-                _finish(sums, (row - reach) % live, ones, zeros, first, x, n, row - reach, lanes, layer)
+                own = (row - reach) % live
+                _finish(sums, own, live, ones, zeros, first * LANES, blocks, x, n, row - reach, layer)
 
 
 @_loop_together
@@ -237,7 +248,7 @@ def _correlate_row(row, features, offsets, layer, g, n, first, lanes, line, sums
             start = (n * layer.outputs + seen_by) * layer.pixels * layer.channels + first
             grads, between = g, layer.channels
             if lanes < LANES:
-                _lay_out(g, start, between, layer.pixels, lanes, line, 0, LANES)
+                lay_out(g, start, between, layer.pixels, lanes, line, 0, LANES)
                 grads, start, between = line, 0, LANES
             for tap in range(0, offsets.size, TAPS):
                 own = at + (k * offsets.size + tap) * LANES
@@ -255,15 +266,15 @@ def weight_gradient(x, g, u, planes, permutes, layer, offsets, sums, begin, end)
     """
     blocks = (layer.channels + LANES - 1) // LANES
     codes = np.empty(layer.wide * LANES, dtype=np.uint8)
-    features, line = _aligned(layer.rank * layer.wide * LANES), _aligned(layer.pixels * LANES)
+    features, line = aligned(layer.rank * layer.wide * LANES), aligned(layer.pixels * LANES)
     size = layer.rows * offsets.size * LANES
     for i in range(begin * size, end * size):
         sums[i] = 0
     for task in range(begin, end):
         first = task % blocks * LANES
         lanes = min(LANES, layer.channels - first)
-        _set(line, 0)
-        _set(codes, layer.fill)
+        set_all(line, 0)
+        set_all(codes, layer.fill)
         for n in range(task // blocks * IMAGES, min(layer.images, (task // blocks + 1) * IMAGES)):
             for row in range((layer.outputs - 1) * layer.down + (layer.rows - 1) * layer.far + 1):
                 if _sees(row, layer):

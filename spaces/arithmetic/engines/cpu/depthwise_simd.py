@@ -23,7 +23,7 @@ PLANES = 4  # bytes of a number
 _HALF = 128  # bytes that one permute reaches
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_BYTES = ir.VectorType(ir.IntType(8), CODES)
+BYTES = ir.VectorType(ir.IntType(8), CODES)
 
 
 def has_permutes() -> bool:
@@ -31,7 +31,7 @@ def has_permutes() -> bool:
     return "+avx512vbmi," in cpu_target.target_context.codegen().magic_tuple()[2] + ","
 
 
-class _Arrays:
+class Arrays:
     """The memory behind an intrinsic's array arguments."""
 
     def __init__(self, context: BaseContext, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]):
@@ -47,7 +47,7 @@ class _Arrays:
         return self.builder.bitcast(self.builder.gep(self.first[array], [at]), vector.as_pointer())
 
     def load(self, array: int, at: ir.Value, vector: ir.Type) -> ir.Value:
-        return self.builder.load(self.place(array, at, vector), align=1 if vector == _BYTES else 4)
+        return self.builder.load(self.place(array, at, vector), align=1 if vector == BYTES else 4)
 
     def store(self, value: ir.Value, array: int, at: ir.Value) -> None:
         self.builder.store(value, self.place(array, at, value.type), align=4)
@@ -62,7 +62,7 @@ def copy_lanes(typing, target, at, source, start):  # noqa: ARG001
     """target[at : at + 16] = source[start : start + 16], of one type."""
 
     def build(context, builder, signature, arguments):
-        arrays = _Arrays(context, builder, signature, arguments)
+        arrays = Arrays(context, builder, signature, arguments)
         vector = ir.VectorType(context.get_data_type(signature.args[0].dtype), LANES)
         value = builder.load(arrays.place(2, arguments[3], vector), align=1)
         builder.store(value, arrays.place(0, arguments[1], vector), align=1)
@@ -76,7 +76,7 @@ def set_lanes(typing, target, at, value):  # noqa: ARG001
     """target[at : at + 16] = value, of the array's type."""
 
     def build(context, builder, signature, arguments):
-        arrays = _Arrays(context, builder, signature, arguments)
+        arrays = Arrays(context, builder, signature, arguments)
         vector = ir.VectorType(arguments[2].type, LANES)
         one = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0))
         all_of_one = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
@@ -91,7 +91,7 @@ def scale_lanes(typing, target, at, source, start, scale, constant, channel):  #
     """target[at + l] = source[start + l]·scale[channel + l] + constant[channel + l], rounded twice, for 16 channels l."""
 
     def build(context, builder, signature, arguments):
-        arrays = _Arrays(context, builder, signature, arguments)
+        arrays = Arrays(context, builder, signature, arguments)
         source, scale, constant = (arrays.load(array, arguments[at], _FLOATS) for array, at in ((2, 3), (4, 6), (5, 6)))
         arrays.store(builder.fadd(builder.fmul(source, scale), constant), 0, arguments[1])
         return context.get_dummy_value()
@@ -110,7 +110,7 @@ def row_multiplier(step: int | None) -> Callable[..., Any]:
     @intrinsic
     def multiply(typing, sums, first, features, start, plane, weights, by, rank, taps, step_, gap, tiles):  # noqa: ARG001
         def build(context, builder, signature, arguments):
-            arrays = _Arrays(context, builder, signature, arguments)
+            arrays = Arrays(context, builder, signature, arguments)
             number = lambda value: ir.Constant(arguments[1].type, value)  # noqa: E731
             given = arguments[9] if step is None else number(step)
             _multiply_row(builder, arrays, number, (*arguments[:9], given, *arguments[10:]))
@@ -125,7 +125,7 @@ def row_multiplier(step: int | None) -> Callable[..., Any]:
 
 
 def _multiply_row(
-    builder: ir.IRBuilder, arrays: _Arrays, number: Callable[[int], ir.Constant], arguments: Sequence[ir.Value]
+    builder: ir.IRBuilder, arrays: Arrays, number: Callable[[int], ir.Constant], arguments: Sequence[ir.Value]
 ) -> None:
     _, first, _, start, plane, _, by, rank, taps, step, gap, tiles = arguments
     add, times = builder.add, builder.mul
@@ -154,7 +154,7 @@ def correlate(typing, sums, first, features, start, offsets, chosen, step, grads
     """
 
     def build(context, builder, signature, arguments):
-        arrays = _Arrays(context, builder, signature, arguments)
+        arrays = Arrays(context, builder, signature, arguments)
         _, first, _, start, _, chosen, step, _, begin, stride, pixels = arguments
         add, times, number = builder.add, builder.mul, lambda value: ir.Constant(first.type, value)
         totals = [cgutils.alloca_once(builder, _FLOATS) for _ in range(TAPS)]
@@ -186,17 +186,17 @@ def look_up_floats(typing, codes, tables, first, features, start, blocks):  # no
     def build(context, builder, signature, arguments):
         if not has_permutes():
             return context.get_dummy_value()
-        arrays = _Arrays(context, builder, signature, arguments)
+        arrays = Arrays(context, builder, signature, arguments)
         _, _, first, _, start, blocks = arguments
         add, times, number = builder.add, builder.mul, lambda value: ir.Constant(first.type, value)
         quarters = [
-            [arrays.load(1, add(first, number((plane * 4 + quarter) * CODES)), _BYTES) for quarter in range(4)]
+            [arrays.load(1, add(first, number((plane * 4 + quarter) * CODES)), BYTES) for quarter in range(4)]
             for plane in range(PLANES)
         ]
         with cgutils.for_range(builder, blocks) as block:
             at = times(block.index, number(CODES))
-            index = _in_order_of_words(builder, arrays.load(0, at, _BYTES))
-            planes = [_permuted(builder, quarter, index) for quarter in quarters]
+            index = _in_order_of_words(builder, arrays.load(0, at, BYTES))
+            planes = [permuted(builder, quarter, index) for quarter in quarters]
             for part, floats in enumerate(_joined(builder, planes)):
                 arrays.store(floats, 3, add(add(start, at), number(part * LANES)))
         return context.get_dummy_value()
@@ -204,12 +204,12 @@ def look_up_floats(typing, codes, tables, first, features, start, blocks):  # no
     return types.void(codes, tables, types.intp, features, types.intp, types.intp), build
 
 
-def _permuted(builder: ir.IRBuilder, quarters: Sequence[ir.Value], index: ir.Value) -> ir.Value:
+def permuted(builder: ir.IRBuilder, quarters: Sequence[ir.Value], index: ir.Value) -> ir.Value:
     """The bytes that 64 codes select from 256."""
-    kind = ir.FunctionType(_BYTES, [_BYTES, _BYTES, _BYTES])
+    kind = ir.FunctionType(BYTES, [BYTES, BYTES, BYTES])
     permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.qi.512")
     low, high = (builder.call(permute, [pair[0], index, pair[1]]) for pair in (quarters[:2], quarters[2:]))
-    above = builder.icmp_signed("<", index, ir.Constant(_BYTES, [0] * CODES))
+    above = builder.icmp_signed("<", index, ir.Constant(BYTES, [0] * CODES))
     return builder.select(above, high, low)
 
 
@@ -226,15 +226,15 @@ def _in_order_of_words(builder: ir.IRBuilder, index: ir.Value) -> ir.Value:
 
 def _joined(builder: ir.IRBuilder, planes: Sequence[ir.Value]) -> list[ir.Value]:
     """Four planes of 64 bytes as four vectors of 16 float32 numbers, interleaved within every 16 bytes."""
-    words = [_interleaved(builder, pair, 16) for pair in (planes[:2], planes[2:])]  # the low bytes, the high ones
+    words = [interleaved(builder, pair, 16) for pair in (planes[:2], planes[2:])]  # the low bytes, the high ones
     joined = []
     for low, high in zip(*words):
         pair = [builder.bitcast(word, ir.VectorType(ir.IntType(16), 32)) for word in (low, high)]
-        joined += [builder.bitcast(part, _FLOATS) for part in _interleaved(builder, pair, 8)]
+        joined += [builder.bitcast(part, _FLOATS) for part in interleaved(builder, pair, 8)]
     return joined
 
 
-def _interleaved(builder: ir.IRBuilder, pair: Sequence[ir.Value], width: int) -> list[ir.Value]:
+def interleaved(builder: ir.IRBuilder, pair: Sequence[ir.Value], width: int) -> list[ir.Value]:
     """The lower and the upper halves of every ``width`` neighbours of two vectors, turn by turn."""
     left, right = pair
     count = left.type.count

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines.cpu import gather_loops
+from spaces.arithmetic.engines.cpu import depthwise_gather, gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
@@ -36,7 +36,9 @@ def channels(table: ProductTable) -> int:  # noqa: ARG001
     return 0
 
 
-def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | depthwise_gather.Packed:
+    if depthwise_gather.suit(weights, geometry):
+        return depthwise_gather.pack(weights, table, geometry)
     outputs, _, *kernel = weights.shape
     taps = weights.permute(2, 3, 1, 0).flatten(0, 2).contiguous().numpy()
     small = np.iinfo(np.int16)
@@ -45,7 +47,9 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     return Packed(taps, tuple(kernel), outputs, entries, np.ascontiguousarray(entries.T), geometry)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed | depthwise_gather.Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    if isinstance(packed, depthwise_gather.Packed):
+        return depthwise_gather.conv2d(x, packed, fill, scale)
     geometry, kernel = packed.geometry, packed.kernel
     batch, channels = x.shape[:2]
     height, width = geometry.output_size(x.shape[2:], kernel)

@@ -1,0 +1,224 @@
+"""Look the products of depthwise layers up, 64 pixels of a channel at a time.
+
+A few images are laid out in planes, one for each channel (and, with strides, for each step between two windows), in which
+a tap of the kernel is a distance. Products of one weight are a column of the table, whose low and high bytes lie in
+registers. Where the processor has no permutes of bytes, or a column spans more than 16 bits, each code is looked up by itself.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from spaces.arithmetic.engines.cpu import depthwise_convolution
+from spaces.arithmetic.engines.cpu.depthwise_loops import GROUP, aligned, lay_out, set_all
+from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES
+from spaces.arithmetic.engines.cpu.gather_simd import (
+    MOST_TAPS,
+    sum_products,
+    transpose_codes,
+    transpose_sums,
+)
+from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.loops import use_threads
+from spaces.multipliers.multiplier import SIZE
+from spaces.multipliers.products import ProductTable
+
+_POSITIONS = 1024  # of a plane, at least, if there are so many images: short ones waste parts of vectors
+_CHUNK = 256  # positions whose sums stay in the first-level cache
+
+
+@dataclass(frozen=True)
+class Packed:
+    weights: np.ndarray  # (C·taps,) uint8
+    kernel: tuple[int, int]
+    constant: np.ndarray  # (C,) int32: what the columns' lowest products add up to
+    columns: np.ndarray  # what is looked up by weight: (256·512,) bytes or, product by product, (256·256,) int32
+    permutes: bool
+    geometry: Geometry
+
+
+class Planes(NamedTuple):
+    """The numbers of a layer, and of the planes in which a few of its images lie; a position is a byte."""
+
+    images: int
+    height: int
+    width: int
+    channels: int
+    outputs: int  # rows
+    pixels: int  # of an output row
+    down: int  # strides
+    along: int
+    top: int  # padding
+    left: int
+    row: int  # positions from one row to the next
+    image: int  # from one image to the next
+    part: int  # of every down·along parts of a plane
+    seen: int  # positions that are looked up, whole vectors
+    together: int  # images in a plane
+    fill: int  # the code of padded positions
+
+
+def suit(weights: Tensor, geometry: Geometry) -> bool:
+    """Whether a layer has one filter for every channel."""
+    return depthwise_convolution.suit(tuple(weights.shape), geometry, weights.device)
+
+
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+    """Weights (C, 1, kH, kW) uint8."""
+    kernel = (int(weights.shape[2]), int(weights.shape[3]))
+    columns, lowest = _byte_columns(table)
+    permutes = depthwise_convolution.PERMUTES and columns.size > 0 and kernel[0] * kernel[1] <= MOST_TAPS
+    if not permutes:
+        columns, lowest = np.ascontiguousarray(table.table.T).ravel(), np.zeros(SIZE, dtype=np.int32)
+    taps = weights.contiguous().view(len(weights), -1).numpy()
+    return Packed(taps.ravel(), kernel, lowest[taps].sum(axis=1, dtype=np.int32), columns, permutes, geometry)
+
+
+@functools.lru_cache(maxsize=64)
+def _byte_columns(table: ProductTable) -> tuple[np.ndarray, np.ndarray]:
+    """The columns above their lowest products (256,) as bytes, by weight; none if a column spans more than 16 bits."""
+    by_weight = table.table.T.astype(np.int64)
+    lowest = by_weight.min(axis=1)
+    above = by_weight - lowest[:, None]
+    if above.max() >= 1 << 16:
+        return np.empty(0, dtype=np.uint8), lowest.astype(np.int32)
+    halves = np.stack([above & 255, above >> 8], axis=1).astype(np.uint8)
+    return np.ascontiguousarray(halves).ravel(), lowest.astype(np.int32)
+
+
+def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    """The sums (N, C, H', W') of codes x (N, C, H, W): int32, or scaled float32."""
+    planes, offsets = _planes(x.shape, packed, fill)
+    y = torch.empty((planes.images, planes.outputs, planes.pixels, planes.channels))
+    blocks = -(-planes.channels // LANES)
+    factors = np.ones(blocks * LANES, dtype=np.float32)
+    if scale is not None:
+        factors[: planes.channels] = scale.numpy()
+    codes = x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
+    run = _gather_together if use_threads(y.numel()) else _gather
+    run(
+        codes, planes, offsets, packed.weights, packed.constant, packed.columns, packed.permutes, factors,
+        scale is not None, y.view(-1).numpy(), 0, -(-planes.images // planes.together) * -(-blocks // GROUP),
+    )  # fmt: skip
+    y = y if scale is not None else y.view(torch.int32)
+    return y.permute(0, 3, 1, 2)
+
+
+def _planes(size: tuple[int, ...], packed: Packed, fill: int) -> tuple[Planes, np.ndarray]:
+    """The planes for maps (N, C, H, W) = ``size``, and how far every tap of the kernel reaches in them (taps,) intp."""
+    images, channels, height, width = size
+    geometry, kernel = packed.geometry, packed.kernel
+    (down, along), (top, left), (far, gap) = geometry.stride, geometry.padding, geometry.dilation
+    outputs, pixels = geometry.output_size((height, width), kernel)
+    # With a stride of 1 the padding on one side of a row, or an image, is that of the next one, too.
+    row = width + left if (down, along) == (1, 1) else -(-(width + 2 * left) // along)
+    rows = height + top if (down, along) == (1, 1) else -(-(height + 2 * top) // down)
+    together = min(images, max(1, _POSITIONS // (rows * row)))
+    seen = -(-((together - 1) * rows * row + (outputs - 1) * row + pixels) // CODES) * CODES
+    taps_down, taps_along = np.arange(kernel[0]) * far, np.arange(kernel[1]) * gap
+    within = (taps_down // down * row)[:, None] + taps_along // along
+    held = together * rows * row + top * row + left
+    part = -(-max(held, seen + int(within.max())) // CODES) * CODES
+    offsets = (taps_down % down * along)[:, None] * part + taps_along % along * part + within
+    return Planes(
+        images, height, width, channels, outputs, pixels, down, along, top, left,
+        row, rows * row, part, seen, together, fill,
+    ), offsets.ravel().astype(np.intp)  # fmt: skip
+
+
+# -- loops -------------------------------------------------------------------------------------------------------------
+
+_part = njit(inline="always")  # of a loop: so that LLVM sees it once, and not at each level of calls again
+
+
+@_part
+def _lay_images_out(x, planes, task, first, lanes, pixels):
+    """Images as ``pixels`` of 16 codes each, in the order of a plane."""
+    for number in range(planes.together):
+        n = task * planes.together + number
+        if n < planes.images:
+            for y in range(planes.height):
+                row = y + planes.top
+                at = (
+                    row % planes.down * planes.along * planes.part
+                    + number * planes.image
+                    + row // planes.down * planes.row
+                )
+                source = (n * planes.height + y) * planes.width
+                for begin in range(min(planes.along, planes.width)):
+                    column = begin + planes.left
+                    target = at + column % planes.along * planes.part + column // planes.along
+                    count = (planes.width - begin + planes.along - 1) // planes.along
+                    start = (source + begin) * planes.channels + first
+                    lay_out(x, start, planes.along * planes.channels, count, lanes, pixels, target * LANES, LANES)
+
+
+@_part
+def _sum_channel(codes, start, count, offsets, columns, weights, first, constant, permutes, sums, at):
+    """sums[at + i]: what the taps see of one channel, for ``count`` positions from ``start`` on."""
+    if permutes:
+        blocks = count // CODES
+        sum_products(codes, start, offsets, columns, weights, first, offsets.size, constant, sums, at, blocks)
+    else:
+        for i in range(count):
+            sums[at + i] = 0
+        for tap in range(offsets.size):
+            column, seen = np.intp(weights[first + tap]) * SIZE, start + offsets[tap]
+            for i in range(count):
+                sums[at + i] += columns[column + np.intp(codes[seen + i])]
+
+
+@_part
+def _write_images(results, planes, task, first, blocks, y):
+    """The outputs among the positions of a plane, of 16 channels each in so many ``blocks``."""
+    size, last = planes.seen * LANES, min(LANES, planes.channels - first - (blocks - 1) * LANES)
+    for number in range(planes.together):
+        n = task * planes.together + number
+        if n < planes.images:
+            for row in range(planes.outputs):
+                start = (number * planes.image + row * planes.row) * LANES
+                at = (n * planes.outputs + row) * planes.pixels * planes.channels + first
+                for block in range(blocks):
+                    lanes, target = last if block == blocks - 1 else LANES, at + block * LANES
+                    lay_out(results, block * size + start, LANES, planes.pixels, lanes, y, target, planes.channels)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, begin, end):
+    """The sums of codes x (N·H·W·C,) in y (N·H'·W'·C,), for tasks from ``begin`` to ``end``: some channels of a few images."""
+    groups = (planes.channels + GROUP * LANES - 1) // (GROUP * LANES)
+    length = planes.part * planes.down * planes.along
+    pixels, codes = np.empty(length * LANES, dtype=np.uint8), np.empty(length * LANES, dtype=np.uint8)
+    results, sums = aligned(GROUP * planes.seen * LANES), np.zeros(_CHUNK * LANES, dtype=np.int32)
+    set_all(pixels, planes.fill)
+    for task in range(begin, end):
+        first = task % groups * GROUP * LANES
+        blocks = min(GROUP, (planes.channels - first + LANES - 1) // LANES)
+        for block in range(blocks):
+            channel = first + block * LANES
+            lanes = min(LANES, planes.channels - channel)
+            _lay_images_out(x, planes, task // groups, channel, lanes, pixels)
+            for at in range(0, length, LANES):
+                transpose_codes(codes, at, length, pixels, at * LANES)
+            for start in range(0, planes.seen, _CHUNK):
+                count = min(_CHUNK, planes.seen - start)
+                for lane in range(lanes):
+                    _sum_channel(
+                        codes, lane * length + start, count, offsets, columns, weights, (channel + lane) * offsets.size,
+                        constant[channel + lane], permutes, sums, lane * _CHUNK,
+                    )  # fmt: skip
+                for at in range(0, count, LANES):
+                    target = (block * planes.seen + start + at) * LANES
+                    transpose_sums(results, target, sums, at, _CHUNK, scale, channel, scaled)
+        _write_images(results, planes, task // groups, first, blocks, y)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _gather_together(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, begin, end):
+    for task in prange(begin, end):
+        _gather(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, task, task + 1)
