@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.arithmetic.engines import loops
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.quantise import Scale
 from tests.convolutions import EXACT, ROUGH, loop_conv
@@ -90,3 +91,21 @@ def test_a_linear_layer_and_its_copy(x):
     expected = F.linear(seen, rounded_to_powers(layer.weight.detach()), layer.bias.double())
     for one in (layer, copy.deepcopy(layer)):
         assert torch.allclose(one(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000, 4096])
+@pytest.mark.parametrize("special", ["usual", "clamped", "NaN", "both"])
+def test_codes_and_flags_are_those_of_the_formula(size, special):
+    """Lines of 64 numbers and what is left over: clamp(round(x / step), low, high) + zero, with halves to the even code."""
+    rng = np.random.default_rng(size)
+    x = (rng.integers(-60, 60, size) / 2 * 0.25).astype(np.float32)  # ties among them
+    if special in ("clamped", "both"):
+        x[rng.integers(size)] = rng.choice([-500.0, np.inf])
+    if special in ("NaN", "both"):
+        x[rng.integers(size)] = np.nan
+    codes, nan = np.rint(x / np.float32(0.25)), np.isnan(x)
+    outside = (codes < -100) | (codes > 20)
+    out = np.empty(size, dtype=np.uint8)
+    flags = loops.quantise(x, 0.25, -100, 20, 100, out)
+    assert flags == loops.CLAMPED * outside.any() | loops.NAN * nan.any()
+    assert np.array_equal(out, np.where(nan, 0, np.clip(codes, -100, 20)) + 100)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_convolution
 from spaces.arithmetic.engines.cpu.depthwise_loops import GROUP, aligned, lay_out, set_all
-from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES
+from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES, ask_for
 from spaces.arithmetic.engines.cpu.gather_simd import (
     MOST_TAPS,
     sum_products,
@@ -185,6 +185,8 @@ def _write_images(results, planes, task, first, blocks, y):
                 at = (n * planes.outputs + row) * planes.pixels * planes.channels + first
                 for block in range(blocks):
                     lanes, target = last if block == blocks - 1 else LANES, at + block * LANES
+                    for j in range(planes.pixels):
+                        ask_for(y, target + (planes.pixels + j) * planes.channels)
                     lay_out(results, block * size + start, LANES, planes.pixels, lanes, y, target, planes.channels)
 
 

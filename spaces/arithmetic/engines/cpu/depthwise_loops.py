@@ -14,6 +14,7 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     CODES,
     LANES,
     TAPS,
+    ask_for,
     copy_lanes,
     correlate,
     look_up_floats,
@@ -104,6 +105,7 @@ def _finish(sums, own, live, scale, constant, first, blocks, y, n, row, layer):
         start = (n * layer.outputs + row) * layer.pixels * channels + channel
         if channel + LANES <= channels:
             for j in range(layer.pixels):
+                ask_for(y, start + (layer.pixels + j) * channels)
                 scale_lanes(y, start + j * channels, sums, source + j * LANES, scale, constant, channel)
         else:
             for j in range(layer.pixels):

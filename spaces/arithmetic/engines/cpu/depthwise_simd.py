@@ -50,7 +50,22 @@ class Arrays:
         return self.builder.load(self.place(array, at, vector), align=1 if vector == BYTES else 4)
 
     def store(self, value: ir.Value, array: int, at: ir.Value) -> None:
-        self.builder.store(value, self.place(array, at, value.type), align=4)
+        self.builder.store(value, self.place(array, at, value.type), align=4 if value.type == _FLOATS else 1)
+
+
+def splat(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
+    """A vector of ``count`` times the same value."""
+    vector, integer = ir.VectorType(value.type, count), ir.IntType(32)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(integer, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(integer, count), [0] * count))
+
+
+def prefetch(builder: ir.IRBuilder, place: ir.Value) -> None:
+    """Ask for a line of memory, to write to it."""
+    integer = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [place.type, integer, integer, integer])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(prefetch, [place, ir.Constant(integer, 1), ir.Constant(integer, 3), ir.Constant(integer, 1)])
 
 
 def _multiply_add(builder: ir.IRBuilder, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
@@ -72,15 +87,24 @@ def copy_lanes(typing, target, at, source, start):  # noqa: ARG001
 
 
 @intrinsic
+def ask_for(typing, target, at):  # noqa: ARG001
+    """Have the line of memory around target[at] ready, which will be written to; it may lie beyond the array."""
+
+    def build(context, builder, signature, arguments):
+        prefetch(builder, Arrays(context, builder, signature, arguments).place(0, arguments[1], ir.IntType(8)))
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp), build
+
+
+@intrinsic
 def set_lanes(typing, target, at, value):  # noqa: ARG001
     """target[at : at + 16] = value, of the array's type."""
 
     def build(context, builder, signature, arguments):
         arrays = Arrays(context, builder, signature, arguments)
-        vector = ir.VectorType(arguments[2].type, LANES)
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0))
-        all_of_one = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-        builder.store(all_of_one, arrays.place(0, arguments[1], vector), align=1)
+        value = splat(builder, arguments[2], LANES)
+        builder.store(value, arrays.place(0, arguments[1], value.type), align=1)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, target.dtype), build

@@ -18,6 +18,7 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     has_permutes,
     interleaved,
     permuted,
+    splat,
 )
 
 COLUMN = 512  # bytes of a weight's column of products: the low ones of all 256, then the high ones
@@ -45,7 +46,7 @@ def sum_products(typing, codes, start, offsets, columns, weights, first, taps, c
         totals = [
             cgutils.alloca_once(builder, _WORDS) for _ in range(4)
         ]  # of low and of high bytes: whole words, odd bytes
-        splat = _splat(builder, constant, CODES)
+        constants = splat(builder, constant, CODES)
         with cgutils.for_range(builder, blocks) as block:
             place = times(block.index, number(CODES))
             for total in totals:
@@ -66,7 +67,7 @@ def sum_products(typing, codes, start, offsets, columns, weights, first, taps, c
                 _joined(builder, *(builder.load(total) for total in pair)) for pair in (totals[:2], totals[2:])
             )
             shift = ir.Constant(low.type, [8] * CODES)
-            sums_ = builder.add(builder.add(low, builder.shl(high, shift)), splat)
+            sums_ = builder.add(builder.add(low, builder.shl(high, shift)), constants)
             builder.store(sums_, arrays.place(8, add(at, place), sums_.type), align=4)
         return context.get_dummy_value()
 
@@ -74,12 +75,6 @@ def sum_products(typing, codes, start, offsets, columns, weights, first, taps, c
     return types.void(
         codes, whole, offsets, columns, weights, whole, whole, types.int32, sums, whole, whole
     ), build  # fmt: skip
-
-
-def _splat(builder: ir.IRBuilder, value: ir.Value, count: int) -> ir.Value:
-    vector, integer = ir.VectorType(value.type, count), ir.IntType(32)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(integer, 0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(integer, count), [0] * count))
 
 
 def _joined(builder: ir.IRBuilder, words: ir.Value, odd: ir.Value) -> ir.Value:
