@@ -23,11 +23,11 @@ def forbid_tf32() -> None:
 @contextmanager
 def plain_fp32(device: torch.device) -> Iterator[None]:
     """Inside, convolutions and matrix products on the device are in fp32 throughout: without autocast and TF32."""
+    before = settings(device)
+    if not _less_than_fp32(before) and not torch.is_autocast_enabled(device.type):  # as nearly always, and at once
+        yield
+        return
     with torch.autocast(device.type, enabled=False):
-        before = settings(device)
-        if not _less_than_fp32(before):
-            yield
-            return
         _set(device, ("ieee" if _PER_OPERATOR else False,) * len(before))
         try:
             yield
@@ -40,8 +40,11 @@ def tf32_allowed() -> bool:
     return _less_than_fp32(settings(torch.device("cuda")))
 
 
+_LESS = frozenset(("tf32", "bf16", True))
+
+
 def _less_than_fp32(found: _Settings) -> bool:
-    return any(setting in ("tf32", "bf16", True) for setting in found)
+    return not _LESS.isdisjoint(found)
 
 
 # torch 2.9 brought one setting per operator. Where only one of cuDNN's was changed, reading the older, common one raises.

@@ -4,6 +4,8 @@ Every loop has a serial body over a block, which the compiler vectorises, and a 
 or (pixels, channels): the memory of a channels-last tensor.
 """
 
+import threading
+
 import numba
 import numpy as np
 import torch
@@ -13,18 +15,21 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import CODES
 from spaces.arithmetic.engines.cpu.quantise_simd import quantise_lines
 
 _BLOCK = 32768  # elements per task: some ten microseconds of work
+_known = threading.local()  # the number of threads that numba and torch have in this thread
 
 
 def use_threads(work: int) -> bool:
-    """Whether ``work`` elements are worth sharing; also lets numba use as many threads as torch does, or one.
+    """Whether ``work`` elements are worth sharing; if so, lets numba use as many threads as torch does.
 
     The first call of ``set_num_threads`` starts numba's threads, and on the way sets OpenMP's number, which is torch's.
     """
     wanted = torch.get_num_threads()
     threads = min(wanted, numba.config.NUMBA_NUM_THREADS) if work > _BLOCK else 1
-    numba.set_num_threads(threads)
-    if torch.get_num_threads() != wanted:
-        torch.set_num_threads(wanted)
+    if threads > 1 and getattr(_known, "threads", 0) != threads:
+        numba.set_num_threads(threads)
+        _known.threads = threads
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
     return threads > 1
 
 

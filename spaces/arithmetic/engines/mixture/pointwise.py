@@ -20,6 +20,7 @@ _ENOUGH = 8  # numbers of a channel's rows for each of its pixels, up to which b
 _LANES = 16  # outputs at a time
 _TOGETHER = 8  # channels at a time
 _PIXELS = 1024  # per task
+_BLOCK = 128  # pixels whose gradients stay in the nearest cache while all channels take them
 
 _add_rows, _add_row = sum_adder(_LANES, _TOGETHER), sum_adder(_LANES, 1)
 
@@ -33,30 +34,44 @@ def suit(index: Tensor, by_weight: Tensor, geometry: Geometry) -> bool:
 
 def convolve(index: Tensor, u: Tensor, by_weight: Tensor) -> Tensor:
     """The sums (N, O, H, W) float32; ``index`` (N, C, H, W) uint8, ``u`` (R, 256), ``by_weight`` (O, R, C, 1, 1)."""
-    x, outputs = index.permute(0, 2, 3, 1).contiguous(), by_weight.shape[0]
-    rows = u.t() @ by_weight.flatten(2).permute(1, 2, 0).flatten(1)  # (256, C·O)
+    x, (outputs, _, channels) = index.permute(0, 2, 3, 1).contiguous(), by_weight.shape[:3]
+    rows = torch.empty((channels, SIZE, outputs))  # so that a channel's are neighbours, and stay in the cache
+    _rows(u.contiguous().numpy(), by_weight.flatten(2).permute(1, 2, 0).contiguous().numpy(), rows.numpy())
     sums = torch.empty((*x.shape[:3], outputs))
     run = _convolve_together if use_threads(sums.numel()) else _convolve
-    run(x.view(-1, x.shape[3]).numpy(), rows.view(-1).numpy(), outputs, sums.view(-1).numpy())
+    run(x.view(-1, channels).numpy(), rows.view(-1).numpy(), outputs, sums.view(-1).numpy())
     return sums.permute(0, 3, 1, 2)
 
 
 @njit(cache=True, nogil=True)
+def _rows(u, v, rows):
+    """rows[c, a] = Σ_r u[r, a]·v[r, c]; u (R, 256), v (R, C, O)."""
+    for c in range(rows.shape[0]):
+        for a in range(rows.shape[1]):
+            row = rows[c, a]
+            row[:] = 0
+            for r in range(v.shape[0]):
+                factor, values = u[r, a], v[r, c]
+                for o in range(row.size):
+                    row[o] += factor * values[o]
+
+
+@njit(cache=True, nogil=True)
 def _convolve(x, rows, outputs, sums):
-    channels = x.shape[1]
     sums[:] = 0
-    for c in range(0, channels, _TOGETHER):
-        first = c * outputs
+    step = SIZE * outputs
+    for c in range(0, x.shape[1], _TOGETHER):
+        r = c * step
         for p in range(x.shape[0]):
             codes = x[p, c : c + _TOGETHER]
-            r0 = first + np.intp(codes[0]) * (channels * outputs)
-            r1 = first + np.intp(codes[1]) * (channels * outputs) + outputs
-            r2 = first + np.intp(codes[2]) * (channels * outputs) + outputs * 2
-            r3 = first + np.intp(codes[3]) * (channels * outputs) + outputs * 3
-            r4 = first + np.intp(codes[4]) * (channels * outputs) + outputs * 4
-            r5 = first + np.intp(codes[5]) * (channels * outputs) + outputs * 5
-            r6 = first + np.intp(codes[6]) * (channels * outputs) + outputs * 6
-            r7 = first + np.intp(codes[7]) * (channels * outputs) + outputs * 7
+            r0 = r + np.intp(codes[0]) * outputs
+            r1 = r + step + np.intp(codes[1]) * outputs
+            r2 = r + step * 2 + np.intp(codes[2]) * outputs
+            r3 = r + step * 3 + np.intp(codes[3]) * outputs
+            r4 = r + step * 4 + np.intp(codes[4]) * outputs
+            r5 = r + step * 5 + np.intp(codes[5]) * outputs
+            r6 = r + step * 6 + np.intp(codes[6]) * outputs
+            r7 = r + step * 7 + np.intp(codes[7]) * outputs
             for o in range(0, outputs, _LANES):
                 starts = (r0 + o, r1 + o, r2 + o, r3 + o, r4 + o, r5 + o, r6 + o, r7 + o)
                 _add_rows(sums, p * outputs + o, rows, starts)
@@ -71,29 +86,31 @@ def _convolve_together(x, rows, outputs, sums):
 
 def table_gradient(index: Tensor, grad: Tensor, by_weight: Tensor) -> Tensor:
     """The gradient for ``u`` (R, 256) of ``convolve``, from that of its output (N, O, H, W)."""
-    codes, g = index.transpose(0, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
-    channels, outputs = codes.shape[0], g.shape[3]
-    rows = torch.zeros((SIZE, channels * outputs + _LANES))  # a power of two apart, rows would share a cache's lines
+    codes, g = index.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
+    channels, outputs = codes.shape[3], g.shape[3]
+    rows = torch.zeros((channels, SIZE, outputs))
     run = _rows_by_code_together if use_threads(codes.numel()) else _rows_by_code
-    run(codes.view(channels, -1).numpy(), g.view(-1).numpy(), outputs, rows.shape[1], rows.view(-1).numpy())
-    return by_weight.flatten(2).permute(1, 2, 0).flatten(1) @ rows[:, :-_LANES].t()
+    run(codes.view(-1, channels).numpy(), g.view(-1).numpy(), outputs, rows.view(-1).numpy())
+    return torch.bmm(rows, by_weight.flatten(2).permute(2, 0, 1)).sum(dim=0).t()
 
 
 @njit(cache=True, nogil=True)
-def _channel_by_code(codes, g, outputs, first, pitch, rows):
-    for p in range(codes.size):
-        row = first + np.intp(codes[p]) * pitch
+def _add_by_code(x, g, outputs, first, last, c, rows):
+    start = c * SIZE * outputs
+    for p in range(first, last):
+        row = start + np.intp(x[p, c]) * outputs
         for o in range(0, outputs, _LANES):
             _add_row(rows, row + o, g, (p * outputs + o,))
 
 
 @njit(cache=True, nogil=True)
-def _rows_by_code(codes, g, outputs, pitch, rows):
-    for c in range(len(codes)):
-        _channel_by_code(codes[c], g, outputs, c * outputs, pitch, rows)
+def _rows_by_code(x, g, outputs, rows):
+    for first in range(0, x.shape[0], _BLOCK):
+        for c in range(x.shape[1]):
+            _add_by_code(x, g, outputs, first, min(x.shape[0], first + _BLOCK), c, rows)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _rows_by_code_together(codes, g, outputs, pitch, rows):
-    for c in prange(len(codes)):
-        _channel_by_code(codes[c], g, outputs, c * outputs, pitch, rows)
+def _rows_by_code_together(x, g, outputs, rows):
+    for c in prange(x.shape[1]):
+        _add_by_code(x, g, outputs, 0, x.shape[0], c, rows)
