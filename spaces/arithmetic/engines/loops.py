@@ -19,18 +19,18 @@ _known = threading.local()  # the number of threads that numba and torch have in
 
 
 def use_threads(work: int) -> bool:
-    """Whether ``work`` elements are worth sharing; if so, lets numba use as many threads as torch does.
+    """Whether ``work`` elements are worth sharing; also lets numba use as many threads as torch does.
 
     The first call of ``set_num_threads`` starts numba's threads, and on the way sets OpenMP's number, which is torch's.
     """
     wanted = torch.get_num_threads()
-    threads = min(wanted, numba.config.NUMBA_NUM_THREADS) if work > _BLOCK else 1
-    if threads > 1 and getattr(_known, "threads", 0) != threads:
+    threads = min(wanted, numba.config.NUMBA_NUM_THREADS)
+    if getattr(_known, "threads", 0) != threads:
         numba.set_num_threads(threads)
         _known.threads = threads
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
-    return threads > 1
+    return threads > 1 and work > _BLOCK
 
 
 # -- activations -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
@@ -202,18 +201,16 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     """Torch's settings stay what they were for the work around the test.
 
     The test reads results, also where that work must never wait for the GPU. Its layers are too small for more than one
-    thread; and numba sets OpenMP's threads, which it shares with torch, when it first runs a parallel loop.
+    thread, of torch's and of numba's, which has as many.
     """
-    threads, loops, on_gpu = torch.get_num_threads(), numba.get_num_threads(), device.type == "cuda"
+    threads, on_gpu = torch.get_num_threads(), device.type == "cuda"
     torch.set_num_threads(1)
-    numba.set_num_threads(1)
     if on_gpu:
         waiting = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("default")
     try:
         yield
     finally:
-        numba.set_num_threads(loops)
         torch.set_num_threads(threads)  # last: what numba does may change it
         if on_gpu:
             torch.cuda.set_sync_debug_mode(waiting)
