@@ -32,7 +32,9 @@ from methods.method import Problem, StepReport
 from methods.perturbation import Perturbation, Weights
 from methods.relaxations import RELAXATIONS, mean_shares, relative_entropy
 from spaces.errors import InputError
+from spaces.graphed_step import recorder_of
 from spaces.multipliers.multiplier import error_metrics
+from spaces.optimisers import learning_rate, set_learning_rate
 from spaces.registry import differentiable
 from spaces.space import Architecture, DifferentiableSpace
 
@@ -163,19 +165,20 @@ class ApproxDarts:
         return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + 1e-3 * noise
 
     def _bilevel(self) -> Bilevel:
-        config = self.config
-        # Not fused: torch's fused SGD fails where weights get their first gradients at different steps, as sampled ones do.
-        weights = torch.optim.SGD(
-            self.net.parameters(),
-            config.weight_lr[0],
-            config.weight_momentum,
-            weight_decay=config.weight_decay,
-            foreach=True,
-        )
+        config, device = self.config, self.problem.device
+        # Where operations are sampled, the host launches those that were: no graph can be repeated.
+        recorder = None if self.relaxation.samples else recorder_of(device)
+        graphs = recorder is not None
+        lr, decay = learning_rate(config.weight_lr[0], graphs, device), config.weight_decay
+        # Fused, it fails where weights get their first gradients at different steps, as sampled ones do.
+        way = {"foreach": not graphs, "fused": graphs}
+        weights = torch.optim.SGD(self.net.parameters(), lr, config.weight_momentum, weight_decay=decay, **way)
         learning = [rows for rows in self.logits.values() if rows.requires_grad]
-        choices = torch.optim.Adam(learning, config.choice_lr, config.choice_betas, weight_decay=config.choice_decay)
-        held = lambda: self.relaxation.held(self.logits)  # noqa: E731
-        return Bilevel(self._loss, self._cost_term, weights, choices, config.clip, config.order, held)
+        betas, decay = config.choice_betas, config.choice_decay
+        choices = torch.optim.Adam(learning, config.choice_lr, betas, weight_decay=decay, capturable=graphs)
+        held, buffers = lambda: self.relaxation.held(self.logits), list(self.net.buffers())
+        levels = (self._loss, self._cost_term, weights, choices)
+        return Bilevel(*levels, config.clip, config.order, held, recorder, buffers)
 
     # -- one epoch of the bilevel optimisation -----------------------------------------------------------------------
 
@@ -186,17 +189,16 @@ class ApproxDarts:
         """
         if self.epoch >= self.config.epochs:
             return self._decide()
-        for group in self.bilevel.weight_optimiser.param_groups:
-            group["lr"] = self._cosine(*self.config.weight_lr)
+        set_learning_rate(self.bilevel.weight_optimiser, self._cosine(*self.config.weight_lr))
         self.relaxation.progress = self.epoch / max(1, self.config.epochs - 1)
         self.net.train()
-        train, held_out = Tally(self.problem.device), Tally(self.problem.device)
-        validation = self._endless_validation()
+        train, held_out = self.bilevel.begin_epoch()
+        warming, validation = self.epoch < self.config.warmup, self._endless_validation()
         for batch in self.problem.train_batches():
-            if self.epoch >= self.config.warmup:
-                self.bilevel.choice_step(batch, next(validation), held_out)
-            self.bilevel.weight_step(batch, train)
-        if held_out.images == 0:  # a warm-up epoch: look at one batch all the same
+            if not warming:
+                self.bilevel.choice_step(batch, next(validation))
+            self.bilevel.weight_step(batch)
+        if warming:  # look at one batch all the same
             with torch.no_grad():
                 self._loss(next(validation), held_out)
         self.relaxation.forget()
@@ -206,18 +208,19 @@ class ApproxDarts:
         """Decide an edge by perturbation, and let the weights get used to it."""
         assert self.perturbation is not None
         self.net.train()
-        train, held_out = Tally(self.problem.device), Tally(self.problem.device)
+        train, held_out = self.bilevel.begin_epoch()
         batches = list(itertools.islice(self._endless_validation(), PERTURBED_BATCHES))
         self.perturbation.decide(
             self.relaxation.probabilities(self.logits), lambda weights: self._loss_under(weights, batches)
         )
+        self.bilevel.forget()  # graphs, in which the edge was undecided
         for _ in range(self.config.tuning):
             for batch in self.problem.train_batches():
-                self.bilevel.weight_step(batch, train)
+                self.bilevel.weight_step(batch)
         with torch.no_grad():
             for batch in batches:
                 self._loss(batch, held_out)
-        return self._over(train if train.images else held_out, held_out)
+        return self._over(train if self.config.tuning else held_out, held_out)
 
     @torch.no_grad()
     def _loss_under(self, weights: Weights, batches: list[Batch]) -> float:
@@ -325,7 +328,6 @@ class ApproxDarts:
         with torch.no_grad():
             for name, rows in self.logits.items():
                 rows.copy_(state["logits"][name])
-        self.bilevel.weight_optimiser.load_state_dict(state["weight_optimiser"])
-        self.bilevel.choice_optimiser.load_state_dict(state["choice_optimiser"])
+        self.bilevel.load(state["weight_optimiser"], state["choice_optimiser"])
         if self.perturbation is not None:
             self.perturbation.load_state_dict(state["perturbation"])

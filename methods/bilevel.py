@@ -3,7 +3,7 @@
     min_α  L_val(w*(α), α) + penalty(α)    such that    w*(α) = argmin_w L_train(w, α)         (equations 3 and 4)
 
 Both levels take one step per batch. Of first order, the weights are taken as they are; of second order, the choices look
-one step of the weights ahead.
+one step of the weights ahead. On a GPU, steps that decide nothing on the host are replayed as graphs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,28 +13,35 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from spaces.graphed_step import GraphedStep, Recorder
+from spaces.optimisers import load_optimiser
+
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
 
 
 class Tally:
-    """Sums of loss and errors on the device, read once."""
+    """Sums of loss and errors on the device, and of how many images, read at the end."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, device=device)
-        self.images = 0
+        self._sums = torch.zeros(3, device=device)
+
+    def begin(self) -> None:
+        """Start from zero, in the same memory."""
+        self._sums.zero_()
 
     def add(self, loss: Tensor, errors: Tensor) -> None:
         """The mean loss of a batch, and the error of each of its answers (N,)."""
-        self._sums += torch.stack([loss * len(errors), errors.sum()])
-        self.images += len(errors)
+        self._sums += torch.stack([loss * len(errors), errors.sum(), torch.full_like(loss, len(errors))])
 
     @property
     def loss(self) -> float:
-        return float(self._sums[0]) / self.images
+        loss, _, images = self._sums.tolist()
+        return loss / images
 
     @property
     def error(self) -> float:
-        return float(self._sums[1]) / self.images
+        _, errors, images = self._sums.tolist()
+        return errors / images
 
 
 class Bilevel:
@@ -42,6 +49,7 @@ class Bilevel:
 
     ``loss(batch, tally)`` runs the supernet and adds to the tally, if there is one; ``penalty()`` is a function of the
     choices alone. ``clip`` is the largest norm of the weights' gradient. ``held()`` keeps what the loss samples as it is.
+    With a ``recorder``, steps become graphs; ``buffers`` are what a pass of the supernet changes.
     """
 
     def __init__(
@@ -53,39 +61,69 @@ class Bilevel:
         clip: float,
         order: Literal[1, 2] = 1,
         held: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        recorder: Recorder | None = None,
+        buffers: Sequence[Tensor] = (),
     ) -> None:
         self.loss, self.penalty, self.clip, self.order, self.held = loss, penalty, clip, order, held
         self.weight_optimiser, self.choice_optimiser = weight_optimiser, choice_optimiser
         self.weights, self.choices = _tensors(weight_optimiser), _tensors(choice_optimiser)
+        device = self.weights[0].device
+        self.train, self.held_out = Tally(device), Tally(device)  # of the batches of training and of validation
+        self._choose = GraphedStep(self._choice_step, [*self.choices, *self.weights, *buffers], recorder)
+        self._learn = GraphedStep(self._weight_step, [*self.weights, *buffers], recorder)
 
-    def choice_step(self, train: Batch, validation: Batch, tally: Tally) -> None:
-        """α ← α − ∇_α (L_val + penalty); the tally is of the validation batch."""
+    def begin_epoch(self) -> tuple[Tally, Tally]:
+        """The tallies of training and validation, at zero."""
+        self.train.begin()
+        self.held_out.begin()
+        return self.train, self.held_out
+
+    def choice_step(self, train: Batch, validation: Batch) -> None:
+        """α ← α − ∇_α (L_val + penalty)."""
+        self._choose(*validation, *(train if self.order == 2 else ()))
+
+    def weight_step(self, batch: Batch) -> None:
+        """w ← w − ∇_w L_train."""
+        self._learn(*batch)
+
+    def load(self, weight_optimiser: dict[str, Any], choice_optimiser: dict[str, Any]) -> None:
+        """The optimisers' states; graphs, which know the old ones by their addresses, are recorded anew."""
+        load_optimiser(self.weight_optimiser, weight_optimiser)
+        load_optimiser(self.choice_optimiser, choice_optimiser)
+        self.forget()
+
+    def forget(self) -> None:
+        """Record graphs anew: the loss has become another function of its tensors, or has other tensors."""
+        self._choose.forget()
+        self._learn.forget()
+
+    def _choice_step(self, *tensors: Tensor) -> None:
+        validation, train = (tensors[0], tensors[1]), tensors[2:]
         if self.order == 2:
             gradients = second_order_gradient(
                 lambda batch: self.loss(batch, None),
                 self.weights,
                 self.choices,
-                train,
+                (train[0], train[1]),
                 validation,
                 self._virtual_step,
                 self.weight_optimiser.param_groups[0]["lr"],
                 self.held,
             )
             with torch.no_grad():
-                self.loss(validation, tally)
+                self.loss(validation, self.held_out)
         else:
             with only(self.choices, self.weights):
-                gradients = torch.autograd.grad(self.loss(validation, tally), self.choices)
+                gradients = torch.autograd.grad(self.loss(validation, self.held_out), self.choices)
         penalties = torch.autograd.grad(self.penalty(), self.choices)
         for choice, gradient, extra in zip(self.choices, gradients, penalties):
             choice.grad = gradient + extra
         self.choice_optimiser.step()
 
-    def weight_step(self, batch: Batch, tally: Tally) -> None:
-        """w ← w − ∇_w L_train; the tally is of the batch."""
+    def _weight_step(self, images: Tensor, labels: Tensor) -> None:
         self.weight_optimiser.zero_grad()
         with only(self.weights, self.choices):
-            self.loss(batch, tally).backward()
+            self.loss((images, labels), self.train).backward()
         nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.weight_optimiser.step()
 
@@ -108,7 +146,7 @@ def second_order_gradient(
     train: Batch,
     validation: Batch,
     virtual_step: Callable[[Sequence[Tensor]], list[Tensor]],
-    lr: float,
+    lr: float | Tensor,
     held: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
     """∇_α L_val(w', α) with w' = w + ``virtual_step``(∇_w L_train(w, α)), by equations 7 and 8.

@@ -30,6 +30,8 @@ class Relaxed:
 class Softmax:
     """All options at once, by their probabilities (DARTS, equation 2)."""
 
+    samples = False  # whether which operations run is decided anew for every pass, on the host
+
     def __init__(self, choices: Mapping[str, Choice], generator: torch.Generator) -> None:
         self.choices, self.generator = choices, generator
         self.progress = 0.0  # share of the search that is done, 0..1
@@ -71,6 +73,8 @@ class Sigmoid(Softmax):
 class Uniform(Softmax):
     """One option of every row, each as likely, whatever the logits (single path one-shot, Guo et al., ECCV 2020)."""
 
+    samples = True
+
     def __call__(self, logits: Logits) -> Relaxed:
         weights, sampled = {}, {}
         for name, rows in logits.items():
@@ -88,6 +92,8 @@ class Gumbel(Softmax):
     The ``temperature`` falls linearly from its first value to its last. Hidden options are never drawn: "none" would cut
     the network.
     """
+
+    samples = True
 
     def __init__(
         self,

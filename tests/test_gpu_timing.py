@@ -49,8 +49,8 @@ class FakeGpu:
                 return 1e3 * (end.at - self.at)
 
         @contextlib.contextmanager
-        def graph(held: Graph, stream: object, capture_error_mode: str):
-            assert (stream, capture_error_mode) == ("new", "thread_local")
+        def graph(held: Graph, pool: object, stream: object, capture_error_mode: str):
+            assert (pool, stream, capture_error_mode) == (None, "new", "thread_local")
             if self.broken:
                 raise RuntimeError("operation not permitted when stream is capturing")
             self.recording = held

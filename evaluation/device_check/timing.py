@@ -18,7 +18,7 @@ def seconds(call: Callable[[], object], device: torch.device, quick: bool, eager
         call()
     if device.type != "cuda":
         return _on_cpu(call, 3 if quick else ROUNDS), "cpu"
-    times, graph = graphs.seconds(call, 10 if quick else 40, ROUNDS, record=not eager)
+    times, graph = graphs.seconds(call, 10 if quick else 40, ROUNDS, recorded=not eager)
     return statistics.median(times), "graph" if graph else "eager"
 
 

@@ -11,6 +11,8 @@ from evaluation.training import memory
 from evaluation.training.data import EVALUATION_BATCH, SMALLEST_EVALUATION_BATCH, DeviceImages
 from evaluation.training.distributed import ALONE, Team
 from evaluation.training.tasks.task import Augmentation, Task
+from spaces.graphed_step import GraphedStep, recorder_of
+from spaces.optimisers import learning_rate, load_optimiser, set_learning_rate
 from spaces.warmup import first_step_watched
 
 NOT_VARIED = Augmentation()
@@ -90,9 +92,14 @@ class Training:
         self.network = network.to(device=data.device, memory_format=torch.channels_last)
         self.data, self.schedule, self.generator, self.team = data, schedule, generator, team
         self.loss = team.wrap(TrainingLoss(self.network, data.task, schedule), data.device)
+        recorder = recorder_of(data.device) if team.size == 1 else None
+        lr = learning_rate(schedule.lr, recorder is not None, data.device)
         self.optimiser = torch.optim.SGD(
-            network.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
+            network.parameters(), lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
         )
+        self._total = torch.zeros((), device=data.device)  # of the losses of an epoch
+        changed = [*network.parameters(), *network.buffers()]
+        self.step = GraphedStep(self._step, changed, recorder, (generator,))
         self.epoch = 0
         self.warm = False  # in this process
 
@@ -102,37 +109,44 @@ class Training:
 
     def run_epoch(self) -> float:
         """Train for one epoch and return its mean loss. Raises FloatingPointError when that is not finite."""
-        plan, network = self.schedule, self.network
-        drop_path = getattr(network, "drop_path", None)
-        if drop_path is not None:
-            drop_path.probability = plan.drop_path * self.epoch / plan.epochs
-            drop_path.generator = self.generator
-        network.train()
-        total, batches = torch.zeros((), device=self.data.device), 0
+        plan = self.schedule
+        self._set_drop_path(plan.drop_path * self.epoch / plan.epochs)
+        self.network.train()
+        self._total.zero_()
+        batches = 0
         planned = plan.epochs * max(1, len(self.data) // plan.batch)
         epoch = self.data.shuffled(plan.batch, self.generator, plan.augmentation)
         if not self.warm:
             epoch, self.warm = first_step_watched(epoch, self.data.device), True
         for images, labels in epoch:
-            share = self.team.share(len(images))
-            if drop_path is not None and self.team.size > 1:
-                drop_path.share = (share, len(images))
-            # So weighted, the mean over the processes is that over the batch's images.
-            loss = self.loss(images[share], labels[share]) * ((share.stop - share.start) * self.team.size / len(images))
-            done = self.epoch / plan.epochs + batches / planned
-            for group in self.optimiser.param_groups:
-                group["lr"] = plan.lr_at(done)
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
-            self.optimiser.step()
-            total += loss.detach()
+            set_learning_rate(self.optimiser, plan.lr_at(self.epoch / plan.epochs + batches / planned))
+            self.step(images, labels)
             batches += 1
         self.epoch += 1
-        mean = float(self.team.mean(total)) / batches
+        mean = float(self.team.mean(self._total)) / batches
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is not finite after epoch {self.epoch}")
         return mean
+
+    def _set_drop_path(self, probability: float) -> None:
+        drop_path = getattr(self.network, "drop_path", None)
+        if drop_path is not None:
+            if probability != drop_path.probability:
+                self.step.forget()  # a graph has the number in it
+            drop_path.probability, drop_path.generator = probability, self.generator
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        """w ← w − lr ∇_w L, on this process' share of the batch."""
+        share = self.team.share(len(images))
+        if self.team.size > 1 and hasattr(self.network, "drop_path"):
+            self.network.drop_path.share = (share, len(images))
+        # So weighted, the mean over the processes is that over the batch's images.
+        loss = self.loss(images[share], labels[share]) * ((share.stop - share.start) * self.team.size / len(images))
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.optimiser.step()
+        self._total += loss.detach()
 
     def state_dict(self) -> dict:
         return {
@@ -145,7 +159,8 @@ class Training:
     def load_state_dict(self, state: dict) -> None:
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
+        self.step.forget()
         self.generator.set_state(state["generator"])
 
 
