@@ -283,7 +283,9 @@ def test_a_search_replayed_equals_one_as_it_is(relaxation, monkeypatch):
     """The method, over two epochs with a stop between them."""
     config, states = tiny.run_config("approxdarts", space_config={"nodes": 1}), []
     with pretending(monkeypatch):
-        for recorder in (None, TapeRecorder()):
+        for warm in (99, 1):  # the first one records nothing, with the optimisers of one that does
+            recorder = TapeRecorder()
+            monkeypatch.setattr(graphed_step, "WARM", warm)
             monkeypatch.setattr(approxdarts, "recorder_of", lambda _, recorder=recorder: recorder)
             problem = SearchProblem(config, tiny.dataset(), DEVICE, tiny.library(config))
             cls = METHODS["approxdarts"]
