@@ -13,6 +13,7 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 import sys
 from pathlib import Path
 
+from evaluation.cli.config_files import as_toml, expanded
 from evaluation.cli.flags import (
     PLACE_FLAGS,
     flag_groups,
@@ -43,17 +44,22 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def work(planned: list[Path]) -> int:
-        asked = parse(arguments)
+        given = expanded(arguments, all_flags)
+        asked = parse(given)
         options = asked.options
-        require_folders(arguments, options.resume)
+        if options.print_config:
+            groups = {**asked.methods, asked.space: asked.space_config}
+            print(as_toml(options, asked.protocol, options.protocol, groups), end="")
+            return 0
+        require_folders(given, options.resume)
         if options.resume:
-            require_alone(arguments, *PLACE_FLAGS)
+            require_alone(given, *PLACE_FLAGS)
             from evaluation.cli.executing import go_on
 
-            return go_on(options.resume, planned, place=place_of(arguments, options))
+            return go_on(options.resume, planned, place=place_of(given, options))
         from evaluation.cli.plan import plan_runs
 
-        configs, library = plan_runs(asked, command_line("evaluation.run", arguments))
+        configs, library = plan_runs(asked, command_line("evaluation.run", given))
         from evaluation.cli.executing import start
 
         return start(configs, library, options.out, planned)
@@ -85,6 +91,13 @@ def parse(arguments: list[str]) -> Asked:
     return Asked(
         parsed.common, settings, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space)
     )
+
+
+def all_flags() -> set[str]:
+    """Those of every protocol, method and space."""
+    groups = {name: METHODS[name].Config for name in METHODS} | {name: SPACES[name].Config for name in SPACES}
+    own = (flags_of(cls, f"{name}.") for name, cls in groups.items())
+    return flags_of(Options).union(flags_of(Protocol, "protocol."), *own)
 
 
 def _space(asked: str, methods: list[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evaluation.cli.config_files import as_toml, expanded
 from evaluation.cli.flags import (
     PLACE_FLAGS,
     flag_groups,
@@ -52,25 +53,33 @@ class TrainOptions(RunOptions):
     """Folder to export the trained network to, for hardware engineers; may be given with --resume, too."""
 
 
+ALL_FLAGS = flags_of(TrainOptions) | flags_of(Protocol, "protocol.")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse, train, export, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def work(planned: list[Path]) -> int:
-        options, protocol = parse(arguments)
-        if "--export" in given_flags(arguments):
+        given = expanded(arguments, lambda: ALL_FLAGS)
+        options, protocol = parse(given)
+        if options.print_config:
+            left_out = () if options.finalist else ("finalist",)  # 0 stands for none, which a flag cannot say
+            print(as_toml(options, protocol, options.protocol, {}, left_out), end="")
+            return 0
+        if "--export" in given_flags(given):
             from evaluation.export import require_new
 
             require_new(Path(options.export))
         from evaluation.cli.executing import go_on, start
 
         if options.resume:
-            require_alone(arguments, "--export", *PLACE_FLAGS)
+            require_alone(given, "--export", *PLACE_FLAGS)
             if options.export and len(options.resume) > 1:
                 raise InputError("--export takes one run; resume them one by one")
-            code = go_on(options.resume, planned, place=place_of(arguments, options))
+            code = go_on(options.resume, planned, place=place_of(given, options))
         else:
-            config, library = plan(options, protocol, command_line("evaluation.train", arguments))
+            config, library = plan(options, protocol, command_line("evaluation.train", given))
             code = start([config], library, options.out, planned)
         if options.export and code == 0:
             from evaluation.export.exporting import export_finalist
@@ -87,7 +96,7 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     early.add_argument("--protocol", default=TrainOptions.protocol)
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)
-    require_known(arguments, flags_of(TrainOptions) | flags_of(Protocol, "protocol."))
+    require_known(arguments, ALL_FLAGS)
     parsed = parse_with_tyro(flag_groups(TrainOptions, protocol), PROGRAM, DESCRIPTION, arguments)
     options: TrainOptions = parsed.common
     require_folders(arguments, options.resume)

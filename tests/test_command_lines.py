@@ -45,6 +45,12 @@ COMMANDS = (
         Wrong("--architecture nowhere.json", "nowhere.json"),
     ),
     Command(
+        "evaluation.campaign",
+        Wrong("plan.toml --job 3", "did you mean --jobs"),
+        Wrong("plan.toml --jobs many", "'many' is no number from 1 to 1024"),
+        Wrong("nowhere.toml", "'nowhere.toml' does not exist"),
+    ),
+    Command(
         "evaluation.check_device",
         Wrong("--quik", "did you mean --quick"),
         Wrong("--budget soon", "90s"),

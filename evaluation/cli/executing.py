@@ -61,6 +61,11 @@ def _settled(config: RunConfig, device: torch.device) -> RunConfig:
     return replace(config, protocol=replace(config.protocol, gradient_precision=precision))
 
 
+def fill(path: Path, config: RunConfig, library: tuple[Multiplier, ...]) -> None:
+    """Make a folder that is there the folder of a run."""
+    RunFolder(path).fill(_settled(config, choose_device(config.device)), library)
+
+
 def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, place: Mapping[str, Any] = ELSEWHERE) -> int:
     """Run what is left to do in every folder, one after the other, and compare them. Returns the exit code.
 

@@ -65,14 +65,18 @@ class RunFolder:
                 except FileExistsError:
                     number += 1
             folder = cls(path)
-            if foreign := [multiplier for multiplier in library if catalogue.find(multiplier.name) != multiplier]:
-                keep_tables(foreign, folder.path / TABLES)
-            save_json(folder.path / CONFIG, config.to_json())
+            folder.fill(config, library)
         except OSError as error:
             raise InputError(
                 f"cannot write to '{parent}': {error.strerror}; choose another folder with --out"
             ) from None
         return folder
+
+    def fill(self, config: RunConfig, library: Sequence[Multiplier]) -> None:
+        """Write the settings, and a copy of what ``library`` has that is not built in. Raises OSError."""
+        if foreign := [multiplier for multiplier in library if catalogue.find(multiplier.name) != multiplier]:
+            keep_tables(foreign, self.path / TABLES)
+        save_json(self.path / CONFIG, config.to_json())
 
     def config(self) -> RunConfig:
         return RunConfig.from_json(read_json(self.path / CONFIG), self.path / CONFIG)

@@ -20,6 +20,10 @@ from spaces.space import Architecture
 WORK = {"search": searching.search, "selection": searching.selection, "final": finals.final, "test": finals.test}
 
 
+class InUse(InputError):
+    """Another process is at work on a run."""
+
+
 class Run(RunContext):
     """One run. ``execute`` goes on wherever the checkpoint in its folder stands."""
 
@@ -41,7 +45,7 @@ class Run(RunContext):
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise InputError(f"{self.folder.path} is in use by another process") from None
+            raise InUse(f"{self.folder.path} is in use by another process") from None
         try:
             if (self.folder.path / RECORD).exists():
                 return read_record(self.folder.path / RECORD)

@@ -98,6 +98,11 @@ class RunOptions:
     """GPUs that Ray sets aside for each worker: 0.5 lets two share one; on CUDA 0 means 1."""
     out: Path = Path("runs")
     """Where run folders go."""
+    config: str = ""
+    """TOML file of settings: its keys are these flags without dashes, with a table for a protocol, a method or a space.
+    Flags that come after it take precedence."""
+    print_config: bool = False
+    """Print all settings as such a file, and run nothing."""
     resume: tuple[Path, ...] = ()
     """Run folders to go on with; their own settings apply; of other flags only those may be given that say where:
     --device, --executor, --workers and --ray-…."""

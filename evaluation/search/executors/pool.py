@@ -110,6 +110,8 @@ class Pool:
     def next(self) -> tuple[int, Outcome]:
         while True:
             self._assign()
+            if not (self.busy or self.queue):
+                raise RuntimeError("no job is under way that could be waited for")
             limits = {place: task.began + self.limits.seconds(task.job) for place, task in self.busy.items()}
             timed = PATIENCE if any(limit < math.inf for limit in limits.values()) else None
             by_worker = {id(worker): place for place, worker in self.places.items()}
