@@ -179,10 +179,11 @@ def _tensor(made: Callable[..., Tensor], data: object, device: object = None, **
 @contextlib.contextmanager
 def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Inside, ``DEVICE`` works. Yields the list of places where it had to be waited for."""
-    autocast, tensor = torch.autocast, torch.tensor
+    autocast, enabled, tensor = torch.autocast, torch.is_autocast_enabled, torch.tensor
     with monkeypatch.context() as patch:
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(torch, "tensor", functools.partial(_tensor, tensor))
+        patch.setattr(torch, "is_autocast_enabled", lambda *kind: kind != (DEVICE.type,) and enabled(*kind))
         patch.setattr(
             torch,
             "autocast",
