@@ -152,34 +152,52 @@ def product_gradients(
 
     ∂/∂x = Σ_r p_r(x̂) ⊙ (the exact convolution's gradient with the weights s_w q_r(ŵ)), and ∂/∂w likewise with the
     activations s_x p′_r(x̂). The zero point's share, −z Σ ŵ, is one more factor of 1. Padded positions pass no gradient.
-    Where they are computed in bf16, that for x may be given in it.
     """
     terms_x, terms_w = gradient_terms(factors, grad.device)
     terms_x, terms_w = terms_x if wanted[0] else (), _with_zero_point(terms_w, zero_point) if wanted[1] else ()
     several = max(len(terms_x), len(terms_w)) > 1  # terms that may cancel each other need all of their bits
-    dtype = torch.float32 if several else gradient_dtype(w_index.shape, geometry)
-    # bf16 holds codes exactly as long as they have no scale.
-    before, after = (step, 1.0) if dtype == torch.float32 else (1.0, step)
+    if not several and gradient_dtype(w_index.shape, geometry) == torch.bfloat16:
+        return _gradients_in_bf16(
+            grad, index, step, w_index, w_scale, (*terms_x, None)[0], (*terms_w, None)[0], geometry
+        )
     grad_x = grad_w = None
-    grad = grad.to(dtype)
     for for_x, for_w in itertools.zip_longest(terms_x, terms_w):
         # What an unwanted gradient belongs to is only a shape, and memory in the right order.
-        activations = torch.empty_like(index, dtype=dtype)
-        weights = torch.empty(w_index.shape, device=grad.device, dtype=dtype)
+        activations = torch.empty_like(index, dtype=torch.float32)
+        weights = torch.empty(w_index.shape, device=grad.device)
         if for_w is not None:
-            activations = look_up(index, (for_w.left * before).to(dtype))
+            activations = look_up(index, for_w.left * step)
         if for_x is not None:
-            weights = (for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)).to(dtype)
+            weights = for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)
         part_x, part_w = convolution_gradients(
             grad, activations, weights, geometry, (for_x is not None, for_w is not None)
         )
         if part_x is not None:
-            part_x = part_x if for_x.left_is_one else part_x.float() * look_up(index, for_x.left)
-            grad_x = part_x if grad_x is None else grad_x.float().add_(part_x)
+            part_x = part_x if for_x.left_is_one else part_x * look_up(index, for_x.left)
+            grad_x = part_x if grad_x is None else grad_x.add_(part_x)
         if part_w is not None:
-            part_w = part_w.float() * after
             part_w = part_w if for_w.right_is_one else part_w * for_w.right[w_index.int()]
             grad_w = part_w if grad_w is None else grad_w.add_(part_w)
+    return grad_x, grad_w
+
+
+def _gradients_in_bf16(
+    grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
+    for_x: Term | None, for_w: Term | None, geometry: Geometry,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The same for one term each, from operands in bf16, which holds codes exactly as long as they have no scale."""
+    wanted, bf16 = (for_x is not None, for_w is not None), torch.bfloat16
+    activations, weights = torch.empty_like(index, dtype=bf16), torch.empty_like(w_index, dtype=bf16)
+    if for_x:
+        weights = (for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)).to(bf16)
+    if for_w:
+        activations = look_up(index, for_w.left.to(bf16))
+    grad_x, grad_w = convolution_gradients(grad.to(bf16), activations, weights, geometry, wanted)
+    if grad_x is not None and for_x:
+        grad_x = grad_x.float() if for_x.left_is_one else grad_x * look_up(index, for_x.left)
+    if grad_w is not None and for_w:
+        grad_w = grad_w.float() * step
+        grad_w = grad_w if for_w.right_is_one else grad_w * for_w.right[w_index.int()]
     return grad_x, grad_w
 
 
@@ -209,14 +227,10 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
 
 
 def cleared(values: Tensor, where: Tensor | None) -> Tensor:
-    """``values`` as float32, with zeros where ``where`` is 1; None means nowhere. They may be changed in place."""
+    """``values`` with zeros where ``where`` is 1; None means nowhere."""
     if where is None:
-        return values.float()
+        return values
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
-        if values.dtype == torch.bfloat16:
-            wide = torch.empty_like(values, dtype=torch.float32)
-            loops.widen(flat(values).view(torch.uint16).numpy(), flat(where).numpy(), flat(wide).numpy())
-            return wide
         loops.clear(flat(values).numpy(), flat(where).numpy())
         return values
-    return values.float().masked_fill_(where.bool(), 0.0)
+    return values.masked_fill_(where.bool(), 0.0)

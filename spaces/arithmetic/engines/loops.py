@@ -109,25 +109,6 @@ def clear(values: np.ndarray, where: np.ndarray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _widen_block(halves, where, out):
-    for i in range(halves.size):
-        out[i] = np.uint32(0) if where[i] else np.uint32(halves[i]) << np.uint32(16)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _widen_blocks(halves, where, out):
-    for block in prange((halves.size + _BLOCK - 1) // _BLOCK):
-        part = slice(block * _BLOCK, (block + 1) * _BLOCK)
-        _widen_block(halves[part], where[part], out[part])
-
-
-def widen(halves: np.ndarray, where: np.ndarray, out: np.ndarray) -> None:
-    """out = the bf16 numbers whose bits are ``halves`` (n,) uint16, and 0 where ``where`` (n,) is not; out (n,) float32."""
-    run = _widen_blocks if use_threads(halves.size) else _widen_block
-    run(halves, where, out.view(np.uint32))
-
-
-@njit(cache=True, nogil=True)
 def _bits_block(index, masks, flips, out):
     channels = index.shape[1]
     for pixel in range(index.shape[0]):
