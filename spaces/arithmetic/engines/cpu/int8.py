@@ -49,14 +49,21 @@ class Packed:
         self.constant = (
             torch.from_numpy(by_index)[weights.int()].sum(dim=(1, 2, 3)).double() if by_index.any() else None
         )
-        self.by_weight = torch.from_numpy(self.factors.v)[:, weights.int()]  # (R, O, C/groups, kH, kW)
+
+    @functools.cached_property
+    def by_weight(self) -> Tensor:
+        """The weights' side of every factor, (R, O, C/groups, kH, kW) int8."""
+        return torch.from_numpy(self.factors.v)[:, self.weights.int()]
 
     @functools.cached_property
     def one_call(self) -> _Part | None:
         """The only call, where the library itself can round the 32-bit sums to float32 and scale them."""
         factors = self.factors
         fits = factors.channels == 1 or (factors.channels and self.inner > 1 and factors.weight[-1] == 1)
-        if not fits or factors.weight[0] != 1 or self.constant is not None or self._largest.sum() >= 2**31:
+        if not fits or factors.weight[0] != 1 or self.constant is not None:
+            return None
+        products = self.inner * int(np.prod(self.kernel))
+        if products * _largest_product(self.table, self.zero_point) >= 2**31 and self._largest.sum() >= 2**31:
             return None
         return self._part(1, slice(0, factors.channels), None)
 
@@ -89,8 +96,9 @@ class Packed:
     def _part(self, weight: int, terms: slice, channels: slice | None) -> _Part:
         width = self.inner if channels is None else channels.stop - channels.start
         features = _features(self.table, terms.start, terms.stop, width)
-        chosen = self.by_weight[terms] if channels is None else self.by_weight[terms][:, :, channels]
-        ordered = features.order_weights(chosen.permute(1, 2, 0, 3, 4)).contiguous()
+        inside = self.weights if channels is None else self.weights[:, channels]
+        chosen = np.take(_by_code(self.table, terms.start, terms.stop), inside.numpy(), axis=0)
+        ordered = features.order_weights(torch.from_numpy(chosen).permute(0, 1, 4, 2, 3)).contiguous()
         return _Part(channels, features, ordered, _prepack(ordered, self.zero_point, self.geometry), weight)
 
 
@@ -166,6 +174,18 @@ def _zero_point(table: ProductTable, grouped: bool) -> tuple[int, np.ndarray]:
     factors = known_byte_factors(table)
     at_zero = factors.constant - OFFSET * factors.weight @ factors.v.astype(np.int64)
     return (0, at_zero) if grouped or not at_zero.any() else (OFFSET, factors.constant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _by_code(table: ProductTable, first: int, last: int) -> np.ndarray:
+    """The weights' side of some factors by weight index, (256, last − first) int8."""
+    return np.ascontiguousarray(known_byte_factors(table).v[first:last].T)
+
+
+@functools.lru_cache(maxsize=1024)
+def _largest_product(table: ProductTable, zero_point: int) -> float:
+    """What one product can add to a sum at most, through all features."""
+    return float(_largest(table, zero_point) @ np.abs(known_byte_factors(table).v.astype(np.int64)).max(axis=1))
 
 
 @functools.lru_cache(maxsize=1024)
