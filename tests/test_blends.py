@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.mixture import depthwise, pointwise
@@ -245,3 +246,60 @@ def test_a_certain_mixture_is_its_multipliers_layer_bit_for_bit(kind):
         mixture.choice.set(F.one_hot(torch.tensor(index), len(LIBRARY)).float())
         assert torch.equal(mixture(x), part(x))
         mixture.activation_scale.maximum.zero_()  # so that each sees its first batch
+
+
+# -- engines -----------------------------------------------------------------------------------------------------------
+
+
+def mixture_under(engine, layer, x):
+    """Output, and gradients for input, weight and blend, with one engine for all."""
+    try:
+        emulate.use_engine(engine)
+        leaf, probabilities = x.clone().requires_grad_(), torch.linspace(1, 2, len(LIBRARY)).softmax(0).requires_grad_()
+        layer.choice.set(probabilities)
+        y = layer(leaf)
+        weights = torch.linspace(-1, 1, y.numel()).reshape_as(y)
+        return y.detach(), *torch.autograd.grad((y * weights).sum(), (leaf, layer.weight, probabilities))
+    finally:
+        emulate.use_engine("auto")
+
+
+@pytest.mark.parametrize("inputs, outputs, kernel, groups", [(8, 16, 1, 1), (4, 4, 3, 4), (4, 6, 3, 1)])
+def test_every_engine_computes_the_same_mixture(inputs, outputs, kernel, groups):
+    layer = MultiplierMixture(inputs, outputs, kernel, groups=groups, bias=False, choice=MultiplierChoice(LIBRARY))
+    layer.eval()
+    x = torch.randn(2, inputs, 6, 7)
+    expected = mixture_under("auto", layer, x)
+    for engine in ("float32", "gather", "int8"):
+        for one, other in zip(mixture_under(engine, layer, x), expected):
+            assert torch.allclose(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item()), engine
+
+
+@pytest.mark.parametrize("engine", ["float32", "gather", "auto", "int8"])
+def test_one_multiplier_of_a_mixture_is_its_own_layer_whatever_the_engine(engine):
+    for which, multiplier in enumerate(LIBRARY):
+        own = ApproxConv2d(8, 16, 1, bias=False, multiplier=multiplier)
+        mixture = MultiplierMixture(8, 16, 1, bias=False, choice=MultiplierChoice(LIBRARY))
+        mixture.load_state_dict(own.state_dict(), strict=False)
+        mixture.choice.set(torch.eye(len(LIBRARY))[which])
+        x = torch.randn(2, 8, 5, 5)
+        try:
+            emulate.use_engine(engine)
+            got = mixture(x)
+        finally:
+            emulate.use_engine("auto")
+        assert torch.equal(got, own(x))
+
+
+def test_an_engine_that_is_asked_for_computes_mixtures(monkeypatch):
+    used = []
+    convolve = pointwise.convolve
+    monkeypatch.setattr(pointwise, "convolve", lambda *operands: used.append(1) or convolve(*operands))
+    layer = MultiplierMixture(8, 16, 1, bias=False, choice=MultiplierChoice(LIBRARY))
+    few, many = torch.randn(1, 8, 6, 7), torch.randn(2, 8, 40, 40)
+    # Adding up by code pays for many pixels alone, is possible for both, and is not what float32 does.
+    for engine, calls in (("auto", [0, 1]), ("int8", [0, 1]), ("gather", [1, 1]), ("float32", [0, 0])):
+        for x, expected in zip((few, many), calls):
+            used.clear()
+            mixture_under(engine, layer, x)
+            assert len(used) == expected, engine

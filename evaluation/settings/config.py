@@ -77,7 +77,8 @@ class RunOptions:
     device: str = "auto"
     """auto (CUDA if there is one), cpu or cuda."""
     engine: Literal["auto", "int8", "float32", "gather", "triton", "triton-gather", "reference"] = "auto"
-    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it."""
+    """How products are computed: the fastest exact way for each layer, or one for all. Results do not depend on it, but for
+    rounding in supernets that mix multipliers: there, float32, gather and triton have their effect, others mean auto."""
     deterministic: bool = False
     """Bit-identical results on the same device, times aside, at the price of speed on CUDA; a budget of device time rules it
     out."""

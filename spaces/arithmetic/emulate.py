@@ -25,6 +25,7 @@ ENGINES: dict[str, ModuleType] = {
     "triton-gather": triton_gather,
     "reference": reference,
 }
+MIXING = ("float32", "gather", "triton")  # those that also compute with the real-valued tables of mixtures
 _forced = "auto"
 _FEW_CHANNELS = (
     8  # up to so many factor channels no look-up has been faster in dense layers, so that it need not be measured
@@ -34,12 +35,22 @@ _FEW_CHANNELS = (
 def use_engine(name: str) -> None:
     """Make every layer of this process use one engine, or choose again ("auto"). Raises InputError for an unknown one.
 
-    A layer whose table the engine cannot compute raises InputError when it runs. Results never depend on the engine.
+    A layer whose table the engine cannot compute raises InputError when it runs. Sums never depend on the engine, but for
+    rounding in layers that mix multipliers (see ``mixture_engine``).
     """
     global _forced
     if name not in (*ENGINES, "auto"):
         raise suggest(name, [*ENGINES, "auto"], "engine")
     _forced = name
+
+
+def mixture_engine() -> str:
+    """The engine of layers that mix multipliers: one of ``MIXING``, or "auto", which chooses by a layer's shape.
+
+    Their tables are real numbers. Where an engine was asked for that computes with integers alone, they choose. Engines
+    round their sums differently, in the last place, but where one multiplier has the whole weight.
+    """
+    return _forced if _forced in MIXING else "auto"
 
 
 def refusal(name: str, table: ProductTable, device: torch.device) -> str:

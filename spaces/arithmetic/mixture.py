@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.arithmetic import emulate
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
 from spaces.arithmetic.depthwise import DepthwiseMixture
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
@@ -91,7 +92,7 @@ class MultiplierMixture(nn.Conv2d):
         scale = self.activation_scale(x)
         x, geometry = without_unread(x, self.weight, geometry)
         codes = quantise_once(x, scale)
-        own = depthwise.suit(tuple(self.weight.shape), geometry, x.device)
+        own = depthwise.suit(tuple(self.weight.shape), geometry, x.device) and emulate.mixture_engine() != "float32"
         mixture = DepthwiseMixture if own else _Mixture
         y = mixture.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
@@ -112,7 +113,9 @@ class _Mixture(torch.autograd.Function):
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
         kernel = tuple(weight.shape[2:])
+        ctx.engine = emulate.mixture_engine()
         ctx.by_kernels = gpu_mixtures.suits(x.device, choice.features, tuple(weight.shape), geometry)
+        ctx.by_kernels &= ctx.engine in ("auto", "triton")
         ctx.undilated = Undilated(1, False, geometry, x.shape)  # kernels take a dilation as it is
         if not ctx.by_kernels:
             size = geometry.output_size(x.shape[2:], kernel)
@@ -128,7 +131,7 @@ class _Mixture(torch.autograd.Function):
             y = gpu_mixtures.convolve(index, choice.u_by_code, by_weight, kernel, ctx.geometry, scale)
         else:
             by_weight = mixtures.weight_features(w_index, choice.v)
-            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry)
+            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry, ctx.engine)
             y.mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
@@ -149,7 +152,9 @@ class _Mixture(torch.autograd.Function):
         elif blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
-            grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)
+            grad_blended, grad_x = mixtures.gradients(
+                index, grad, scaled, ctx.geometry, row, ctx.choice.span, ctx.engine
+            )
             grad_blended.mul_(step)
         factors = gradient_factors(ctx.choice.tables[0], "straight-through")
         wanted = (x_wanted and grad_x is None, w_wanted)

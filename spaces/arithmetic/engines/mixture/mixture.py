@@ -26,13 +26,14 @@ def weight_features(w_index: Tensor, v: Tensor) -> Tensor:
     return features
 
 
-def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry) -> Tensor:
+def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry, engine: str = "auto") -> Tensor:
     """The sums (N, O, H', W') float32; padded positions add nothing.
 
     ``index`` (N, C, H, W) uint8; ``u`` (R, 256) by activation index; ``by_weight`` as ``weight_features`` has them.
+    ``engine``: "float32" expands every code, "gather" adds up by code wherever that is possible.
     """
     with plain_fp32(index.device):
-        if pointwise.suit(index, by_weight, geometry):
+        if pointwise.suit(index, by_weight, geometry, engine):
             return pointwise.convolve(index, u, by_weight)
         if index.device.type == "cpu" and _is_product(by_weight, geometry):
             return (_expand(index, u, 1) @ by_weight.flatten(1).t()).permute(0, 3, 1, 2)
@@ -62,16 +63,22 @@ def _side_by_side(features: Tensor, by_weight: Tensor, geometry: Geometry) -> Te
 
 
 def gradients(
-    index: Tensor, grad: Tensor, by_weight: Tensor, geometry: Geometry, row: int | None, span: Tensor
+    index: Tensor,
+    grad: Tensor,
+    by_weight: Tensor,
+    geometry: Geometry,
+    row: int | None,
+    span: Tensor,
+    engine: str = "auto",
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients for ``u`` (R, 256), and for the feature u_row(x̂) (N, C, H, W), from that of ``convolve``'s sums.
 
     ``u`` is known to lie in the span of orthonormal columns ``span`` (256, K); the gradient may be projected onto it.
     """
     with plain_fp32(index.device):
-        if pointwise.suit(index, by_weight, geometry):
+        if pointwise.suit(index, by_weight, geometry, engine):
             table = pointwise.table_gradient(index, grad, by_weight)
-        elif depthwise.suit(index, by_weight, geometry):
+        elif engine != "float32" and depthwise.suit(index, by_weight, geometry):
             table = depthwise.table_gradient(index, grad, by_weight, geometry)
         else:
             on_cpu = index.device.type == "cpu"

@@ -25,11 +25,15 @@ _BLOCK = 128  # pixels whose gradients stay in the nearest cache while all chann
 _add_rows, _add_row = sum_adder(_LANES, _TOGETHER), sum_adder(_LANES, 1)
 
 
-def suit(index: Tensor, by_weight: Tensor, geometry: Geometry) -> bool:
-    """Whether this is fast for codes (N, C, H, W) and weight features (O, R, C/groups, kH, kW)."""
+def suit(index: Tensor, by_weight: Tensor, geometry: Geometry, engine: str = "auto") -> bool:
+    """Whether to do it for codes (N, C, H, W) and weight features (O, R, C/groups, kH, kW).
+
+    "auto": where it is fast; "gather": where it is possible; not for any other engine.
+    """
     outputs, _, inner, *kernel = by_weight.shape
     whole = kernel == [1, 1] and geometry == Geometry() and outputs % _LANES == 0 and inner % _TOGETHER == 0
-    return whole and index.device.type == "cpu" and outputs * SIZE <= _ENOUGH * (index.numel() // index.shape[1])
+    fast = engine == "auto" and outputs * SIZE <= _ENOUGH * (index.numel() // index.shape[1])
+    return whole and index.device.type == "cpu" and (fast or engine == "gather")
 
 
 def convolve(index: Tensor, u: Tensor, by_weight: Tensor) -> Tensor:
