@@ -10,7 +10,8 @@ from torch import Tensor
 
 from spaces.arithmetic import depthwise as mixtures
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
-from spaces.arithmetic.engines.cpu import depthwise_gather
+from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_loops
+from spaces.arithmetic.engines.cpu.depthwise_convolution import Tables
 from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers import catalogue
@@ -67,10 +68,16 @@ def permutes(request, monkeypatch) -> bool:
     return request.param
 
 
-def operands(case: Case) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes of activations, and the table's factors u (R, 256) and v_r(ŵ) (C, R, kH, kW)."""
+def operands(case: Case, halves: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of activations, and the table's factors u (R, 256) and v_r(ŵ) (C, R, kH, kW).
+
+    With ``halves``, u is a sum over the code's upper four bits and its lower four.
+    """
     index = torch.randint(0, 256, case.size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    return index, torch.randn(case.rank, 256), torch.randn(case.size[1], case.rank, *case.kernel)
+    u = torch.randn(case.rank, 256)
+    if halves:
+        u = (torch.randn(case.rank, 16, 1) + torch.randn(case.rank, 1, 16)).flatten(1)
+    return index, u, torch.randn(case.size[1], case.rank, *case.kernel)
 
 
 def features(index: Tensor, u: Tensor, case: Case) -> Tensor:
@@ -88,17 +95,21 @@ def close(got: Tensor, expected: Tensor) -> bool:
     return bool((got.double() - expected).abs().max() <= 2e-6 * expected.abs().max())
 
 
-def test_sums(case):
-    index, u, by_weight = operands(case)
+@pytest.mark.parametrize("halves", [False, True])
+def test_sums(case, halves):
+    index, u, by_weight = operands(case, halves)
+    if depthwise.PERMUTES:
+        assert Tables(u).how == (depthwise_loops.BY_HALVES if halves else depthwise_loops.BY_BYTES)
     scale, constant = torch.rand(case.size[1]) + 1, torch.randn(case.size[1])
     sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), by_weight.unbind(1)))
-    got = depthwise.convolve(index, u, by_weight, case.geometry, FILL, scale, constant)
+    got = depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL, scale, constant)
     assert close(got, sums * scale.view(1, -1, 1, 1) + constant.view(1, -1, 1, 1))
-    assert close(depthwise.convolve(index.contiguous(), u, by_weight, case.geometry, FILL), sums)
+    assert close(depthwise.convolve(index.contiguous(), Tables(u), by_weight, case.geometry, FILL), sums)
 
 
-def test_gradients(case):
-    index, u, by_weight = operands(case)
+@pytest.mark.parametrize("halves", [False, True])
+def test_gradients(case, halves):
+    index, u, by_weight = operands(case, halves)
     size = case.geometry.output_size(case.size[2:], case.kernel)
     grad = torch.randn(*case.size[:2], *size)
     x = torch.zeros(case.size, dtype=torch.float64, requires_grad=True)
@@ -110,7 +121,7 @@ def test_gradients(case):
     weights = torch.zeros(by_weight.shape, dtype=torch.float64, requires_grad=True)
     sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), weights.unbind(1)))
     (expected,) = torch.autograd.grad(sums, weights, grad.double())
-    assert close(depthwise.weight_gradient(index, u, grad, case.kernel, case.geometry, FILL), expected)
+    assert close(depthwise.weight_gradient(index, Tables(u), grad, case.kernel, case.geometry, FILL), expected)
 
 
 @pytest.mark.parametrize("columns", [3, 256], ids=["a few columns", "sums by code"])
@@ -169,7 +180,7 @@ def test_as_many_extreme_products_as_16_bits_hold_and_more(kernel):
 def test_threads_do_not_change_anything():
     case, results = Case((17, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
     index, u, by_weight = operands(case)
-    grad = torch.randn_like(depthwise.convolve(index, u, by_weight, case.geometry, FILL))
+    grad = torch.randn_like(depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL))
     w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
     packed = depthwise_gather.pack(w_index, TABLES["signed"], case.geometry)
     try:
@@ -177,9 +188,9 @@ def test_threads_do_not_change_anything():
             torch.set_num_threads(threads)
             results.append(
                 (
-                    depthwise.convolve(index, u, by_weight, case.geometry, FILL),
+                    depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL),
                     depthwise.input_gradient(grad, by_weight[:, 0], case.size, case.geometry),
-                    depthwise.weight_gradient(index, u, grad, case.kernel, case.geometry, FILL),
+                    depthwise.weight_gradient(index, Tables(u), grad, case.kernel, case.geometry, FILL),
                     depthwise_gather.conv2d(index, packed, FILL),
                 )
             )

@@ -44,7 +44,8 @@ class DepthwiseMixture(torch.autograd.Function):
         zero_point, constant = codes.scale.zero + choice.tables[0].a_lo, None
         if counts(zero_point):
             constant = -zero_point_share(w_index, scale, zero_point)
-        y = depthwise.convolve(codes.index, blended.detach(), by_weight, geometry, codes.scale.zero, scale, constant)
+        tables = depthwise.Tables.of(blended)
+        y = depthwise.convolve(codes.index, tables, by_weight, geometry, codes.scale.zero, scale, constant)
         ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
         ctx.choice, ctx.fill, ctx.geometry, ctx.dtypes = choice, codes.scale.zero, geometry, (x.dtype, weight.dtype)
         return y.to(x.dtype)
@@ -81,5 +82,15 @@ def table_gradient(
         if adds:
             index, geometry = geometry.pad(index, fill), geometry.unpadded()
         return windows.table_gradient(index, grad, by_weight[:, :, None], geometry)
-    met = depthwise.weight_gradient(index, span.t(), grad, tuple(by_weight.shape[2:]), geometry, fill)
+    met = depthwise.weight_gradient(
+        index, _columns(span), grad, (by_weight.shape[2], by_weight.shape[3]), geometry, fill
+    )
     return by_weight.transpose(0, 1).flatten(1) @ met.transpose(0, 1).flatten(1).t() @ span.t()
+
+
+def _columns(span: Tensor) -> depthwise.Tables:
+    """The tables of a span's columns, remembered with it."""
+    known = getattr(span, "_known_columns", None)
+    if known is None:
+        known = span._known_columns = depthwise.Tables(span.t())
+    return known

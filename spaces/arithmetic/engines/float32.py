@@ -43,7 +43,7 @@ class PackedDepthwise:
     """A layer with one filter for every channel, on the CPU, whose sums float32 holds."""
 
     by_weight: Tensor  # (C, R, kH, kW) float32
-    activations: Tensor  # (R, 256) float32
+    activations: depthwise_convolution.Tables
     geometry: Geometry
 
 
@@ -101,9 +101,9 @@ def _weight_values(table: ProductTable, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _activation_values(table: ProductTable) -> Tensor:
-    """u (R, 256), float32, on the CPU."""
-    return torch.from_numpy(np.ascontiguousarray(_known_factors(table).u.T, dtype=np.float32))
+def _activation_values(table: ProductTable) -> depthwise_convolution.Tables:
+    """u (R, 256), on the CPU."""
+    return depthwise_convolution.Tables(torch.from_numpy(_known_factors(table).u.T.astype(np.float32)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,8 +113,8 @@ def _features(table: ProductTable, first: int, last: int, channels: int) -> Feat
 
 def conv2d(x: Tensor, packed: Packed | PackedDepthwise, fill: int | Tensor, scale: Tensor | None = None) -> Tensor:
     if isinstance(packed, PackedDepthwise):
-        u, by_weight = packed.activations, packed.by_weight
-        return depthwise_convolution.convolve(x, u, by_weight, packed.geometry, int(fill), scale)
+        tables, by_weight = packed.activations, packed.by_weight
+        return depthwise_convolution.convolve(x, tables, by_weight, packed.geometry, int(fill), scale)
     x, geometry = packed.geometry.avoid_onednn_bugs(x, packed.kernel, fill)
     if any(part.features.moves(fill, 0) for part in packed.parts) and geometry.padding != (0, 0):
         x, geometry = geometry.pad(x, fill), geometry.unpadded()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from spaces.arithmetic.engines.cpu.depthwise_simd import CODES
+from spaces.arithmetic.engines.cpu.memory import CODES
 from spaces.arithmetic.engines.cpu.quantise_simd import quantise_lines
 
 _BLOCK = 32768  # elements per task: some ten microseconds of work
@@ -42,7 +42,7 @@ CLAMPED, NAN = 1, 2  # what ``quantise`` met
 @njit(cache=True, nogil=True, error_model="numpy")
 def _quantise_block(x, scale, low, high, zero, out):
     lines = x.size // CODES
-    met = quantise_lines(x, scale, low, high, zero, out, lines)
+    met = quantise_lines(x.ctypes.data, scale, low, high, zero, out.ctypes.data, lines)
     outside, nan = np.int32(met[0]), np.int32(met[1])
     for i in range(lines * CODES, x.size):
         code = np.rint(x[i] / scale)

@@ -5,19 +5,26 @@ for the gradients of a dilated depthwise convolution as for the convolution itse
 threads.
 """
 
+import functools
+from typing import Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
-from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES, PIXELS, PLANES, TAPS, has_permutes
+from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, PLANES, TAPS
+from spaces.arithmetic.engines.cpu.memory import CODES, LANES, has_permutes
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 
 PERMUTES = has_permutes()
+_AT_ONCE = CODES // LANES  # pixels that are looked up at a time
+_HALF = 16  # values of four bits
+_ROUNDING = 4 * np.finfo(np.float32).eps  # of the largest number: what blends of such tables are off by
 
 
 def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> bool:
@@ -27,7 +34,7 @@ def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> 
 
 def convolve(
     index: Tensor,
-    u: Tensor,
+    tables: "Tables",
     by_weight: Tensor,
     geometry: Geometry,
     fill: int,
@@ -36,58 +43,62 @@ def convolve(
 ) -> Tensor:
     """scale·Σ_r u_r(x̂)·v_r(ŵ) + constant, (N, C, H', W') float32.
 
-    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``u`` (R, 256) float32, ``by_weight`` (C, R, kH, kW);
+    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``tables`` of R values, ``by_weight`` (C, R, kH, kW);
     ``scale`` and ``constant`` (C,).
     """
-    layer = _layer(index.shape, len(u), tuple(by_weight.shape[2:]), geometry, fill)
-    layer = layer._replace(adds=bool((u[:, fill] != 0).any()))
-    y = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels))
-    ends = ((torch.ones(layer.channels), scale), (torch.zeros(layer.channels), constant))
-    scaling = (start.numpy() if given is None else given.float().contiguous().numpy() for start, given in ends)
-    run = loops.convolve_together if use_threads(y.numel()) else loops.convolve
-    run(
-        _flat(index), *_tables(u), PERMUTES, layer, _blocks(by_weight), *scaling, y.view(-1).numpy(),
-        0, layer.images * -(-layer.channels // (LANES * loops.GROUP)),
-    )  # fmt: skip
-    return y.permute(0, 3, 1, 2)
+    size, kernel = tuple(index.shape), (int(by_weight.shape[2]), int(by_weight.shape[3]))
+    layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
+    return _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant)
 
 
 def input_gradient(grad: Tensor, weight: Tensor, size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """The gradient of a depthwise convolution for its input (N, C, H, W) = ``size``; ``weight`` (C, kH, kW)."""
-    kernel = tuple(weight.shape[1:])
-    reach = [(extent - 1) * dilation for extent, dilation in zip(kernel, geometry.dilation)]
-    padding = tuple(far - padded for far, padded in zip(reach, geometry.padding))
-    # An input of which the stride 1 and this padding would make an output of ``size``: what the gradients are spread to.
-    spread = (size[0], size[1], *(side + far - 2 * padded for side, far, padded in zip(size[2:], reach, padding)))
-    layer = _layer(spread, 1, kernel, Geometry((1, 1), padding, geometry.dilation, geometry.groups), 0)
-    x = torch.empty((size[0], *size[2:], size[1]))
-    run = loops.input_gradient_together if use_threads(x.numel()) else loops.input_gradient
-    ends = torch.ones(size[1]).numpy(), torch.zeros(size[1]).numpy()
-    run(
-        _flat(grad.float()), *grad.shape[2:], *geometry.stride, layer, _blocks(weight.flip(1, 2)[:, None]), *ends,
-        x.view(-1).numpy(), 0, size[0] * -(-size[1] // (LANES * loops.GROUP)),
-    )  # fmt: skip
-    return x.permute(0, 3, 1, 2)
+    kernel = (int(weight.shape[1]), int(weight.shape[2]))
+    layer, plan = _layer_of_gradient(tuple(size), tuple(grad.shape), kernel, geometry)
+    return _convolved(_pixels(grad.float()), None, layer, plan, weight.flip(1, 2)[:, None], None, None)
+
+
+def _convolved(
+    x: Tensor,
+    tables: "Tables | None",
+    layer: loops.Layer,
+    plan: Tensor,
+    by_weight: Tensor,
+    scale: Tensor | None,
+    constant: Tensor | None,
+) -> Tensor:
+    """scale·Σ_r u_r(x)·v_r(ŵ) + constant (N, C, H', W') of x (N, H, W, C); without tables, u is x itself."""
+    y, weights = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels)), _blocks(by_weight)
+    scale = torch.ones(layer.channels) if scale is None else scale.float().contiguous()
+    constant = torch.zeros(layer.channels) if constant is None else constant.float().contiguous()
+    run = loops.convolve_together if use_threads(y.numel()) else loops.convolve
+    looked_up = (0, 0, 0, loops.AS_NUMBERS) if tables is None else tables.addresses
+    tensors = (plan, weights, scale, constant, y)
+    at, by, scaled, added, out = (tensor.data_ptr() for tensor in tensors)
+    tasks = layer.images * -(-layer.channels // (LANES * loops.GROUP))
+    run(x.data_ptr(), *looked_up, at, layer, by, scaled, added, out, 0, tasks)
+    return y.permute(0, 3, 1, 2)
 
 
 def weight_gradient(
-    index: Tensor, u: Tensor, grad: Tensor, kernel: tuple[int, ...], geometry: Geometry, fill: int
+    index: Tensor, tables: "Tables", grad: Tensor, kernel: tuple[int, int], geometry: Geometry, fill: int
 ) -> Tensor:
     """Σ over pixels of u_r(x̂) times the output's gradient at every tap, (C, R, kH, kW).
 
-    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``u`` (R, 256); ``grad`` (N, C, H', W').
+    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``tables`` of R values; ``grad`` (N, C, H', W').
     """
-    layer, rank = _layer(index.shape, len(u), kernel, geometry, fill), len(u)
-    layer = layer._replace(adds=bool((u[:, fill] != 0).any()))
+    rank = len(tables.values)
+    layer, plan = _layer(tuple(index.shape), rank, kernel, geometry, fill, tables.adds(fill))
+    offsets, wanted = _offsets(layer), rank * layer.columns
     blocks, groups = -(-layer.channels // LANES), -(-layer.images // loops.IMAGES)
-    offsets = np.zeros(-(-rank * kernel[1] // TAPS) * TAPS, dtype=np.intp)
-    places = np.arange(rank)[:, None] * layer.wide + np.arange(kernel[1]) * geometry.dilation[1]
-    offsets[: places.size] = places.ravel() * LANES
-    sums = np.empty((groups * blocks, kernel[0], offsets.size, LANES), dtype=np.float32)
+    sums = torch.empty((groups, blocks, layer.rows, len(offsets), LANES))
+    x, g = _pixels(index), _pixels(grad.float())
     run = loops.weight_gradient_together if use_threads(index.numel()) else loops.weight_gradient
-    run(_flat(index), _flat(grad.float()), *_tables(u), PERMUTES, layer, offsets, sums.reshape(-1), 0, len(sums))
-    taps = torch.from_numpy(sums).view(groups, blocks, kernel[0], offsets.size, LANES).sum(dim=0)
-    taps = taps[:, :, : places.size].unflatten(2, (rank, kernel[1])).permute(0, 4, 2, 1, 3)
+    run(
+        x.data_ptr(), g.data_ptr(), *tables.addresses, plan.data_ptr(), layer, offsets.data_ptr(), len(offsets),
+        sums.data_ptr(), 0, groups * blocks,
+    )  # fmt: skip
+    taps = sums.sum(dim=0)[:, :, :wanted].unflatten(2, (rank, layer.columns)).permute(0, 4, 2, 1, 3)
     return taps.flatten(0, 1)[: layer.channels]
 
 
@@ -104,38 +115,143 @@ def product_gradients(
         weight = (w_index.float() - WEIGHT_ZERO) * w_scale.view(-1, 1, 1, 1)
         grad_x = input_gradient(grad, weight.squeeze(1), index.shape, geometry)
     if wanted[1]:
-        values = (torch.arange(SIZE, dtype=torch.float32) - fill) * step
-        grad_w = weight_gradient(index, values[None], grad, tuple(w_index.shape[2:]), geometry, fill)
+        kernel = (w_index.shape[2], w_index.shape[3])
+        grad_w = weight_gradient(index, _codes_from(fill), grad, kernel, geometry, fill).mul_(step)
     return grad_x, grad_w
 
 
-def _layer(size: tuple[int, ...], rank: int, kernel: tuple[int, ...], geometry: Geometry, fill: int) -> loops.Layer:
-    """The numbers of a convolution of maps (N, C, H, W) = ``size``."""
+# -- what the loops are told -------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1024)
+def _layer(
+    size: tuple[int, ...], rank: int, kernel: tuple[int, int], geometry: Geometry, fill: int, adds: bool
+) -> tuple[loops.Layer, Tensor]:
+    """A convolution of codes (N, C, H, W) = ``size``, and its plan; ``adds``: whether the padding's code adds anything."""
     images, channels, height, width = size
-    outputs, pixels = geometry.output_size((height, width), (kernel[0], kernel[1]))
-    tiles = -(-pixels // PIXELS)
-    seen = (tiles * PIXELS - 1) * geometry.stride[1] + (kernel[1] - 1) * geometry.dilation[1] + 1
-    at_once = CODES // LANES
+    outputs, pixels = geometry.output_size((height, width), kernel)
+    (down, along), (top, left), (far, gap) = geometry.stride, geometry.padding, geometry.dilation
+    wide, tiles = _row(pixels, along, (kernel[1] - 1) * gap, left + -(-width // _AT_ONCE) * _AT_ONCE)
+    rows = np.arange((outputs - 1) * down + (kernel[0] - 1) * far + 1) - top
+    inside = (rows >= 0) & (rows < height)
+    kinds = np.where(inside, loops.OF_MAP, loops.OF_PADDING if adds else 0)
+    live = (kernel[0] - 1) * far // down + 1
+    plan = _plan(kinds, np.where(inside, rows, 0), kernel[0], down, far, outputs, live)
     return loops.Layer(
-        images, height, width, channels, outputs, pixels, rank, kernel[0], kernel[1],
-        *geometry.stride, *geometry.padding, *geometry.dilation, -(-seen // at_once) * at_once, tiles, fill, False,
-    )  # fmt: skip
+        images, height, width, channels, outputs, pixels, rank, *kernel, along, gap, wide, tiles,
+        width, 0, left, 1, live, len(plan), fill,
+    ), plan  # fmt: skip
 
 
-def _flat(x: Tensor) -> np.ndarray:
-    """(N, C, H, W) as (N·H·W·C,)."""
-    return x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
+@functools.lru_cache(maxsize=1024)
+def _layer_of_gradient(
+    size: tuple[int, ...], grad: tuple[int, ...], kernel: tuple[int, int], geometry: Geometry
+) -> tuple[loops.Layer, Tensor]:
+    """The convolution, with flipped weights, of an output's gradients ``grad`` to those of the input ``size``.
+
+    Gradients lie as far apart as windows do, with zeros between, and the stride is 1.
+    """
+    images, channels, height, width = size
+    (down, along), (far, gap) = geometry.stride, geometry.dilation
+    reach = ((kernel[0] - 1) * far, (kernel[1] - 1) * gap)
+    top, left = (distance - padded for distance, padded in zip(reach, geometry.padding))
+    skipped = max(0, -(left // along))  # columns whose window lies in the padding
+    begin = skipped * along + left
+    wide, tiles = _row(width, 1, reach[1], 0)
+    seen = max(0, min(grad[3] - skipped, -(-(wide - begin) // along)))
+    rows = np.arange(height + reach[0]) - top
+    met = (rows >= 0) & (rows % down == 0) & (rows // down < grad[2])
+    plan = _plan(
+        np.where(met, loops.OF_MAP, 0), np.where(met, rows // down, 0), kernel[0], 1, far, height, reach[0] + 1
+    )
+    return loops.Layer(
+        images, grad[2], grad[3], channels, height, width, 1, *kernel, 1, gap, wide, tiles,
+        seen, skipped, begin, along, reach[0] + 1, len(plan), 0,
+    ), plan  # fmt: skip
 
 
-def _tables(u: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (R·256,), and their bytes by significance (R·4·256,)."""
-    values = np.ascontiguousarray(u.numpy(), dtype=np.float32)
-    planes = values.view(np.uint8).reshape(-1, SIZE, PLANES).transpose(0, 2, 1)
-    return values.ravel(), np.ascontiguousarray(planes).ravel()
+def _row(pixels: int, along: int, reach: int, laid_out: int) -> tuple[int, int]:
+    """How wide rows are laid out that an output row of ``pixels`` sees, and in how many tiles it is added up."""
+    tiles = -(-pixels // PIXELS)
+    seen = (tiles * PIXELS - 1) * along + reach + 1
+    return -(-max(seen, laid_out) // _AT_ONCE) * _AT_ONCE, tiles
 
 
-def _blocks(by_weight: Tensor) -> np.ndarray:
-    """(C, R, kH, kW) → (blocks·kH·R·kW·16,): what sixteen channels want at a time."""
+def _plan(kinds: np.ndarray, rows: np.ndarray, kernel: int, down: int, far: int, outputs: int, live: int) -> Tensor:
+    """A step for every row, padding included, of such a kind and with such a row of the map; as ``loops`` reads them."""
+    first = (
+        np.arange(len(rows))[:, None] - np.arange(kernel) * far
+    )  # of the window of which the row is the kernel's k-th
+    seen_by = np.where((first >= 0) & (first % down == 0) & (first // down < outputs), first // down, -1)
+    kinds = np.where((seen_by >= 0).any(axis=1), kinds, 0)
+    done = seen_by[:, -1]
+    pairs = np.stack([seen_by, seen_by % live], axis=2).reshape(len(rows), -1)
+    steps = np.concatenate([np.stack([kinds, rows, done, done % live], axis=1), pairs], axis=1)
+    return torch.from_numpy(np.ascontiguousarray(steps, dtype=np.int64))
+
+
+@functools.lru_cache(maxsize=1024)
+def _offsets(layer: loops.Layer) -> Tensor:
+    """Where the features of each tap (r, column) begin, and some zeros more for whole calls."""
+    places = np.arange(layer.rank)[:, None] * layer.wide + np.arange(layer.columns) * layer.gap
+    offsets = np.zeros(-(-places.size // TAPS) * TAPS, dtype=np.int64)
+    offsets[: places.size] = places.ravel() * LANES
+    return torch.from_numpy(offsets)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H, W, C)."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+@functools.lru_cache(maxsize=256)
+def _codes_from(zero: int) -> "Tables":
+    """The codes themselves, as numbers."""
+    return Tables(torch.arange(SIZE, dtype=torch.float32)[None] - zero)
+
+
+class Tables:
+    """Values u (R, 256) float32 by code, and how they are looked up in registers: by their bytes, or by halves of the code.
+
+    The latter takes half as long, where all numbers are one of the code's upper four bits plus one of its lower four: so
+    they are of circuits that add partial products up, whichever these leave out.
+    """
+
+    def __init__(self, u: Tensor) -> None:
+        self.values = values = np.ascontiguousarray(u.numpy(), dtype=np.float32)
+        upper, lower = values[:, ::_HALF], values[:, :_HALF] - values[:, :1]
+        self.halves, self.planes = np.stack([upper, lower], axis=1), np.empty(0, dtype=np.uint8)
+        if not PERMUTES:
+            self.how = loops.ONE_BY_ONE
+            return
+        off = np.abs((upper[:, :, None] + lower[:, None]).reshape(values.shape) - values).max(axis=1)
+        self.how = loops.BY_HALVES
+        if not (off <= _ROUNDING * np.abs(values).max(axis=1)).all():
+            self.how = loops.BY_BYTES
+            self.planes = np.ascontiguousarray(values.view(np.uint8).reshape(-1, SIZE, PLANES).transpose(0, 2, 1))
+
+    @classmethod
+    def of(cls, u: Tensor) -> Self:
+        """Those of ``u``, remembered with it: several layers may share one."""
+        known = getattr(u, "_known_tables", None)
+        if known is None or known[0] != u._version:
+            known = (u._version, cls(u.detach()))
+            u._known_tables = known
+        return known[1]
+
+    def adds(self, code: int) -> bool:
+        """Whether any of a code's values is not zero."""
+        return bool(self.values[:, code].any())
+
+    @property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """Where all of it lies, as long as this lives; and which way."""
+        values, planes, halves = (array.ctypes.data for array in (self.values, self.planes, self.halves))
+        return values, planes, halves, self.how
+
+
+def _blocks(by_weight: Tensor) -> Tensor:
+    """(C, R, kH, kW) → (blocks, kH, R, kW, 16): what sixteen channels want at a time."""
     missing = -len(by_weight) % LANES
     padded = F.pad(by_weight.float(), (0, 0, 0, 0, 0, 0, 0, missing)) if missing else by_weight.float()
-    return padded.unflatten(0, (-1, LANES)).permute(0, 3, 2, 4, 1).contiguous().view(-1).numpy()
+    return padded.unflatten(0, (-1, LANES)).permute(0, 3, 2, 4, 1).contiguous()

@@ -15,14 +15,16 @@ from numba import njit, prange
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_convolution
-from spaces.arithmetic.engines.cpu.depthwise_loops import GROUP, aligned, lay_out, set_all
-from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES, ask_for
+from spaces.arithmetic.engines.cpu.depthwise_loops import GROUP, LINE
+from spaces.arithmetic.engines.cpu.depthwise_simd import lay_out_bytes, set_bytes, set_floats, write_floats
 from spaces.arithmetic.engines.cpu.gather_simd import (
     MOST_TAPS,
+    sum_each,
     sum_products,
     transpose_codes,
     transpose_sums,
 )
+from spaces.arithmetic.engines.cpu.memory import CODES, LANES, number_at
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
@@ -34,10 +36,10 @@ _CHUNK = 256  # positions whose sums stay in the first-level cache
 
 @dataclass(frozen=True)
 class Packed:
-    weights: np.ndarray  # (C·taps,) uint8
+    weights: np.ndarray  # (C, taps) uint8
     kernel: tuple[int, int]
-    constant: np.ndarray  # (C,) int32: what the columns' lowest products add up to
-    columns: np.ndarray  # what is looked up by weight: (256·512,) bytes or, product by product, (256·256,) int32
+    constant: np.ndarray  # (C,) int64: what the columns' lowest products add up to
+    columns: np.ndarray  # what is looked up by weight: (256, 512) bytes or, product by product, (256, 256) int32
     permutes: bool
     geometry: Geometry
 
@@ -61,6 +63,7 @@ class Planes(NamedTuple):
     seen: int  # positions that are looked up, whole vectors
     together: int  # images in a plane
     fill: int  # the code of padded positions
+    taps: int
 
 
 def suit(weights: Tensor, geometry: Geometry) -> bool:
@@ -74,9 +77,9 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     columns, lowest = _byte_columns(table)
     permutes = depthwise_convolution.PERMUTES and columns.size > 0 and kernel[0] * kernel[1] <= MOST_TAPS
     if not permutes:
-        columns, lowest = np.ascontiguousarray(table.table.T).ravel(), np.zeros(SIZE, dtype=np.int32)
+        columns, lowest = np.ascontiguousarray(table.table.T), np.zeros(SIZE, dtype=np.int64)
     taps = weights.contiguous().view(len(weights), -1).numpy()
-    return Packed(taps.ravel(), kernel, lowest[taps].sum(axis=1, dtype=np.int32), columns, permutes, geometry)
+    return Packed(taps, kernel, lowest[taps].sum(axis=1, dtype=np.int64), columns, permutes, geometry)
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,33 +89,34 @@ def _byte_columns(table: ProductTable) -> tuple[np.ndarray, np.ndarray]:
     lowest = by_weight.min(axis=1)
     above = by_weight - lowest[:, None]
     if above.max() >= 1 << 16:
-        return np.empty(0, dtype=np.uint8), lowest.astype(np.int32)
+        return np.empty(0, dtype=np.uint8), lowest
     halves = np.stack([above & 255, above >> 8], axis=1).astype(np.uint8)
-    return np.ascontiguousarray(halves).ravel(), lowest.astype(np.int32)
+    return np.ascontiguousarray(halves), lowest
 
 
 def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
     """The sums (N, C, H', W') of codes x (N, C, H, W): int32, or scaled float32."""
-    planes, offsets = _planes(x.shape, packed, fill)
+    planes, offsets = _planes(tuple(x.shape), packed.kernel, packed.geometry, fill)
     y = torch.empty((planes.images, planes.outputs, planes.pixels, planes.channels))
-    blocks = -(-planes.channels // LANES)
-    factors = np.ones(blocks * LANES, dtype=np.float32)
+    factors = torch.ones(-(-planes.channels // LANES) * LANES)
     if scale is not None:
-        factors[: planes.channels] = scale.numpy()
-    codes = x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
+        factors[: planes.channels] = scale
+    codes = x.permute(0, 2, 3, 1).contiguous()
+    weights, constant, columns = (array.ctypes.data for array in (packed.weights, packed.constant, packed.columns))
     run = _gather_together if use_threads(y.numel()) else _gather
     run(
-        codes, planes, offsets, packed.weights, packed.constant, packed.columns, packed.permutes, factors,
-        scale is not None, y.view(-1).numpy(), 0, -(-planes.images // planes.together) * -(-blocks // GROUP),
+        codes.data_ptr(), planes, offsets.data_ptr(), weights, constant, columns, int(packed.permutes),
+        factors.data_ptr(), int(scale is not None), y.data_ptr(),
+        0, -(-planes.images // planes.together) * -(-planes.channels // (LANES * GROUP)),
     )  # fmt: skip
     y = y if scale is not None else y.view(torch.int32)
     return y.permute(0, 3, 1, 2)
 
 
-def _planes(size: tuple[int, ...], packed: Packed, fill: int) -> tuple[Planes, np.ndarray]:
-    """The planes for maps (N, C, H, W) = ``size``, and how far every tap of the kernel reaches in them (taps,) intp."""
+@functools.lru_cache(maxsize=1024)
+def _planes(size: tuple[int, ...], kernel: tuple[int, int], geometry: Geometry, fill: int) -> tuple[Planes, Tensor]:
+    """The planes for maps (N, C, H, W) = ``size``, and how far every tap of the kernel reaches in them (taps,) int64."""
     images, channels, height, width = size
-    geometry, kernel = packed.geometry, packed.kernel
     (down, along), (top, left), (far, gap) = geometry.stride, geometry.padding, geometry.dilation
     outputs, pixels = geometry.output_size((height, width), kernel)
     # With a stride of 1 the padding on one side of a row, or an image, is that of the next one, too.
@@ -127,8 +131,8 @@ def _planes(size: tuple[int, ...], packed: Packed, fill: int) -> tuple[Planes, n
     offsets = (taps_down % down * along)[:, None] * part + taps_along % along * part + within
     return Planes(
         images, height, width, channels, outputs, pixels, down, along, top, left,
-        row, rows * row, part, seen, together, fill,
-    ), offsets.ravel().astype(np.intp)  # fmt: skip
+        row, rows * row, part, seen, together, fill, offsets.size,
+    ), torch.from_numpy(offsets.ravel().astype(np.int64))  # fmt: skip
 
 
 # -- loops -------------------------------------------------------------------------------------------------------------
@@ -137,87 +141,94 @@ _part = njit(inline="always")  # of a loop: so that LLVM sees it once, and not a
 
 
 @_part
-def _lay_images_out(x, planes, task, first, lanes, pixels):
-    """Images as ``pixels`` of 16 codes each, in the order of a plane."""
-    for number in range(planes.together):
-        n = task * planes.together + number
-        if n < planes.images:
-            for y in range(planes.height):
-                row = y + planes.top
-                at = (
-                    row % planes.down * planes.along * planes.part
-                    + number * planes.image
-                    + row // planes.down * planes.row
-                )
-                source = (n * planes.height + y) * planes.width
-                for begin in range(min(planes.along, planes.width)):
-                    column = begin + planes.left
-                    target = at + column % planes.along * planes.part + column // planes.along
-                    count = (planes.width - begin + planes.along - 1) // planes.along
-                    start = (source + begin) * planes.channels + first
-                    lay_out(x, start, planes.along * planes.channels, count, lanes, pixels, target * LANES, LANES)
-
-
-@_part
-def _sum_channel(codes, start, count, offsets, columns, weights, first, constant, permutes, sums, at):
-    """sums[at + i]: what the taps see of one channel, for ``count`` positions from ``start`` on."""
-    if permutes:
-        blocks = count // CODES
-        sum_products(codes, start, offsets, columns, weights, first, offsets.size, constant, sums, at, blocks)
-    else:
-        for i in range(count):
-            sums[at + i] = 0
-        for tap in range(offsets.size):
-            column, seen = np.intp(weights[first + tap]) * SIZE, start + offsets[tap]
-            for i in range(count):
-                sums[at + i] += columns[column + np.intp(codes[seen + i])]
+def _lay_images_out(x, planes, task, channel, lanes, pixels):
+    """Images as pixels of 16 codes each, in the order of a plane."""
+    for number in range(min(planes.together, planes.images - task * planes.together)):
+        for y in range(planes.height):
+            row, source = y + planes.top, ((task * planes.together + number) * planes.height + y) * planes.width
+            at = (
+                row % planes.down * planes.along * planes.part + number * planes.image + row // planes.down * planes.row
+            )
+            for begin in range(min(planes.along, planes.width)):
+                column = begin + planes.left
+                target = at + column % planes.along * planes.part + column // planes.along
+                count = (planes.width - begin + planes.along - 1) // planes.along
+                start = (source + begin) * planes.channels + channel
+                between = planes.along * planes.channels
+                lay_out_bytes(x, start, between, count, lanes, pixels, target * LANES, LANES)
 
 
 @_part
 def _write_images(results, planes, task, first, blocks, y):
     """The outputs among the positions of a plane, of 16 channels each in so many ``blocks``."""
-    size, last = planes.seen * LANES, min(LANES, planes.channels - first - (blocks - 1) * LANES)
-    for number in range(planes.together):
-        n = task * planes.together + number
-        if n < planes.images:
-            for row in range(planes.outputs):
-                start = (number * planes.image + row * planes.row) * LANES
-                at = (n * planes.outputs + row) * planes.pixels * planes.channels + first
-                for block in range(blocks):
-                    lanes, target = last if block == blocks - 1 else LANES, at + block * LANES
-                    for j in range(planes.pixels):
-                        ask_for(y, target + (planes.pixels + j) * planes.channels)
-                    lay_out(results, block * size + start, LANES, planes.pixels, lanes, y, target, planes.channels)
+    for number in range(min(planes.together, planes.images - task * planes.together)):
+        for row in range(planes.outputs):
+            start = (number * planes.image + row * planes.row) * LANES
+            at = ((task * planes.together + number) * planes.outputs + row) * planes.pixels * planes.channels
+            for block in range(blocks):
+                channel = first + block * LANES
+                source, lanes = start + block * planes.seen * LANES, min(LANES, planes.channels - channel)
+                write_floats(results, source, LANES, planes.pixels, lanes, y, at + channel, planes.channels)
+
+
+@_part
+def _sum_block(
+    codes, length, planes, offsets, weights, constant, columns, permutes, channel, scale, scaled, sums, results
+):
+    """The sums of 16 channels, position by position (seen, 16)."""
+    for start in range(0, planes.seen, _CHUNK):
+        count = min(_CHUNK, planes.seen - start)
+        for lane in range(min(LANES, planes.channels - channel)):
+            own, seen, target = weights + (channel + lane) * planes.taps, codes + lane * length + start, lane * _CHUNK
+            if permutes:
+                added = number_at(constant, channel + lane)
+                sum_products(seen, offsets, columns, own, planes.taps, added, sums + 4 * target, count // CODES)
+            else:
+                sum_each(seen, offsets, columns, own, planes.taps, sums + 4 * target, count)
+        for at in range(0, count, LANES):
+            target = results + 4 * (start + at) * LANES
+            transpose_sums(target, sums + 4 * at, _CHUNK, scale + 4 * channel, scaled)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _gather(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, begin, end):
-    """The sums of codes x (N·H·W·C,) in y (N·H'·W'·C,), for tasks from ``begin`` to ``end``: some channels of a few images."""
+    """The sums (N, H', W', C) of codes x (N, H, W, C), for tasks from ``begin`` to ``end``: some channels of a few images."""
     groups = (planes.channels + GROUP * LANES - 1) // (GROUP * LANES)
     length = planes.part * planes.down * planes.along
-    pixels, codes = np.empty(length * LANES, dtype=np.uint8), np.empty(length * LANES, dtype=np.uint8)
-    results, sums = aligned(GROUP * planes.seen * LANES), np.zeros(_CHUNK * LANES, dtype=np.int32)
-    set_all(pixels, planes.fill)
+    floats = (GROUP * planes.seen + _CHUNK) * LANES
+    memory = np.empty(floats + length * LANES // 2 + LANES, dtype=np.float32)
+    results = (memory.ctypes.data + LINE - 1) // LINE * LINE
+    sums = results + 4 * GROUP * planes.seen * LANES
+    pixels = results + 4 * floats
+    codes = pixels + length * LANES
+    set_floats(sums, _CHUNK * LANES)
+    set_bytes(pixels, planes.fill, length * LANES)
     for task in range(begin, end):
         first = task % groups * GROUP * LANES
         blocks = min(GROUP, (planes.channels - first + LANES - 1) // LANES)
         for block in range(blocks):
             channel = first + block * LANES
-            lanes = min(LANES, planes.channels - channel)
-            _lay_images_out(x, planes, task // groups, channel, lanes, pixels)
+            _lay_images_out(x, planes, task // groups, channel, min(LANES, planes.channels - channel), pixels)
             for at in range(0, length, LANES):
-                transpose_codes(codes, at, length, pixels, at * LANES)
-            for start in range(0, planes.seen, _CHUNK):
-                count = min(_CHUNK, planes.seen - start)
-                for lane in range(lanes):
-                    _sum_channel(
-                        codes, lane * length + start, count, offsets, columns, weights, (channel + lane) * offsets.size,
-                        constant[channel + lane], permutes, sums, lane * _CHUNK,
-                    )  # fmt: skip
-                for at in range(0, count, LANES):
-                    target = (block * planes.seen + start + at) * LANES
-                    transpose_sums(results, target, sums, at, _CHUNK, scale, channel, scaled)
+                transpose_codes(codes + at, length, pixels + at * LANES)
+            target = results + 4 * block * planes.seen * LANES
+            _sum_block(
+                codes,
+                length,
+                planes,
+                offsets,
+                weights,
+                constant,
+                columns,
+                permutes,
+                channel,
+                scale,
+                scaled,
+                sums,
+                target,
+            )
         _write_images(results, planes, task // groups, first, blocks, y)
+    memory[0] = 0  # to here it must be kept
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)

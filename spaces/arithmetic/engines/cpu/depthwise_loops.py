@@ -1,8 +1,8 @@
 """Loops over depthwise convolutions whose products are Σ_r u_r(x̂)·v_r(ŵ), and over their gradients; sixteen channels at a time.
 
 An input row is laid out beside its padding, expanded into its features, and meets each kernel row: what it adds to
-an output row is added up there and then, so that all of this stays in the first-level cache. Arrays are flat, maps
-(N, H, W, C): the memory of channels-last tensors. Plain numbers and loops keep numba's compilation short.
+an output row is added up there and then, so that all of this stays in the first-level cache. Which rows meet is looked up
+in a plan. Maps are (N, H, W, C), the memory of channels-last tensors; all memory is told by its address.
 """
 
 from typing import NamedTuple
@@ -11,21 +11,26 @@ import numpy as np
 from numba import njit, prange
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import (
-    CODES,
-    LANES,
+    PIXELS,
     TAPS,
-    ask_for,
-    copy_lanes,
     correlate,
-    look_up_floats,
+    finish_row,
+    lay_out_bytes,
+    lay_out_floats,
+    look_up_bytes,
+    look_up_each,
+    look_up_halves,
     row_multiplier,
-    scale_lanes,
-    set_lanes,
+    set_bytes,
+    set_floats,
 )
+from spaces.arithmetic.engines.cpu.memory import CODES, LANES, number_at
 
+ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
+OF_MAP, OF_PADDING = 1, 2  # rows; 0: one that adds nothing
 GROUP = 4  # blocks of 16 channels that are written side by side: whole pages of memory, one after the other
 IMAGES = 8  # whose gradients of the weights are added up by one task, however many threads there are
-_LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a line of the cache
 
 _multiply_every, _multiply_some = row_multiplier(LANES), row_multiplier(None)  # pixels: with a stride of 1, or any
 
@@ -35,10 +40,10 @@ _loop_together = njit(cache=True, nogil=True, error_model="numpy", parallel=True
 
 
 class Layer(NamedTuple):
-    """The numbers of one depthwise convolution of maps (N, H, W, C); ``wide``, ``tiles``: of a row as it is laid out."""
+    """The numbers of one depthwise convolution."""
 
     images: int
-    height: int
+    height: int  # of the input
     width: int
     channels: int
     outputs: int  # rows
@@ -46,246 +51,159 @@ class Layer(NamedTuple):
     rank: int
     rows: int  # of the kernel
     columns: int
-    down: int  # strides
-    along: int
-    top: int  # padding
-    left: int
-    far: int  # dilations
+    along: int  # stride and dilation, between columns
     gap: int
     wide: int  # pixels of a laid-out row, as many as its windows see; whole look-ups
     tiles: int  # of eight pixels of an output row
+    seen: int  # pixels of an input row that are laid out
+    skipped: int  # of those before them
+    left: int  # where they begin
+    apart: int  # where the next one is
+    live: int  # output rows at a time
+    steps: int  # of the plan
     fill: int  # the code of padded positions
-    adds: bool  # whether that code has features other than zero
+
+
+# What a step of the plan holds: which kind of row, which row of the map, which output row is done then (or −1) and where its
+# sums are; then for each kernel row the output row that sees it so (or −1), and where the sums of that one are.
+KIND, ROW, DONE, SUMS_DONE, SEEN_BY = range(5)
 
 
 @_part
-def aligned(count):
-    """Memory for so many float32 numbers that begins with a line of the cache."""
-    memory = np.empty(count + LANES, dtype=np.float32)
-    skipped = (-memory.ctypes.data % _LINE) // 4
-    return memory[skipped : skipped + count]
+def _expand(codes, features, count, u, planes, halves, how, layer):
+    """``count`` codes, 64 times so many, as R features."""
+    size = layer.wide * LANES
+    if how == BY_HALVES:
+        look_up_halves(codes, halves, layer.rank, features, size, count // LANES)
+    elif how == BY_BYTES:
+        for r in range(layer.rank):
+            look_up_bytes(codes, planes + 1024 * r, features + 4 * size * r, count // CODES)
+    elif how == ONE_BY_ONE:
+        for r in range(layer.rank):
+            look_up_each(codes, u + 1024 * r, features + 4 * size * r, count)
 
 
 @_part
-def set_all(target, value):
-    """All of an array of whole vectors."""
-    for at in range(0, target.size, LANES):
-        set_lanes(target, at, value)
-
-
-@_part
-def lay_out(source, start, between, count, lanes, target, first, apart):
-    """target[first + i·apart + l] = source[start + i·between + l] for ``count`` pixels i and l < ``lanes``."""
-    for i in range(count):
-        if lanes == LANES:
-            copy_lanes(target, first + i * apart, source, start + i * between)
-        else:
-            for lane in range(lanes):
-                target[first + i * apart + lane] = source[start + i * between + lane]
-
-
-@_part
-def _expand(codes, u, planes, permutes, rank, features):
-    """features[r·n + i] = u[256r + codes[i]] for the n codes."""
-    count = codes.size
-    for r in range(rank):
-        if permutes:
-            look_up_floats(codes, planes, r * 1024, features, r * count, count // CODES)
-        else:
-            for i in range(count):
-                features[r * count + i] = u[r * 256 + codes[i]]
-
-
-@_part
-def _finish(sums, own, live, scale, constant, first, blocks, y, n, row, layer):
-    """An output row of so many ``blocks``: sums·scale + constant, rounded twice. The sums become zeros for another row."""
-    channels = layer.channels
-    for block in range(blocks):
-        source, channel = (block * live + own) * layer.tiles * 8 * LANES, first + block * LANES
-        start = (n * layer.outputs + row) * layer.pixels * channels + channel
-        if channel + LANES <= channels:
-            for j in range(layer.pixels):
-                ask_for(y, start + (layer.pixels + j) * channels)
-                scale_lanes(y, start + j * channels, sums, source + j * LANES, scale, constant, channel)
-        else:
-            for j in range(layer.pixels):
-                for lane in range(channels - channel):
-                    value = sums[source + j * LANES + lane] * scale[channel + lane]
-                    y[start + j * channels + lane] = value + constant[channel + lane]
-        for j in range(layer.tiles * 8):
-            set_lanes(sums, source + j * LANES, 0)
-
-
-@_part
-def _output_row(row, k, layer):
-    """The output row that sees the padded row through the kernel's row k, or −1."""
-    first = row - k * layer.far
-    seen = first >= 0 and first % layer.down == 0 and first // layer.down < layer.outputs
-    return first // layer.down if seen else -1
-
-
-@_part
-def _sees(row, layer):
-    """Whether an output row sees the padded row, and the row adds anything."""
-    seen = False
-    for k in range(layer.rows):
-        seen = seen or _output_row(row, k, layer) >= 0
-    return seen and (layer.adds or layer.top <= row < layer.top + layer.height)
-
-
-@_part
-def _lay_out_codes(x, n, row, first, lanes, layer, codes):
-    """The codes of a padded row, of which only those within the map change."""
-    if layer.top <= row < layer.top + layer.height:
-        start = ((n * layer.height + row - layer.top) * layer.width) * layer.channels + first
-        count = max(0, min(layer.width, layer.wide - layer.left))
-        lay_out(x, start, layer.channels, count, lanes, codes, layer.left * LANES, LANES)
+def _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer):
+    """A row of the map, of which only that part changes that lies within the map; or one of the padding."""
+    begin, size = layer.left * LANES, layer.wide * LANES
+    if kind == OF_PADDING:
+        set_bytes(codes, layer.fill, size)
+        _expand(codes, features, size, u, planes, halves, how, layer)
+    elif how == AS_NUMBERS:
+        lay_out_floats(x, start, layer.channels, layer.seen, lanes, features, begin, layer.apart * LANES)
     else:
-        set_all(codes, layer.fill)
+        lay_out_bytes(x, start, layer.channels, layer.seen, lanes, codes, begin, LANES)
+        count = (layer.seen * LANES + CODES - 1) // CODES * CODES
+        _expand(codes + begin, features + 4 * begin, count, u, planes, halves, how, layer)
 
 
 @_part
-def _add_row(row, features, layer, weights, block, first, sums, live):
-    """What a padded row adds to all output rows that see it; the first of ``live`` rows of sums is ``first``."""
-    by = block * layer.rows * layer.rank * layer.columns * LANES
-    step, gap, plane = layer.along * LANES, layer.gap * LANES, layer.wide * LANES
+def _add_row(step, features, layer, weights, sums):
+    """What a row of features adds to all output rows that see it."""
+    size, pitch = layer.rank * layer.columns * LANES, layer.tiles * PIXELS * LANES
     for k in range(layer.rows):
-        seen_by = _output_row(row, k, layer)
-        if seen_by >= 0:
-            own, at = (first + seen_by % live) * layer.tiles * 8 * LANES, by + k * layer.rank * layer.columns * LANES
+        if number_at(step, SEEN_BY + 2 * k) >= 0:
+            own, taps = sums + 4 * pitch * number_at(step, SEEN_BY + 1 + 2 * k), weights + 4 * size * k
+            plane, stride, gap = layer.wide * LANES, layer.along * LANES, layer.gap * LANES
             if layer.along == 1:
-                _multiply_every(
-                    sums, own, features, 0, plane, weights, at, layer.rank, layer.columns, step, gap, layer.tiles
-                )
+                _multiply_every(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
             else:
-                _multiply_some(
-                    sums, own, features, 0, plane, weights, at, layer.rank, layer.columns, step, gap, layer.tiles
-                )
+                _multiply_some(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
 
 
 @_loop
-def convolve(x, u, planes, permutes, layer, weights, scale, constant, y, begin, end):
-    """y = scale·Σ u_r(x̂)·v_r(ŵ) + constant (N, H', W', C) of codes x (N, H, W, C), for tasks from ``begin`` to ``end``.
+def convolve(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, begin, end):
+    """y = scale·Σ u_r(x̂)·v_r(ŵ) + constant (N, H', W', C), for tasks from ``begin`` to ``end``: some channels of an image.
 
-    A task is some channels of an image. ``u`` (R·256), ``planes`` its bytes as ``look_up_floats`` wants them; ``weights``
-    (blocks·kH·R·kW·16); ``scale`` and ``constant`` (C,).
+    x (N, H, W, C) are codes, ``u`` (R, 256), ``planes`` and ``halves`` what is looked up; or x are float32 numbers.
+    ``weights`` (blocks, kH, R, kW, 16), ``scale`` and ``constant`` (C,).
     """
     groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
-    reach = (layer.rows - 1) * layer.far
-    live = reach // layer.down + 1
-    codes = np.empty(layer.wide * LANES, dtype=np.uint8)
-    features = aligned(layer.rank * layer.wide * LANES)
-    sums = aligned(GROUP * live * layer.tiles * 8 * LANES)
-    set_all(sums, 0)
+    size, pitch = layer.wide * LANES, layer.tiles * PIXELS * LANES
+    held, taps = layer.live * pitch, layer.rows * layer.rank * layer.columns * LANES
+    memory = np.empty(layer.rank * size + GROUP * held + size // 4 + LANES, dtype=np.float32)
+    features = (memory.ctypes.data + LINE - 1) // LINE * LINE
+    sums = features + 4 * layer.rank * size
+    codes = sums + 4 * GROUP * held
+    set_floats(features, layer.rank * size)
+    set_floats(sums, GROUP * held)
+    set_bytes(codes, layer.fill, size)
+    _expand(codes, features, size, u, planes, halves, how, layer)
     for task in range(begin, end):
         n, first = task // groups, task % groups * GROUP
         blocks = min(GROUP, (layer.channels + LANES - 1) // LANES - first)
-        set_all(codes, layer.fill)
-        for row in range((layer.outputs - 1) * layer.down + reach + 1):
-            if _sees(row, layer):
-                for block in range(blocks):
-                    channel = (first + block) * LANES
-                    _lay_out_codes(x, n, row, channel, min(LANES, layer.channels - channel), layer, codes)
-                    _expand(codes, u, planes, permutes, layer.rank, features)
-                    _add_row(row, features, layer, weights, first + block, block * live, sums, live)
-            done = _output_row(row, layer.rows - 1, layer)
-            if done >= 0:
-                _finish(sums, done % live, live, scale, constant, first * LANES, blocks, y, n, done, layer)
+        for number in range(layer.steps):
+            step = plan + 8 * number * (SEEN_BY + 2 * layer.rows)
+            kind, done = number_at(step, KIND), number_at(step, DONE)
+            row = ((n * layer.height + number_at(step, ROW)) * layer.width + layer.skipped) * layer.channels
+            for block in range(blocks if kind > 0 else 0):
+                channel = (first + block) * LANES
+                lanes = min(LANES, layer.channels - channel)
+                _features_of_row(x, kind, row + channel, lanes, codes, features, u, planes, halves, how, layer)
+                _add_row(step, features, layer, weights + 4 * taps * (first + block), sums + 4 * held * block)
+            for block in range(blocks if done >= 0 else 0):
+                channel, own = (first + block) * LANES, sums + 4 * (held * block + pitch * number_at(step, SUMS_DONE))
+                start = (n * layer.outputs + done) * layer.pixels * layer.channels + channel
+                lanes = min(LANES, layer.channels - channel)
+                finish_row(own, scale, constant, channel, y, start, layer.channels, layer.pixels, lanes)
+                set_floats(own, pitch)
+    memory[0] = 0  # to here it must be kept
 
 
 @_loop_together
-def convolve_together(x, u, planes, permutes, layer, weights, scale, constant, y, begin, end):
+def convolve_together(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, begin, end):
     for task in prange(begin, end):
-        convolve(x, u, planes, permutes, layer, weights, scale, constant, y, task, task + 1)
-
-
-# -- gradients ---------------------------------------------------------------------------------------------------------
-
-
-@_loop
-def input_gradient(g, rows, columns, down, along, layer, weights, ones, zeros, x, begin, end):
-    """The gradient (N, H, W, C) of a depthwise convolution for its input, from that of its output g (N, rows, columns, C).
-
-    ``layer`` and ``weights`` are those of the convolution that takes g, ``down`` and ``along`` apart with zeros between,
-    to ``x``. A task is some channels of an image.
-    """
-    groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
-    reach = (layer.rows - 1) * layer.far
-    live = reach + 1
-    line, sums = aligned(layer.wide * LANES), aligned(GROUP * live * layer.tiles * 8 * LANES)
-    set_all(line, 0)
-    set_all(sums, 0)
-    skipped = max(0, -(layer.left // along))  # columns whose window lies in the padding
-    left = skipped * along + layer.left
-    count = max(0, min(columns - skipped, (layer.wide - left + along - 1) // along))
-    for task in range(begin, end):
-        n, first = task // groups, task % groups * GROUP
-        blocks = min(GROUP, (layer.channels + LANES - 1) // LANES - first)
-        for row in range(layer.outputs + reach):
-            inside = row - layer.top
-            if inside >= 0 and inside % down == 0 and inside // down < rows:
-                for block in range(blocks):
-                    channel = (first + block) * LANES
-                    lanes = min(LANES, layer.channels - channel)
-                    start = ((n * rows + inside // down) * columns + skipped) * layer.channels + channel
-                    lay_out(g, start, layer.channels, count, lanes, line, left * LANES, along * LANES)
-                    _add_row(row, line, layer, weights, first + block, block * live, sums, live)
-            if row >= reach:
-                own = (row - reach) % live
-                _finish(sums, own, live, ones, zeros, first * LANES, blocks, x, n, row - reach, layer)
-
-
-@_loop_together
-def input_gradient_together(g, rows, columns, down, along, layer, weights, ones, zeros, x, begin, end):
-    for task in prange(begin, end):
-        input_gradient(g, rows, columns, down, along, layer, weights, ones, zeros, x, task, task + 1)
+        convolve(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, task, task + 1)
 
 
 @_part
-def _correlate_row(row, features, offsets, layer, g, n, first, lanes, line, sums, at):
-    """What a padded row of features meets in the gradients of all output rows that see it."""
+def _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, sums):
+    """What a row of features meets in the gradients of all output rows that see it, at ``count`` taps."""
     for k in range(layer.rows):
-        seen_by = _output_row(row, k, layer)
+        seen_by = number_at(step, SEEN_BY + 2 * k)
         if seen_by >= 0:
-            start = (n * layer.outputs + seen_by) * layer.pixels * layer.channels + first
-            grads, between = g, layer.channels
+            start, between = (n * layer.outputs + seen_by) * layer.pixels * layer.channels + channel, layer.channels
+            grads = g + 4 * start
             if lanes < LANES:
-                lay_out(g, start, between, layer.pixels, lanes, line, 0, LANES)
-                grads, start, between = line, 0, LANES
-            for tap in range(0, offsets.size, TAPS):
-                own = at + (k * offsets.size + tap) * LANES
-                correlate(
-                    sums, own, features, 0, offsets, tap, layer.along * LANES, grads, start, between, layer.pixels
-                )
+                lay_out_floats(g, start, between, layer.pixels, lanes, line, 0, LANES)
+                grads, between = line, LANES
+            for tap in range(0, count, TAPS):
+                own = sums + 4 * LANES * (k * count + tap)
+                correlate(own, features, offsets + 8 * tap, layer.along * LANES, grads, between, layer.pixels)
 
 
 @_loop
-def weight_gradient(x, g, u, planes, permutes, layer, offsets, sums, begin, end):
-    """Σ over pixels of u_r(x̂)·gradient, for groups of images and blocks of channels: sums (groups·blocks·kH·T·16).
+def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, begin, end):
+    """Σ over pixels of u_r(x̂)·gradient, sums (groups, blocks, kH, T, 16), for tasks from ``begin`` to ``end``.
 
-    ``offsets`` (T,): where the features of a tap (r, column) begin in a row's; some more of them for whole calls. A task is
-    16 channels of a group of images.
+    A task is 16 channels of a group of images. x (N, H, W, C) are codes, g (N, H', W', C) gradients; ``offsets`` (T,): where
+    the features of a tap (r, column) begin in a row's, and some more of them for whole calls: ``count`` in all.
     """
-    blocks = (layer.channels + LANES - 1) // LANES
-    codes = np.empty(layer.wide * LANES, dtype=np.uint8)
-    features, line = aligned(layer.rank * layer.wide * LANES), aligned(layer.pixels * LANES)
-    size = layer.rows * offsets.size * LANES
-    for i in range(begin * size, end * size):
-        sums[i] = 0
+    blocks, size = (layer.channels + LANES - 1) // LANES, layer.wide * LANES
+    memory = np.empty(layer.rank * size + layer.pixels * LANES + size // 4 + LANES, dtype=np.float32)
+    features = (memory.ctypes.data + LINE - 1) // LINE * LINE
+    line = features + 4 * layer.rank * size
+    codes = line + 4 * layer.pixels * LANES
+    set_floats(line, layer.pixels * LANES)
+    set_bytes(codes, layer.fill, size)
+    _expand(codes, features, size, u, planes, halves, how, layer)
     for task in range(begin, end):
-        first = task % blocks * LANES
-        lanes = min(LANES, layer.channels - first)
-        set_all(line, 0)
-        set_all(codes, layer.fill)
+        channel, own = task % blocks * LANES, sums + 4 * LANES * layer.rows * count * task
+        lanes = min(LANES, layer.channels - channel)
+        set_floats(own, layer.rows * count * LANES)
         for n in range(task // blocks * IMAGES, min(layer.images, (task // blocks + 1) * IMAGES)):
-            for row in range((layer.outputs - 1) * layer.down + (layer.rows - 1) * layer.far + 1):
-                if _sees(row, layer):
-                    _lay_out_codes(x, n, row, first, lanes, layer, codes)
-                    _expand(codes, u, planes, permutes, layer.rank, features)
-                    _correlate_row(row, features, offsets, layer, g, n, first, lanes, line, sums, task * size)
+            for number in range(layer.steps):
+                step = plan + 8 * number * (SEEN_BY + 2 * layer.rows)
+                kind = number_at(step, KIND)
+                if kind > 0:
+                    start = (n * layer.height + number_at(step, ROW)) * layer.width * layer.channels + channel
+                    _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer)
+                    _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, own)
+    memory[0] = 0  # to here it must be kept
 
 
 @_loop_together
-def weight_gradient_together(x, g, u, planes, permutes, layer, offsets, sums, begin, end):
+def weight_gradient_together(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, begin, end):
     for task in prange(begin, end):
-        weight_gradient(x, g, u, planes, permutes, layer, offsets, sums, task, task + 1)
+        weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, task, task + 1)

@@ -9,10 +9,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.cpu.depthwise_simd import CODES, LANES, Arrays, prefetch, splat
+from spaces.arithmetic.engines.cpu.memory import BYTE, CODES, FLOATS, INTEGERS, LANES, Memory, splat
 
-_FLOATS, _FLAGS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(1), LANES)
-_INTEGERS, _BYTES = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(8), LANES)
+_FLAGS, _BYTES = ir.VectorType(ir.IntType(1), LANES), ir.VectorType(BYTE, LANES)
 _AHEAD = 512  # codes
 
 
@@ -20,31 +19,29 @@ _AHEAD = 512  # codes
 def quantise_lines(typing, x, scale, low, high, zero, out, lines):  # noqa: ARG001
     """out = clamp(round(x / scale), low, high) + zero for 64·``lines`` numbers; whether one was outside, and one a NaN.
 
-    A NaN counts as 0. ``x`` float32 and ``out`` uint8 are flat; ``scale``, ``low`` and ``high`` float32, ``zero`` int32.
+    A NaN counts as 0. ``x`` float32 and ``out`` uint8 are addresses; ``scale``, ``low`` and ``high`` float32, ``zero`` int32.
     """
 
     def build(context, builder, signature, arguments):
-        arrays = Arrays(context, builder, signature, arguments)
+        memory, x, out, lines = Memory(builder), arguments[0], arguments[5], arguments[6]
         scale, low, high, zero = (splat(builder, value, LANES) for value in arguments[1:5])
-        lines, none, nought = arguments[6], ir.Constant(_FLAGS, [0] * LANES), ir.Constant(_FLOATS, [0.0] * LANES)
-        number = lambda value: ir.Constant(lines.type, value)  # noqa: E731
-        rounded = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), f"llvm.rint.v{LANES}f32"
-        )
+        none, nought = ir.Constant(_FLAGS, [0] * LANES), ir.Constant(FLOATS, [0.0] * LANES)
+        kind = ir.FunctionType(FLOATS, [FLOATS])
+        rounded = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
         outside, nan = (cgutils.alloca_once_value(builder, none) for _ in range(2))
         with cgutils.for_range(builder, lines) as line:
-            start = builder.mul(line.index, number(CODES))
-            prefetch(builder, arrays.place(5, builder.add(start, number(_AHEAD)), ir.IntType(8)))
+            start = memory.product(line.index, CODES)
+            memory.ask_for(out, memory.sum(start, _AHEAD), BYTE)
             for part in range(CODES // LANES):
-                at = builder.add(start, number(part * LANES))
-                code = builder.call(rounded, [builder.fdiv(arrays.load(0, at, _FLOATS), scale)])
+                at = memory.sum(start, part * LANES)
+                code = builder.call(rounded, [builder.fdiv(memory.load(x, at, FLOATS), scale)])
                 below, above = builder.fcmp_ordered("<", code, low), builder.fcmp_ordered(">", code, high)
                 missing = builder.fcmp_unordered("uno", code, code)
                 for flag, met in ((outside, builder.or_(below, above)), (nan, missing)):
                     builder.store(builder.or_(builder.load(flag), met), flag)
                 clamped = builder.select(above, high, builder.select(below, low, code))
-                index = builder.fptosi(builder.select(missing, nought, clamped), _INTEGERS)
-                arrays.store(builder.trunc(builder.add(index, zero), _BYTES), 5, at)
+                index = builder.fptosi(builder.select(missing, nought, clamped), INTEGERS)
+                memory.store(builder.trunc(builder.add(index, zero), _BYTES), out, at)
         whole = ir.IntType(LANES)
         met = [
             builder.icmp_unsigned("!=", builder.bitcast(builder.load(flag), whole), ir.Constant(whole, 0))
@@ -53,4 +50,4 @@ def quantise_lines(typing, x, scale, low, high, zero, out, lines):  # noqa: ARG0
         return context.make_tuple(builder, signature.return_type, met)
 
     numbers = types.float32, types.float32, types.float32, types.int32
-    return types.UniTuple(types.boolean, 2)(x, *numbers, out, types.intp), build
+    return types.UniTuple(types.boolean, 2)(types.intp, *numbers, types.intp, types.intp), build
