@@ -127,7 +127,7 @@ def test_interpreter_layers_use_the_kernels(unsigned, monkeypatch):
     """The way to them, on a device that is said to run them: launches are counted."""
     launched: list[str] = []
     launch = launching.launch
-    monkeypatch.setattr(quantise, "runs_kernels", lambda _: True)
+    monkeypatch.setattr(quantisation, "works_on", lambda _: True)
     monkeypatch.setattr(
         quantisation, "launch", lambda name, *rest, **more: (launched.append(name), launch(name, *rest, **more))
     )
@@ -194,7 +194,7 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
     x = torch.randn((2, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
     results = []
     for kernels in (False, True):
-        monkeypatch.setattr(by_kernels, "runs_on", lambda _, kernels=kernels: kernels)
+        monkeypatch.setattr(by_kernels, "works_on", lambda _, kernels=kernels: kernels)
         logits, pixels = torch.linspace(-1, 1, len(library)).requires_grad_(), x.clone().requires_grad_()
         layer.choice.set(logits.softmax(-1))
         y = layer.eval()(pixels)
@@ -206,7 +206,7 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
 @interpreted
 def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
     """With all of the probability on one, the sums are those of its table, to the last bit."""
-    monkeypatch.setattr(by_kernels, "runs_on", lambda _: True)
+    monkeypatch.setattr(by_kernels, "works_on", lambda _: True)
     choice = MultiplierChoice(LIBRARY)
     index = torch.randint(0, 256, (1, 8, 3, 3), dtype=torch.uint8)
     w_index = torch.randint(0, 256, (5, 8, 1, 1), dtype=torch.uint8)
@@ -216,3 +216,44 @@ def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
         y = by_kernels.convolve(index, choice.u_by_code, weights, (1, 1), Geometry(), torch.ones(5))
         products = torch.tensor(table.table)[index.long()[:, None], w_index.long()[None]]
         assert torch.equal(y.long(), products.sum(dim=2))
+
+
+# -- tried out before they are used ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """A device that is said to run kernels, and does on the CPU."""
+    monkeypatch.setattr(launching, "device_refusal", lambda *_: "")
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    return torch.device("cuda")
+
+
+@interpreted
+@pytest.mark.parametrize("kernels", [quantisation, by_kernels])
+def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
+    here = torch.device("cpu")
+    assert launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(here))
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("kernels", "planted"), [(quantisation, "codes"), (quantisation, "weight_codes"), (by_kernels, "convolve")]
+)
+def test_interpreter_kernels_that_compute_something_else_are_left_out(kernels, planted, a_gpu, monkeypatch):
+    def wrong(*tensors: Tensor, **_: object) -> tuple[Tensor, ...]:
+        return tuple(torch.zeros_like(tensors[0]) for _ in range(3))
+
+    monkeypatch.setattr(kernels, planted, wrong)
+    with pytest.warns(UserWarning, match="kernels for all are left out on cuda"):
+        assert not launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(torch.device("cpu")))
+
+
+def test_kernels_that_do_not_run_are_left_out(a_gpu):
+    def broken(_: torch.device) -> bool:
+        raise RuntimeError("PTX was rejected\nand more")
+
+    with pytest.warns(UserWarning, match=r"left out on cuda \(RuntimeError: PTX was rejected\)"):
+        assert not launching.works("all", a_gpu, (8, 0), broken)
+    assert not launching.works("all", torch.device("cpu"), (8, 0), broken)

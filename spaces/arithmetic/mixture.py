@@ -54,7 +54,7 @@ class MultiplierChoice(nn.Module):
         """Blend for probabilities (M,); differentiable. To be called before the layers run."""
         with plain_fp32(self.u.device):
             self.blended = torch.einsum("m,mra->ra", probabilities, self.u)
-        if self.v_by_code is not None and gpu_mixtures.runs_on(self.u.device):
+        if self.v_by_code is not None and gpu_mixtures.works_on(self.u.device):
             self.u_by_code = gpu_mixtures.features_by_code(self.blended.detach())
 
     @property

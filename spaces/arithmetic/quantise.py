@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.gpu import quantisation
-from spaces.arithmetic.engines.gpu.launching import runs_kernels
 from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
@@ -136,7 +135,7 @@ def flat(x: Tensor) -> Tensor:
 
 
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
-    if runs_kernels(x.device) and scale.kernels_take:
+    if quantisation.works_on(x.device) and scale.kernels_take:
         x = x if is_dense(x) else x.contiguous()
         index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero)
         return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
@@ -169,7 +168,7 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
             next(rows), np.float32(LARGEST_CODE), _SMALLEST_SCALE, WEIGHT_ZERO, next(rows), scale.numpy()
         )
         return index, scale
-    if runs_kernels(weight.device):
+    if quantisation.works_on(weight.device):
         weight = weight if is_dense(weight) else weight.contiguous()
         return quantisation.weight_codes(weight, LARGEST_CODE, float(_SMALLEST_SCALE), WEIGHT_ZERO)
     return _weight_codes_by_torch(weight)
@@ -215,7 +214,7 @@ class RunningMaximum(nn.Module):
             if x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
                 batch, average = max(float(high), -float(low)), float(self.maximum)
                 self.maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
-            elif runs_kernels(x.device):
+            elif quantisation.works_on(x.device):
                 levels, smallest = LARGEST_CODE, float(_SMALLEST_SCALE)
                 step = quantisation.moved_maximum(low, high, self.maximum, self.momentum, levels, smallest)
                 return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
@@ -252,7 +251,7 @@ class RunningRange(nn.Module):
         if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
             return Scale.affine(self.minimum, self.maximum)
         low, high = value_range(x)
-        if self.training and runs_kernels(x.device):
+        if self.training and quantisation.works_on(x.device):
             momentum, smallest = float(np.float32(self.momentum)), float(_SMALLEST_SCALE)
             averages = (self.minimum, self.maximum)
             step, codes = quantisation.moved_range(low, high, *averages, momentum, _LEVELS, smallest)

@@ -3,12 +3,15 @@
 import contextlib
 import functools
 import os
+import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spaces.full_memory import is_full
 from spaces.warmup import preparing
 
 LOWEST_CAPABILITY = (7, 0)  # what PyTorch's own use of Triton asks for
@@ -43,10 +46,29 @@ def device_refusal(device: torch.device, lowest: tuple[int, int]) -> str:
     return ""
 
 
-@functools.cache
-def runs_kernels(device: torch.device) -> bool:
-    """Whether what torch's operations compute on a GPU may be left to Triton kernels there."""
-    return device.type == "cuda" and not device_refusal(device, LOWEST_CAPABILITY)
+def works(what: str, device: torch.device, lowest: tuple[int, int], agrees: Callable[[torch.device], bool]) -> bool:
+    """Whether kernels may do on a GPU ``what`` torch's operations do, too: ``agrees`` tries them out there.
+
+    Of those that fail or compute something else, a warning says so. To be asked once per device and process.
+    """
+    if device.type != "cuda" or device_refusal(device, lowest):
+        return False
+    waiting = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("default")  # results are read, also where the work around must never wait
+    try:
+        with preparing(), torch.no_grad():
+            reason = "" if agrees(device) else "what they compute is not what the CPU does"
+    except Exception as error:  # whatever it is, no result can be had from these kernels
+        if is_full(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode(waiting)
+    if reason:
+        warnings.warn(
+            f"kernels for {what} are left out on {device} ({reason}): it is slower without them", stacklevel=2
+        )
+    return not reason
 
 
 _compiled: set[tuple[Any, ...]] = set()  # variants of kernels that have run in this process

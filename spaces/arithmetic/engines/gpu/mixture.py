@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.gpu.launching import device_refusal, launch, runs_kernels
+from spaces.arithmetic.engines.gpu.launching import launch, works
+from spaces.arithmetic.engines.mixture import mixture as by_torch
 from spaces.arithmetic.precision import plain_fp32
 
 LOWEST_CAPABILITY = (8, 0)  # Ampere: the first whose tensor cores know TF32
@@ -22,15 +23,15 @@ MOST_CHANNELS = 32  # of a depthwise tile
 
 
 @functools.cache
-def runs_on(device: torch.device) -> bool:
-    """Whether a device can run these kernels."""
-    return runs_kernels(device) and not device_refusal(device, LOWEST_CAPABILITY)
+def works_on(device: torch.device) -> bool:
+    """Whether a device runs these kernels, to the results of the CPU but for the order of additions."""
+    return works("mixtures", device, LOWEST_CAPABILITY, _agrees)
 
 
 def suits(device: torch.device, features: int, w_shape: tuple[int, ...], geometry: Geometry) -> bool:
     """Whether the kernels compute a layer with weights (O, C/groups, kH, kW) and so many features on the device."""
     ordinary = geometry.groups == 1 or (w_shape[1] == 1 and w_shape[0] == geometry.groups)
-    return features <= MOST_FEATURES and ordinary and runs_on(device)
+    return features <= MOST_FEATURES and ordinary and works_on(device)
 
 
 def features_by_code(values: Tensor) -> Tensor:
@@ -122,3 +123,41 @@ def _moves(geometry: Geometry) -> tuple[int, ...]:
 def _power(count: int, most: int, least: int = 16) -> int:
     """The power of two that holds ``count``, within limits."""
     return max(least, min(most, 1 << (count - 1).bit_length()))
+
+
+# -- tried out ---------------------------------------------------------------------------------------------------------
+
+_TOLERANCE = 1e-4  # of the largest value
+_TRIED = (  # images, channels, height, width; outputs, kernel; geometry
+    ((2, 20, 9, 8), 24, 1, Geometry()),
+    ((2, 3, 9, 8), 40, 3, Geometry((2, 2), (1, 1))),
+    ((2, 40, 9, 8), 40, 3, Geometry((1, 1), (2, 2), (2, 2), 40)),
+)
+
+
+def _agrees(device: torch.device) -> bool:
+    """Whether a few layers' sums and gradients are near those of torch's operations on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    for size, outputs, side, geometry in _TRIED:
+        w_size = (outputs, size[1] // geometry.groups, side, side)
+        index, w_index = (torch.randint(0, 256, n, generator=generator, dtype=torch.uint8) for n in (size, w_size))
+        u, v, span = (torch.randn((n, 256), generator=generator) for n in (5, 5, 7))
+        span, scale = torch.linalg.qr(span.t())[0], torch.rand(outputs, generator=generator)
+        features = by_torch.weight_features(w_index, v) * scale.view(-1, 1, 1, 1, 1)
+        y = by_torch.convolve(index, u, features, geometry)
+        expected = [y, *by_torch.gradients(index, y, features, geometry, 0, span)]
+        expected[1] = expected[1] @ span @ span.t()
+
+        weights = weight_features(w_index.to(device), features_by_code(v.to(device)))
+        held = (weights, (side, side), geometry, scale.to(device))
+        there = index.to(device)
+        found = [convolve(there, features_by_code(u.to(device)), *held)]
+        found += gradients(there, y.to(device), *held, span.to(device))
+        found[1] = found[1].t()[:5]
+        if not all(_near(a.cpu(), b) for a, b in zip(found, expected)):
+            return False
+    return True
+
+
+def _near(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())

@@ -1,12 +1,22 @@
 """Codes and scales on a GPU, each by one Triton kernel where torch would launch a dozen; bit for bit the same numbers."""
 
+import functools
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines.gpu.launching import launch
+from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.gpu.launching import LOWEST_CAPABILITY, launch, works
 
 BLOCK = 1024  # values per program
 ROW = 256  # of a weight, so many values at a time
+
+
+@functools.cache
+def works_on(device: torch.device) -> bool:
+    """Whether a device runs these kernels, to the results of the CPU."""
+    return works("quantisation", device, LOWEST_CAPABILITY, _agrees)
 
 
 def codes(
@@ -59,3 +69,52 @@ def moved_range(
         MOMENTUM=momentum, LEVELS=float(levels), SMALLEST_SCALE=smallest, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return step, found
+
+
+# -- tried out ---------------------------------------------------------------------------------------------------------
+
+
+def _agrees(device: torch.device) -> bool:
+    """Whether codes, weights and moving averages are those of the CPU's loops, bit for bit."""
+    return _codes_agree(device) and _weights_agree(device) and _averages_agree(device)
+
+
+def _codes_agree(device: torch.device) -> bool:
+    x = torch.linspace(-40, 40, 5 * BLOCK // 2)
+    x[::7] = x[::7].round() / 2  # many in the middle between two codes
+    x[-1] = torch.nan
+    expected, outside = np.empty(x.shape, dtype=np.uint8), np.empty(x.shape, dtype=np.uint8)
+    for low, high, zero in ((-127, 127, 128), (-30, 225, 30)):
+        loops.quantise(x.numpy(), 0.25, low, high, zero, expected)
+        loops.outside(x.numpy(), 0.25, low, high, outside)
+        numbers = (torch.tensor(number, dtype=torch.int32, device=device) for number in (low, high, zero))
+        for limits in ((low, high, zero), tuple(numbers)):
+            index, clamped, step = codes(x.to(device), torch.full((), 0.25, device=device), *limits)
+            same = np.array_equal(index.cpu(), expected) and np.array_equal(clamped.cpu(), outside)
+            if not same or not bool(step.isnan()):
+                return False
+    return True
+
+
+def _weights_agree(device: torch.device) -> bool:
+    for length in (9, 300):
+        weight = torch.linspace(-1, 1, 7 * length).sin().view(7, length)
+        index, scale = np.empty(weight.shape, dtype=np.uint8), np.empty(7, dtype=np.float32)
+        loops.quantise_rows(weight.numpy(), np.float32(127), np.float32(1e-32), 128, index, scale)
+        found = weight_codes(weight.to(device), 127, 1e-32, 128)
+        if not np.array_equal(found[0].cpu(), index) or not np.array_equal(found[1].cpu(), scale):
+            return False
+    return True
+
+
+def _averages_agree(device: torch.device) -> bool:
+    low, high, minimum, maximum = (torch.full((), number, device=device) for number in (-1.7, 0.9, -0.3, 1.1))
+    step = moved_maximum(low, high, maximum, 0.1, 127, 1e-32)
+    before, batch = float(np.float32(1.1)), float(np.float32(1.7))
+    moved = np.float32(before + 0.1 * (batch - before))
+    if maximum.item() != moved or step.item() != moved / np.float32(127):
+        return False
+    step, found = moved_range(low, high, minimum, maximum, 0.1, 255, 1e-32)
+    width = np.float32(maximum.item()) - np.float32(minimum.item())
+    zero = round(-minimum.item() / step.item())
+    return step.item() == width / np.float32(255) and found.tolist() == [-zero, 255 - zero, zero]
