@@ -81,7 +81,7 @@ def activations(nan: bool) -> Tensor:
 def test_interpreter_codes(name, nan, monkeypatch):
     monkeypatch.setattr(quantisation, "BLOCK", 64)
     x, scale = activations(nan), SCALES[name]
-    expected = quantise._quantise_by_torch(x.clone(), scale)
+    expected = quantise.codes_by_torch(x.clone(), scale)
     numbers = (scale.low, scale.high, scale.zero)
     for codes in (numbers, [torch.tensor(number, dtype=torch.int32) for number in numbers]):
         index, clamped, step = quantisation.codes(x, scale.step, *codes)
@@ -97,7 +97,7 @@ def test_interpreter_weight_codes(shape):
     weight[2:3, -1] = NAN
     if len(shape) == 4:
         weight = weight.contiguous(memory_format=torch.channels_last)
-    expected = quantise._weight_codes_by_torch(weight)
+    expected = quantise.weight_codes_by_torch(weight)
     index, scale = quantisation.weight_codes(weight, 127, float(quantise._SMALLEST_SCALE), 128)
     assert same(index, expected[0]) and same(scale, expected[1])
 
@@ -134,7 +134,7 @@ def test_interpreter_layers_use_the_kernels(unsigned, monkeypatch):
     x = activations(nan=False).nan_to_num(posinf=9.0, neginf=-9.0).clamp(-50, 50)
     scale = (RunningRange() if unsigned else RunningMaximum()).train()(x)
     codes = quantise._quantise_on_device(x, scale)
-    expected = quantise._quantise_by_torch(x, scale)
+    expected = quantise.codes_by_torch(x, scale)
     assert same(codes.index, expected.index) and same(codes.clamped, expected.clamped)
     assert launched == [*(["running_range_kernel"] if unsigned else []), "quantise_kernel"]
 

@@ -22,6 +22,12 @@ from spaces.shape import NetworkShape
 # Largest difference as a share of the largest magnitude. Mixtures add fp32 numbers in an order of the device's own; in a
 # network, such a difference can move an activation to the next code, which is up to 1/127 of its range.
 MIXTURE_TOLERANCE, NETWORK_TOLERANCE = 1e-4, 5e-2
+_MIXTURES = (
+    ("dense", 3, 1, 1),
+    ("depthwise", 3, 1, 12),
+    ("pointwise", 1, 1, 1),
+    ("dilated", 5, 2, 12),
+)  # side, dilation, groups
 LIBRARY = ("mul8s_1KV8", "mul8s_1KVL", "mul8s_1KX2", "mul8s_1L2H")
 Side = tuple[str, torch.device, int]  # what to call it, the device, threads of the CPU
 
@@ -92,15 +98,16 @@ def _coded(name: str, codes: Codes) -> dict[str, Tensor]:
 
 
 def mixtures(device: torch.device) -> dict[str, Tensor]:
-    """Values, and gradients for input, weight and probabilities, of one dense and one depthwise mixture."""
+    """Values, and gradients for input, weight and probabilities, of mixtures of each kind."""
     found: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(LIBRARY), generator=generator)
-    for name, groups in (("dense", 1), ("depthwise", 12)):
+    for name, side, dilation, groups in _MIXTURES:
         x = torch.randn((3, 12, 8, 8), generator=generator)
-        weight = torch.randn((12, 12 // groups, 3, 3), generator=generator)
+        weight = torch.randn((12, 12 // groups, side, side), generator=generator)
         choice = MultiplierChoice(catalogue.library(LIBRARY))
-        layer = MultiplierMixture(12, 12, 3, padding=1, groups=groups, bias=False, choice=choice)
+        moves = {"padding": dilation * (side // 2), "dilation": dilation, "groups": groups}
+        layer = MultiplierMixture(12, 12, side, bias=False, choice=choice, **moves)
         layer.load_state_dict({"weight": weight}, strict=False)
         layer.to(device)
         x = x.contiguous(memory_format=torch.channels_last).to(device).requires_grad_()

@@ -40,6 +40,7 @@ def as_json(rows: list[Row], times: Times, quick: bool, seconds: float) -> dict[
             "threads": times.threads,
             "engines": times.engines,
             "layers": times.layers,
+            "kernels": times.kernels,
             "search_step": search or None,
         },
     }
@@ -125,11 +126,14 @@ def _ratios(times: Times) -> Table:
     table = _table("time / time of fp32, layers as they stand in a network", "", numbers=[1])
     for name, value in times.ratios().items():
         table.add_row(name, _number(value))
+    for row in times.kernels:
+        table.add_row(f"{row['what']}: by kernels / by torch", _number(row["seconds"] / row["by_torch"]))
     for name in ("fp32", "mixture"):
         step = times.search.get(name)
         if step:
             table.add_row(f"step of the supernet, {name}: ms", _number(1e3 * step["seconds"], 1))
             if step["launches"] is not None:
+                table.add_row(f"step of the supernet, {name}: ms as a graph", _number(1e3 * step["graph_seconds"], 1))
                 table.add_row(f"step of the supernet, {name}: launches", str(step["launches"]))
                 table.add_row(f"step of the supernet, {name}: share of time busy", _number(step["busy_share"]))
     return table

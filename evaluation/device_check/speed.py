@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.device_check import supernet_step, timing
+from evaluation.device_check import layer_kernels, supernet_step, timing
 from evaluation.device_check.checks import SPEED, Check, Outcome
 from evaluation.device_check.threads import threads
 from spaces.arithmetic import emulate
@@ -69,6 +69,7 @@ class Times:
     convolutions: dict[tuple[str, str], float] = field(default_factory=dict)  # of a float kind by shape, seconds
     engines: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
+    kernels: list[dict[str, Any]] = field(default_factory=list)  # beside torch's operations for the same
     search: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +117,8 @@ def geomean(values: Sequence[float]) -> float | None:
 def checks(times: Times) -> Iterator[Check]:
     """The supernet's step, and for each shape ordinary convolutions, engines and whole layers."""
     yield Check(SPEED, "step of the supernet", functools.partial(_search, times))
+    if times.device.type == "cuda":
+        yield Check(SPEED, "codes and mixtures", functools.partial(_kernels, times))
     for shape in (*DENSE, DEPTHWISE):
         for kind in FLOATS if times.device.type == "cuda" else ("fp32",):
             yield Check(SPEED, "ordinary convolutions", functools.partial(_ordinary, times, shape, kind))
@@ -203,3 +206,13 @@ def _search(times: Times) -> Outcome:
     with threads(times.threads):
         times.search = supernet_step.measured(times.device, times.quick)
     return Outcome(values=times.search)
+
+
+def _kernels(times: Times) -> Outcome:
+    """What codes and mixtures take by kernels, and by torch's operations."""
+    for what, by_kernels, by_torch in layer_kernels.pairs(times.device, times.maps):
+        with timing.tf32(False), torch.no_grad():
+            (took, how), (others, other_how) = times.of(by_kernels), times.of(by_torch)
+        measured = how if how == other_how else f"{how}, torch {other_how}"
+        times.kernels.append({"what": what, "seconds": took, "by_torch": others, "measured": measured})
+    return Outcome()

@@ -6,6 +6,7 @@ A step has both levels: gradients for the choices, and a step of the weights.
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from evaluation.training.tasks.image_classification import ImageClassification
 from methods import METHODS
 from methods.bilevel import only
 from spaces.arithmetic.mixture import MultiplierMixture
+from spaces.graphed_step import WARM, GraphedStep, recorder_of
 from spaces.multipliers import catalogue
 from spaces.registry import SPACES
 from spaces.shape import NetworkShape
@@ -25,7 +27,10 @@ SPACE = METHODS["approxdarts"].native_space
 
 
 class Search:
-    """A supernet with its choices, the optimiser of its weights and one batch of images."""
+    """A supernet with its choices, the optimiser of its weights and one batch of images.
+
+    ``step`` is a step of both levels, ``graphed`` the same one, replayed as a graph where the device can.
+    """
 
     def __init__(self, shape: NetworkShape, config: Any, batch: int, device: torch.device, fp32: bool) -> None:
         space = SPACES[SPACE](catalogue.library(catalogue.names()), config)
@@ -44,6 +49,8 @@ class Search:
         images = torch.randn((batch, *shape.input_shape), device=device)
         self.images = images.contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(0, shape.classes, (batch,), device=device)
+        changed = [*self.weights, *self.net.buffers()]
+        self.graphed = GraphedStep(self.step, changed, recorder_of(device))
 
     def step(self) -> None:
         choices = list(self.choices.values())
@@ -72,7 +79,10 @@ def _replace_mixtures(net: nn.Module) -> None:
 
 
 def measured(device: torch.device, quick: bool) -> dict[str, Any]:
-    """Seconds, launches and busy share of both steps, and their ratio ``vs_fp32``; launches and share: None on a CPU."""
+    """Seconds, launches and busy share of both steps, and their ratio ``vs_fp32``; launches and share: None on a CPU.
+
+    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared.
+    """
     shape, config, batch = size(device, quick)
     found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
     found |= {"space": SPACE, **dataclasses.asdict(config)}
@@ -80,10 +90,13 @@ def measured(device: torch.device, quick: bool) -> dict[str, Any]:
         torch.manual_seed(0)
         for name in ("fp32", "mixture"):
             search = Search(shape, config, batch, device, fp32=name == "fp32")
-            took = _median(search, device, 2 if quick else 5)
-            found[name] = {"seconds": took, **_profile(search, device, took)}
+            rounds = 2 if quick else 5
+            took = _median(search.step, device, rounds, warm=2)
+            graph = _median(search.graphed, device, rounds, warm=WARM + 1) if device.type == "cuda" else None
+            found[name] = {"seconds": took, "graph_seconds": graph, **_profile(search, device, graph or took)}
             del search
-    found["vs_fp32"] = found["mixture"]["seconds"] / found["fp32"]["seconds"]
+    seconds = "graph_seconds" if device.type == "cuda" else "seconds"
+    found["vs_fp32"] = found["mixture"][seconds] / found["fp32"][seconds]
     return found
 
 
@@ -99,15 +112,15 @@ def size(device: torch.device, quick: bool) -> tuple[NetworkShape, Any, int]:
     )
 
 
-def _median(search: Search, device: torch.device, rounds: int) -> float:
+def _median(step: Callable[[], None], device: torch.device, rounds: int, warm: int) -> float:
     times = []
-    for _ in range(rounds + 2):
+    for _ in range(rounds + warm):
         _synchronise(device)
         begin = time.perf_counter()
-        search.step()
+        step()
         _synchronise(device)
         times.append(time.perf_counter() - begin)
-    return statistics.median(times[2:])
+    return statistics.median(times[warm:])
 
 
 def _profile(search: Search, device: torch.device, took: float) -> dict[str, float | None]:

@@ -139,10 +139,10 @@ def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
         x = x if is_dense(x) else x.contiguous()
         index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero)
         return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
-    return _quantise_by_torch(x, scale)
+    return codes_by_torch(x, scale)
 
 
-def _quantise_by_torch(x: Tensor, scale: Scale) -> Codes:
+def codes_by_torch(x: Tensor, scale: Scale) -> Codes:
     """For devices without Triton."""
     codes = (x.float() / scale.step).round_()
     nan = codes.isnan().any()
@@ -171,10 +171,10 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     if quantisation.works_on(weight.device):
         weight = weight if is_dense(weight) else weight.contiguous()
         return quantisation.weight_codes(weight, LARGEST_CODE, float(_SMALLEST_SCALE), WEIGHT_ZERO)
-    return _weight_codes_by_torch(weight)
+    return weight_codes_by_torch(weight)
 
 
-def _weight_codes_by_torch(weight: Tensor) -> tuple[Tensor, Tensor]:
+def weight_codes_by_torch(weight: Tensor) -> tuple[Tensor, Tensor]:
     """For devices without Triton."""
     scale = scale_from_maximum(weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True))
     index = (weight / scale).round_().nan_to_num_(nan=0.0).add_(WEIGHT_ZERO).to(torch.uint8)

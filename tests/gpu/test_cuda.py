@@ -1,4 +1,4 @@
-"""The Triton engines on a CUDA device, beside the reference there: pytest tests/gpu, or python -m tests.gpu.campaign.
+"""Kernels and graphs on a CUDA device, beside the reference there: pytest tests/gpu, or python -m tests.gpu.campaign.
 
 Without a device all of it is skipped.
 """
@@ -6,12 +6,18 @@ Without a device all of it is skipped.
 import pytest
 import torch
 
-from spaces.arithmetic import emulate
+from evaluation.search.problem import SearchProblem
+from evaluation.training.loop import Schedule, Training
+from methods import METHODS
+from spaces import graphed_step
+from spaces.arithmetic import emulate, quantise
 from spaces.arithmetic.engines import reference, self_test
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
+from spaces.arithmetic.engines.gpu import mixture, quantisation
 from spaces.multipliers.products import ProductTable
+from tests import tiny
 from tests.kernel_cases import FACTORED, FILL, GATHERED, GEOMETRIES, INTERPRETED, operands
 
 pytestmark = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs CUDA")
@@ -82,3 +88,93 @@ def test_padding_may_be_told_by_a_tensor_on_the_device(engine):
     packed = engine.pack(w, FACTORED["rough"], geometry)
     fill = torch.tensor(FILL, device="cuda")
     assert torch.equal(engine.conv2d(x, packed, fill), engine.conv2d(x, packed, FILL))
+
+
+# -- around the sums ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernels", [quantisation, mixture])
+def test_kernels_around_the_sums_work(kernels):
+    assert kernels.works_on(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_codes_are_those_of_torchs_operations(dtype):
+    x = torch.randn((8, 64, 33, 31), device="cuda").mul_(3).to(dtype).contiguous(memory_format=torch.channels_last)
+    x[0, 0, 0, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    for scale in (
+        quantise.Scale.symmetric(torch.tensor(4.0, device="cuda")),
+        quantise.Scale.affine(torch.tensor(-1.0, device="cuda"), torch.tensor(5.0, device="cuda")),
+    ):
+        found, expected = quantise.quantise(x, scale), quantise.codes_by_torch(x, scale)
+        assert torch.equal(found.index, expected.index) and torch.equal(found.clamped, expected.clamped)
+        assert found.scale.step.isnan() and expected.scale.step.isnan()
+
+
+# -- graphs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deterministic():
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.backends.cudnn.benchmark = before[1]
+
+
+def states(monkeypatch, run) -> list[dict]:
+    """What ``run`` leaves without graphs, and with them, which must have been recorded."""
+    found = []
+    record = graphed_step.CudaRecorder.record
+    for warm in (10**9, graphed_step.WARM):
+        recorded: list[object] = []
+
+        def counted(*arguments, recorded=recorded):
+            recorded.append(record(*arguments))
+            return recorded[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(graphed_step, "WARM", warm)
+            patch.setattr(graphed_step.CudaRecorder, "record", counted)
+            found.append(run())
+        assert bool(recorded) is (warm == graphed_step.WARM) and None not in recorded
+    return found
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("order", [1, 2])
+def test_ten_steps_of_a_search_as_graphs_are_those_one_by_one(order, monkeypatch):
+    def run() -> dict:
+        config = tiny.run_config("approxdarts", device="cuda")
+        problem = SearchProblem(config, tiny.dataset(), torch.device("cuda", 0), tiny.library(config))
+        cls = METHODS["approxdarts"]
+        settings = {**config.method_config, "relaxation": "softmax", "order": order, "warmup": 0, "epochs": 4}
+        method = cls(problem, cls.Config(**settings))
+        for _ in range(4):  # of three batches each
+            method.step()
+        return {**method.net.state_dict(), **method.logits}
+
+    assert same(*states(monkeypatch, run))
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_steps_of_training_as_graphs_are_those_one_by_one(monkeypatch):
+    schedule = Schedule(3, 20, 0.1, 0.9, 1e-3, 1.0, auxiliary_weight=0.4, drop_path=0.3)
+
+    def run() -> dict:
+        config = tiny.run_config("random", device="cuda")
+        device = torch.device("cuda", 0)
+        problem = SearchProblem(config, tiny.dataset(), device, tiny.library(config))
+        torch.manual_seed(0)
+        network = problem.space.build(problem.space.sample(problem.rng), problem.shape)
+        training = Training(network, problem.data.training, schedule, torch.Generator(device).manual_seed(0))
+        losses = [training.run_epoch() for _ in range(3)]
+        return {**network.state_dict(), "losses": torch.tensor(losses)}
+
+    assert same(*states(monkeypatch, run))
