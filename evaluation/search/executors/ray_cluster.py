@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from evaluation.search.executors.executor import Limits, Recipe
@@ -22,16 +23,22 @@ from spaces import stopping
 from spaces.errors import InputError
 
 TIMEOUT = 10.0  # seconds for a cluster to answer
+TOKEN = Path.home() / ".ray" / "auth_token"
 PORTS = {"": 6379, "ray": 10001}  # by the scheme of the address, where it names none
 
 
 def ray_cluster(work: Callable[[Any], Any], recipe: Recipe, limits: Limits, place: Place) -> Pool:  # noqa: ARG001
     """The executor. Raises InputError where Ray is not installed; the cluster is looked for when there is work."""
-    return Pool(RayWorkers(recipe, place, _ray()), limits)
+    return Pool(RayWorkers(recipe, place, _ray(place.ray_address)), limits)
 
 
-def _ray() -> Any:
+def _ray(address: str = "") -> Any:
+    if address and ("RAY_AUTH_TOKEN" in os.environ or TOKEN.exists()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as clusters do that "ray start" starts; read at the import
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # 15 by default: beside other work, a cluster here would stand still
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # of GPUs nobody asked for; else Ray warns
     try:
         import ray
@@ -90,7 +97,10 @@ class RayWorkers:
                 self.ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as error:
             why = " ".join(str(error).split())[:200]
-            raise InputError(f"the Ray cluster at '{address or 'this machine'}' cannot be used: {why}") from error
+            raise InputError(
+                f"the Ray cluster at '{address or 'this machine'}' cannot be used ({why}); if it asks for a token, "
+                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN give it one"
+            ) from error
 
     def start(self, number: int) -> "RayWorker":
         return RayWorker(self.ray, self._actor.remote(), [self._stored], number)
