@@ -103,6 +103,15 @@ def test_interpreter_weight_codes(shape):
 
 
 @interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_interpreter_look_ups(dtype):
+    index = torch.randint(0, 256, (2, 3, 19, 17), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    values = torch.randn(256).to(dtype)
+    found = quantisation.look_up(index, values)
+    assert torch.equal(found, values[index.int()]) and found.stride() == index.stride()
+
+
+@interpreted
 @pytest.mark.parametrize("kind", [RunningMaximum, RunningRange])
 def test_interpreter_running_scales(kind):
     """Averages and scales over several batches are those of the CPU, whose numbers are not torch's tensors."""

@@ -13,6 +13,7 @@ from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import quantisation
 from spaces.arithmetic.gradient_precision import gradient_dtype
 from spaces.arithmetic.gradients import (
     GradientFactors,
@@ -215,7 +216,8 @@ def _with_zero_point(terms: tuple[Term, ...], zero_point: int | Tensor) -> tuple
 def look_up(index: Tensor, values: Tensor) -> Tensor:
     """values[index], in the same order of memory; index (N, C, H, W) uint8, values (256,) float32 or bfloat16."""
     if index.device.type != "cpu":
-        return values[index.int()]
+        by_kernel = is_dense(index) and quantisation.works_on(index.device)
+        return quantisation.look_up(index, values) if by_kernel else values[index.int()]
     looked_up = torch.empty_like(index, dtype=values.dtype)  # dense, as index is
     codes = flat(index).view(len(index), -1).numpy()
     if values.dtype == torch.float32:
@@ -233,4 +235,4 @@ def cleared(values: Tensor, where: Tensor | None) -> Tensor:
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
         loops.clear(flat(values).numpy(), flat(where).numpy())
         return values
-    return values.masked_fill_(where.bool(), 0.0)
+    return values.masked_fill_(where.view(torch.bool), 0.0)

@@ -185,6 +185,9 @@ def _launch_quantisation() -> None:
         quantisation.codes(torch.empty(4096, dtype=dtype, device=META), number, *codes)
     for length in (1, 9, 27, 64, 576):
         quantisation.weight_codes(torch.empty((16, length), device=META), 127, SMALLEST, 128)
+    index = torch.empty(4096, dtype=torch.uint8, device=META)
+    for dtype in (torch.float32, torch.bfloat16):
+        quantisation.look_up(index, torch.empty(256, dtype=dtype, device=META))
     quantisation.moved_maximum(number, number, number, 0.1, 127, SMALLEST)
     quantisation.moved_range(number, number, number, number, 0.1, 255, SMALLEST)
 

@@ -35,6 +35,14 @@ def codes(
     return index, clamped, step_out
 
 
+def look_up(index: Tensor, values: Tensor) -> Tensor:
+    """values[index] as ``index`` (uint8, dense) lies in memory; values (256,) of any type."""
+    out = torch.empty_like(index, dtype=values.dtype)
+    programs = max(1, -(-index.numel() // BLOCK))
+    launch("look_up_kernel", programs, index, values.contiguous(), out, index.numel(), BLOCK=BLOCK, num_warps=4)
+    return out
+
+
 def weight_codes(weight: Tensor, largest: int, smallest_scale: float, zero: int) -> tuple[Tensor, Tensor]:
     """Indices (uint8) of a dense weight (O, …), and its scale per output channel (O,)."""
     index, scale = torch.empty_like(weight, dtype=torch.uint8), torch.empty(len(weight), device=weight.device)
@@ -92,6 +100,9 @@ def _codes_agree(device: torch.device) -> bool:
             index, clamped, step = codes(x.to(device), torch.full((), 0.25, device=device), *limits)
             same = np.array_equal(index.cpu(), expected) and np.array_equal(clamped.cpu(), outside)
             if not same or not bool(step.isnan()):
+                return False
+            looked_up = look_up(index, torch.arange(256, device=device).flip(0).float())
+            if not np.array_equal(looked_up.cpu(), 255 - expected.astype(np.float32)):
                 return False
     return True
 

@@ -9,7 +9,13 @@ from .mixture import (
     blend_matrix_gradient_kernel,
     blend_matrix_kernel,
 )
-from .quantisation import quantise_kernel, running_maximum_kernel, running_range_kernel, weight_codes_kernel
+from .quantisation import (
+    look_up_kernel,
+    quantise_kernel,
+    running_maximum_kernel,
+    running_range_kernel,
+    weight_codes_kernel,
+)
 
 INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's interpreter, on the CPU: for tests
 
@@ -21,6 +27,7 @@ __all__ = [
     "blend_matrix_kernel",
     "direct_kernel",
     "gather_kernel",
+    "look_up_kernel",
     "matrix_kernel",
     "quantise_kernel",
     "running_maximum_kernel",

@@ -39,6 +39,14 @@ def quantise_kernel(
 
 
 @jit
+def look_up_kernel(index, values, out, size: int, BLOCK: tl.constexpr):
+    """out = values[index]; index (size,) uint8, values (256,) and out (size,) of one type."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    code = tl.load(index + place, mask=place < size, other=0).to(tl.int32)
+    tl.store(out + place, tl.load(values + code), mask=place < size)
+
+
+@jit
 def weight_codes_kernel(
     weight, index, scale, rows: int, length: int,
     LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
