@@ -16,6 +16,7 @@ from evaluation.device_check import timing
 from evaluation.training.tasks.image_classification import ImageClassification
 from methods import METHODS
 from methods.bilevel import only
+from methods.relaxations import RELAXATIONS
 from spaces.arithmetic.mixture import MultiplierMixture
 from spaces.graphed_step import WARM, GraphedStep, recorder_of
 from spaces.multipliers import catalogue
@@ -32,10 +33,19 @@ class Search:
     ``step`` is a step of both levels, ``graphed`` the same one, replayed as a graph where the device can.
     """
 
-    def __init__(self, shape: NetworkShape, config: Any, batch: int, device: torch.device, fp32: bool) -> None:
+    def __init__(
+        self,
+        shape: NetworkShape,
+        config: Any,
+        batch: int,
+        device: torch.device,
+        fp32: bool,
+        relaxation: str = "softmax",
+    ) -> None:
         space = SPACES[SPACE](catalogue.library(catalogue.names()), config)
         assert isinstance(space, DifferentiableSpace), "the native space of a search by gradient"
         choices = space.choices(shape)
+        self.relaxation = RELAXATIONS[relaxation](choices, torch.Generator(device).manual_seed(0))
         self.net = space.supernet(shape, choices)
         if fp32:
             _replace_mixtures(self.net)
@@ -62,7 +72,8 @@ class Search:
         self.optimiser.step()
 
     def _loss(self) -> Tensor:
-        self.net.choose({name: logits.softmax(-1) for name, logits in self.choices.items()})
+        relaxed = self.relaxation(self.choices)
+        self.net.choose(relaxed.weights, relaxed.sampled)
         return ImageClassification().loss(self.net(self.images), self.labels)
 
 

@@ -1,8 +1,30 @@
 """After the timings: each approximate layer beside the fp32 convolution of its shape, as a ratio of medians."""
 
+import os
 from collections import defaultdict
 
+import pytest
+import torch
+
 FP32 = "fp32"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--threads", type=int, default=1, help="threads of all benchmarks")
+    parser.addoption("--no-matrix-units", action="store_true", help="forbid oneDNN what came after AVX-512")
+
+
+def pytest_configure(config):
+    if config.getoption("--no-matrix-units"):
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # read when the library first computes
+
+
+@pytest.fixture(autouse=True)
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.config.getoption("--threads"))
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -16,7 +38,9 @@ def pytest_terminal_summary(terminalreporter, config):
     multipliers = list(
         dict.fromkeys(multiplier for times in medians.values() for multiplier in times if multiplier != FP32)
     )
-    terminalreporter.section("time ÷ time of the fp32 convolution")
+    units = "without matrix units" if config.getoption("--no-matrix-units") else "all units"
+    threads = config.getoption("--threads")
+    terminalreporter.section(f"time ÷ time in fp32 ({threads} thread{'s' * (threads > 1)}, {units})")
     terminalreporter.line(f"| {'layer':38} | fp32 ms | {' | '.join(multipliers)} |")
     terminalreporter.line("|---" * (len(multipliers) + 2) + "|")
     for group, times in medians.items():

@@ -9,6 +9,7 @@ from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.cpu import gather, gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.gradient_precision import used
 from spaces.arithmetic.layers import ApproxConv2d
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.multipliers import catalogue
@@ -24,6 +25,8 @@ SHAPES = {
     "3×3 depthwise 64": (64, 64, 3, 1, 64),
     "stem 3×3 3→48": (3, 48, 3, 1, 1),
 }
+DENSE = ("1×1 64→64", "3×3 64→64", "5×5 dilated 32→32")
+PRECISIONS = ("fp32", "bf16")  # of gradients
 RANDOM = Multiplier(name="random", signed=True, table=np.random.default_rng(0).integers(-16000, 16000, (256, 256)))
 # By the rank of their error matrix; a random table has the full rank.
 MULTIPLIERS = {"rank 0": "mul8s_1KV8", "rank 1": "mul8s_1KTY", "rank 4": "mul8s_1KX2", "rank 10": "comp42_8u_4"}
@@ -74,37 +77,50 @@ def test_forward(benchmark, prepare, shape, batch, name):
         run(benchmark, lambda: conv(x))
 
 
+def run_step(benchmark, conv, x, precision: str) -> None:
+    """Forward in training, and backward for input and weight, with gradients in this precision."""
+    x.requires_grad_()
+    grad = torch.randn_like(conv(x))
+    with used(precision, x.device):
+        run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+
+
 @pytest.mark.parametrize("name", [FP32, *MULTIPLIERS, "mixture of 13"])
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward_and_backward(benchmark, prepare, shape, batch, name):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_forward_and_backward(benchmark, prepare, precision, shape, batch, name):
     if name == "rank 256" and batch == 64 and "depthwise" not in shape:
         pytest.skip("takes long and tells nothing beyond the forward pass")
-    conv, x = prepare("step", name, MULTIPLIERS.get(name, name), shape, batch)
-    x.requires_grad_()
-    grad = torch.randn_like(conv(x))
-    run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+    conv, x = prepare(f"step, {precision},", name, MULTIPLIERS.get(name, name), shape, batch)
+    run_step(benchmark, conv, x, precision)
 
 
 @pytest.mark.parametrize("name", [FP32, *catalogue.names()])
-@pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64", "5×5 dilated 32→32"])
-@pytest.mark.parametrize("what", ["forward", "step"])
-def test_published_multipliers(benchmark, prepare, shape, what, name):
-    conv, x = prepare(f"published, {what}", name, name, shape, 64)
-    if what == "forward":
-        conv.eval()
-        with torch.no_grad():
-            run(benchmark, lambda: conv(x))
-    else:
-        x.requires_grad_()
-        grad = torch.randn_like(conv(x))
-        run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
+@pytest.mark.parametrize("shape", DENSE)
+def test_forward_of_published_multipliers(benchmark, prepare, shape, name):
+    conv, x = prepare("published, forward", name, name, shape, 64)
+    conv.eval()
+    with torch.no_grad():
+        run(benchmark, lambda: conv(x))
+
+
+@pytest.mark.parametrize("name", [FP32, *catalogue.names()])
+@pytest.mark.parametrize("shape", DENSE)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_step_of_published_multipliers(benchmark, prepare, precision, shape, name):
+    conv, x = prepare(f"published, step, {precision},", name, name, shape, 64)
+    run_step(benchmark, conv, x, precision)
 
 
 @pytest.mark.parametrize("name", [FP32, "rank 0", "rank 1", "rank 4"])
 @pytest.mark.parametrize("shape", ["1×1 64→64", "3×3 64→64"])
-def test_forward_without_matrix_units(benchmark, prepare, shape, name):
-    conv, x = prepare("float32 engine", name, MULTIPLIERS.get(name, name), shape, 64, "float32")
+@pytest.mark.parametrize("what", ["forward", "step"])
+def test_float32_engine(benchmark, prepare, shape, what, name):
+    conv, x = prepare(f"float32 engine, {what}", name, MULTIPLIERS.get(name, name), shape, 64, "float32")
+    if what == "step":
+        run_step(benchmark, conv, x, "fp32")
+        return
     conv.eval()
     with torch.no_grad():
         run(benchmark, lambda: conv(x))
