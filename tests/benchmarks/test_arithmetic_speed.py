@@ -7,7 +7,7 @@ from torch import nn
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
-from spaces.arithmetic.engines.cpu import gather, gather_loops
+from spaces.arithmetic.engines.cpu import depthwise_convolution, gather, gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradient_precision import used
 from spaces.arithmetic.layers import ApproxConv2d
@@ -23,6 +23,8 @@ SHAPES = {
     "3×3 64→64": (64, 64, 3, 1, 1),
     "5×5 dilated 32→32": (32, 32, 5, 2, 1),
     "3×3 depthwise 64": (64, 64, 3, 1, 64),
+    "5×5 depthwise 64": (64, 64, 5, 1, 64),
+    "5×5 depthwise dilated 64": (64, 64, 5, 2, 64),
     "stem 3×3 3→48": (3, 48, 3, 1, 1),
 }
 DENSE = ("1×1 64→64", "3×3 64→64", "5×5 dilated 32→32")
@@ -111,6 +113,25 @@ def test_forward_of_published_multipliers(benchmark, prepare, shape, name):
 def test_step_of_published_multipliers(benchmark, prepare, precision, shape, name):
     conv, x = prepare(f"published, step, {precision},", name, name, shape, 64)
     run_step(benchmark, conv, x, precision)
+
+
+@pytest.mark.parametrize("name", [FP32, "mul8s_1KVL", "mitchell8u"])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if "depthwise" in shape])
+@pytest.mark.parametrize("what", ["forward", "step"])
+@pytest.mark.parametrize("permutes", [True, False])
+def test_depthwise_layers_with_and_without_permutes(benchmark, prepare, monkeypatch, permutes, what, shape, name):
+    monkeypatch.setattr(depthwise_convolution, "PERMUTES", depthwise_convolution.PERMUTES and permutes)
+    conv, x = prepare(
+        f"depthwise {what}, permutes: {permutes},", name, name, shape, 64, "gather" if name != FP32 else "auto"
+    )
+    if what == "forward":
+        conv.eval()
+        with torch.no_grad():
+            run(benchmark, lambda: conv(x))
+    else:
+        x.requires_grad_()
+        grad = torch.randn_like(conv(x))
+        run(benchmark, lambda: torch.autograd.grad(conv(x), (x, conv.weight), grad))
 
 
 @pytest.mark.parametrize("name", [FP32, "rank 0", "rank 1", "rank 4"])
