@@ -15,13 +15,13 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
 from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, PLANES, TAPS
-from spaces.arithmetic.engines.cpu.memory import CODES, LANES, has_permutes
+from spaces.arithmetic.engines.cpu.memory import CODES, LANES, has_dot_products, has_permutes
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 
-PERMUTES = has_permutes()
+PERMUTES, DOT_PRODUCTS = has_permutes(), has_dot_products()
 _AT_ONCE = CODES // LANES  # pixels that are looked up at a time
 _HALF = 16  # values of four bits
 _ROUNDING = 4 * np.finfo(np.float32).eps  # of the largest number: what blends of such tables are off by
@@ -58,6 +58,27 @@ def input_gradient(grad: Tensor, weight: Tensor, size: tuple[int, ...], geometry
     return _convolved(_pixels(grad.float()), None, layer, plan, weight.flip(1, 2)[:, None], None, None)
 
 
+def convolve_words(
+    index: Tensor,
+    tables: "Tables",
+    by_weight: Tensor,
+    geometry: Geometry,
+    fill: int,
+    scale: Tensor | None,
+    constant: Tensor,
+) -> Tensor:
+    """The same with four byte features to a word: Σ u_r(x̂)·v_r(ŵ) + constant as int32, or rounded to float32 and scaled.
+
+    ``tables`` of R words, ``by_weight`` (C, R, kH, kW) int32 of four signed bytes each, ``constant`` (C,) int32. Only
+    where the processor has ``DOT_PRODUCTS``.
+    """
+    size, kernel = tuple(index.shape), (int(by_weight.shape[2]), int(by_weight.shape[3]))
+    layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
+    words = loops.WORDS if scale is None else loops.WORDS_SCALED
+    y = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant, words)
+    return y if scale is not None else y.view(torch.int32)
+
+
 def _convolved(
     x: Tensor,
     tables: "Tables | None",
@@ -66,17 +87,18 @@ def _convolved(
     by_weight: Tensor,
     scale: Tensor | None,
     constant: Tensor | None,
+    words: int = loops.NUMBERS,
 ) -> Tensor:
     """scale·Σ_r u_r(x)·v_r(ŵ) + constant (N, C, H', W') of x (N, H, W, C); without tables, u is x itself."""
     y, weights = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels)), _blocks(by_weight)
     scale = torch.ones(layer.channels) if scale is None else scale.float().contiguous()
-    constant = torch.zeros(layer.channels) if constant is None else constant.float().contiguous()
+    constant = torch.zeros(layer.channels) if constant is None else constant.to(weights.dtype).contiguous()
     run = loops.convolve_together if use_threads(y.numel()) else loops.convolve
     looked_up = (0, 0, 0, loops.AS_NUMBERS) if tables is None else tables.addresses
     tensors = (plan, weights, scale, constant, y)
     at, by, scaled, added, out = (tensor.data_ptr() for tensor in tensors)
     tasks = layer.images * -(-layer.channels // (LANES * loops.GROUP))
-    run(x.data_ptr(), *looked_up, at, layer, by, scaled, added, out, 0, tasks)
+    run(x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out, 0, tasks)
     return y.permute(0, 3, 1, 2)
 
 
@@ -219,16 +241,33 @@ class Tables:
 
     def __init__(self, u: Tensor) -> None:
         self.values = values = np.ascontiguousarray(u.numpy(), dtype=np.float32)
+        self.halves, self.planes, self.how = values[:0], np.empty(0, dtype=np.uint8), loops.ONE_BY_ONE
+        if PERMUTES and not self._set_halves():
+            self._set_planes()
+
+    @classmethod
+    def of_words(cls, words: np.ndarray) -> Self:
+        """Those of integers (R, 256) of 32 bits."""
+        tables = cls.__new__(cls)
+        tables.values = np.ascontiguousarray(words).view(np.float32)
+        tables.halves, tables.planes, tables.how = tables.values[:0], np.empty(0, dtype=np.uint8), loops.ONE_BY_ONE
+        if PERMUTES:
+            tables._set_planes()
+        return tables
+
+    def _set_planes(self) -> None:
+        self.how = loops.BY_BYTES
+        self.planes = np.ascontiguousarray(self.values.view(np.uint8).reshape(-1, SIZE, PLANES).transpose(0, 2, 1))
+
+    def _set_halves(self) -> bool:
+        """Whether that is possible."""
+        values = self.values
         upper, lower = values[:, ::_HALF], values[:, :_HALF] - values[:, :1]
-        self.halves, self.planes = np.stack([upper, lower], axis=1), np.empty(0, dtype=np.uint8)
-        if not PERMUTES:
-            self.how = loops.ONE_BY_ONE
-            return
         off = np.abs((upper[:, :, None] + lower[:, None]).reshape(values.shape) - values).max(axis=1)
-        self.how = loops.BY_HALVES
         if not (off <= _ROUNDING * np.abs(values).max(axis=1)).all():
-            self.how = loops.BY_BYTES
-            self.planes = np.ascontiguousarray(values.view(np.uint8).reshape(-1, SIZE, PLANES).transpose(0, 2, 1))
+            return False
+        self.halves, self.how = np.stack([upper, lower], axis=1), loops.BY_HALVES
+        return True
 
     @classmethod
     def of(cls, u: Tensor) -> Self:
@@ -241,7 +280,7 @@ class Tables:
 
     def adds(self, code: int) -> bool:
         """Whether any of a code's values is not zero."""
-        return bool(self.values[:, code].any())
+        return bool(self.values.view(np.int32)[:, code].any())
 
     @property
     def addresses(self) -> tuple[int, int, int, int]:
@@ -253,5 +292,5 @@ class Tables:
 def _blocks(by_weight: Tensor) -> Tensor:
     """(C, R, kH, kW) → (blocks, kH, R, kW, 16): what sixteen channels want at a time."""
     missing = -len(by_weight) % LANES
-    padded = F.pad(by_weight.float(), (0, 0, 0, 0, 0, 0, 0, missing)) if missing else by_weight.float()
+    padded = F.pad(by_weight, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else by_weight
     return padded.unflatten(0, (-1, LANES)).permute(0, 3, 2, 4, 1).contiguous()

@@ -14,6 +14,7 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     PIXELS,
     TAPS,
     correlate,
+    finish_integers,
     finish_row,
     lay_out_bytes,
     lay_out_floats,
@@ -28,11 +29,13 @@ from spaces.arithmetic.engines.cpu.memory import CODES, LANES, number_at
 
 ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
 OF_MAP, OF_PADDING = 1, 2  # rows; 0: one that adds nothing
+NUMBERS, WORDS, WORDS_SCALED = range(3)  # what features are: float32, or four bytes of which the sums may be scaled
 GROUP = 4  # blocks of 16 channels that are written side by side: whole pages of memory, one after the other
 IMAGES = 8  # whose gradients of the weights are added up by one task, however many threads there are
 LINE = 64  # bytes of a line of the cache
 
 _multiply_every, _multiply_some = row_multiplier(LANES), row_multiplier(None)  # pixels: with a stride of 1, or any
+_add_words_of_every, _add_words_of_some = row_multiplier(LANES, words=True), row_multiplier(None, words=True)
 
 _part = njit(inline="always")  # of a loop: so that LLVM sees it once, and not at each level of calls again
 _loop = njit(cache=True, nogil=True, error_model="numpy")
@@ -99,25 +102,30 @@ def _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, 
 
 
 @_part
-def _add_row(step, features, layer, weights, sums):
+def _add_row(step, features, layer, weights, sums, words):
     """What a row of features adds to all output rows that see it."""
     size, pitch = layer.rank * layer.columns * LANES, layer.tiles * PIXELS * LANES
     for k in range(layer.rows):
         if number_at(step, SEEN_BY + 2 * k) >= 0:
             own, taps = sums + 4 * pitch * number_at(step, SEEN_BY + 1 + 2 * k), weights + 4 * size * k
             plane, stride, gap = layer.wide * LANES, layer.along * LANES, layer.gap * LANES
-            if layer.along == 1:
+            if words != NUMBERS and layer.along == 1:
+                _add_words_of_every(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
+            elif words != NUMBERS:
+                _add_words_of_some(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
+            elif layer.along == 1:
                 _multiply_every(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
             else:
                 _multiply_some(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
 
 
 @_loop
-def convolve(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, begin, end):
+def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, begin, end):
     """y = scale·Σ u_r(x̂)·v_r(ŵ) + constant (N, H', W', C), for tasks from ``begin`` to ``end``: some channels of an image.
 
     x (N, H, W, C) are codes, ``u`` (R, 256), ``planes`` and ``halves`` what is looked up; or x are float32 numbers.
-    ``weights`` (blocks, kH, R, kW, 16), ``scale`` and ``constant`` (C,).
+    ``weights`` (blocks, kH, R, kW, 16), ``scale`` and ``constant`` (C,). With ``words`` other than NUMBERS, features and
+    weights are four bytes each, and the sums and the constant 32-bit integers.
     """
     groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
     size, pitch = layer.wide * LANES, layer.tiles * PIXELS * LANES
@@ -141,20 +149,26 @@ def convolve(x, u, planes, halves, how, plan, layer, weights, scale, constant, y
                 channel = (first + block) * LANES
                 lanes = min(LANES, layer.channels - channel)
                 _features_of_row(x, kind, row + channel, lanes, codes, features, u, planes, halves, how, layer)
-                _add_row(step, features, layer, weights + 4 * taps * (first + block), sums + 4 * held * block)
+                _add_row(step, features, layer, weights + 4 * taps * (first + block), sums + 4 * held * block, words)
             for block in range(blocks if done >= 0 else 0):
                 channel, own = (first + block) * LANES, sums + 4 * (held * block + pitch * number_at(step, SUMS_DONE))
                 start = (n * layer.outputs + done) * layer.pixels * layer.channels + channel
                 lanes = min(LANES, layer.channels - channel)
-                finish_row(own, scale, constant, channel, y, start, layer.channels, layer.pixels, lanes)
+                if words == NUMBERS:
+                    finish_row(own, scale, constant, channel, y, start, layer.channels, layer.pixels, lanes)
+                else:
+                    scaled = words == WORDS_SCALED
+                    finish_integers(
+                        own, scale, constant, channel, y, start, layer.channels, layer.pixels, lanes, scaled
+                    )
                 set_floats(own, pitch)
     memory[0] = 0  # to here it must be kept
 
 
 @_loop_together
-def convolve_together(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, begin, end):
+def convolve_together(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, begin, end):
     for task in prange(begin, end):
-        convolve(x, u, planes, halves, how, plan, layer, weights, scale, constant, y, task, task + 1)
+        convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, task, task + 1)
 
 
 @_part

@@ -16,10 +16,12 @@ from spaces.arithmetic.engines.cpu.memory import (
     CODES,
     FLOAT,
     FLOATS,
+    INTEGER,
     INTEGERS,
     LANES,
     WHOLE,
     Memory,
+    has_dot_products,
     has_permutes,
     interleaved,
     permuted,
@@ -112,43 +114,73 @@ def finish_row(typing, sums, scale, constant, channel, y, start, between, pixels
     return written(9, write)
 
 
+@intrinsic
+def finish_integers(typing, sums, scale, constant, channel, y, start, between, pixels, lanes, scaled):  # noqa: ARG001
+    """The same with integers: rounded to float32 after the constant, and scaled; or if not ``scaled`` left as they are."""
+
+    def write(memory, sums, scale, constant, channel, y, start, between, pixels, lanes, scaled):
+        builder = memory.builder
+
+        def finish(lane: ir.Value, kind: ir.Type) -> None:
+            own, whole = memory.sum(channel, lane), INTEGERS if isinstance(kind, ir.VectorType) else INTEGER
+            value = memory.load(sums, memory.sum(memory.product(pixel.index, LANES), lane), whole)
+            value = builder.add(value, memory.load(constant, own, whole))
+            product = builder.fmul(builder.sitofp(value, kind), memory.load(scale, own, kind))
+            chosen = builder.select(builder.trunc(scaled, ir.IntType(1)), product, builder.bitcast(value, kind))
+            memory.store(chosen, y, memory.sum(at, lane))
+
+        with cgutils.for_range(builder, pixels) as pixel:
+            at = memory.sum(start, memory.product(pixel.index, between))
+            memory.ask_for(y, memory.sum(at, memory.product(pixels, between)), FLOAT)
+            memory.for_lanes(lanes, FLOAT, finish)
+
+    return written(10, write)
+
+
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
-def row_multiplier(step: int | None) -> Callable[..., Any]:
+def row_multiplier(step: int | None, words: bool = False) -> Callable[..., Any]:
     """multiply(sums, features, plane, weights, rank, taps, step, gap, tiles): what a row of features adds to one of sums.
 
     sums[16p + l] += Σ_rk features[r·plane + p·step + k·gap + l] · weights[(r·taps + k)·16 + l] for 8·``tiles`` pixels p,
-    ``rank`` values r, ``taps`` taps k and 16 channels l. A ``step`` that is known beforehand makes it faster.
+    ``rank`` values r, ``taps`` taps k and 16 channels l. A ``step`` that is known beforehand makes it faster. With
+    ``words``, features and weights are four bytes each, unsigned and signed, and the sums those of their products.
     """
 
     @intrinsic
     def multiply(typing, sums, features, plane, weights, rank, taps, step_, gap, tiles):  # noqa: ARG001
         def write(memory, sums, features, plane, weights, rank, taps, step_, gap, tiles):
             given = step_ if step is None else memory.number(step)
-            _multiply_row(memory, sums, features, plane, weights, rank, taps, given, gap, tiles)
+            if not words:
+                kind, add = FLOATS, memory.multiply_add
+            elif has_dot_products():
+                kind, add = INTEGERS, memory.dot_products
+            else:
+                return
+            _multiply_row(memory, kind, add, sums, features, plane, weights, rank, taps, given, gap, tiles)
 
         return written(9, write)
 
     return multiply
 
 
-def _multiply_row(memory, sums, features, plane, weights, rank, taps, step, gap, tiles):
+def _multiply_row(memory, kind, add, sums, features, plane, weights, rank, taps, step, gap, tiles):
     builder = memory.builder
-    totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(PIXELS)]
+    totals = [cgutils.alloca_once(builder, kind) for _ in range(PIXELS)]
     with cgutils.for_range(builder, tiles) as tile:
         own = memory.product(tile.index, PIXELS * LANES)
         seen = memory.product(tile.index, memory.product(step, PIXELS))
         for pixel, total in enumerate(totals):
-            builder.store(memory.load(sums, memory.sum(own, pixel * LANES), FLOATS), total)
+            builder.store(memory.load(sums, memory.sum(own, pixel * LANES), kind), total)
         with cgutils.for_range(builder, rank) as feature, cgutils.for_range(builder, taps) as tap:
             place = memory.sum(memory.product(feature.index, taps), tap.index)
-            weight = memory.load(weights, memory.product(place, LANES), FLOATS)
+            weight = memory.load(weights, memory.product(place, LANES), kind)
             offset = memory.sum(memory.product(feature.index, plane), memory.product(tap.index, gap))
             at = memory.sum(seen, offset)
             for pixel, total in enumerate(totals):
-                value = memory.load(features, memory.sum(at, memory.product(step, pixel)), FLOATS)
-                builder.store(memory.multiply_add(value, weight, builder.load(total)), total)
+                value = memory.load(features, memory.sum(at, memory.product(step, pixel)), kind)
+                builder.store(add(value, weight, builder.load(total)), total)
         for pixel, total in enumerate(totals):
             memory.store(builder.load(total), sums, memory.sum(own, pixel * LANES))
 

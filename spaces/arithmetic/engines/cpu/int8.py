@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spaces.arithmetic.engines.cpu import depthwise_int8
 from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
 from spaces.arithmetic.engines.features import Features, describe, expand_once
 from spaces.arithmetic.engines.geometry import Geometry
@@ -21,7 +22,7 @@ from spaces.multipliers.byte_factors import MOST_CHANNELS, byte_factors, known_b
 from spaces.multipliers.products import ProductTable
 from spaces.warmup import preparing
 
-OFFSET = 128  # a feature u is held as the byte u + 128
+OFFSET = depthwise_int8.OFFSET
 _CHUNK = 1 << 19  # sums, of four bytes each, that are added up at a time
 _LARGEST_WINDOW = EXACT_FLOAT32 // (255 * 128)  # products of one feature and channel that float32 holds exactly
 
@@ -118,11 +119,15 @@ def channels(table: ProductTable) -> int:
     return known_byte_factors(table).channels
 
 
-def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
+def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | depthwise_int8.Packed:
+    if depthwise_int8.suits(weights, table, geometry):
+        return depthwise_int8.pack(weights, table, geometry)
     return Packed(weights, table, geometry)
 
 
-def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(x: Tensor, packed: Packed | depthwise_int8.Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+    if isinstance(packed, depthwise_int8.Packed):
+        return depthwise_int8.conv2d(x, packed, fill, scale)
     x, geometry = packed.geometry.avoid_onednn_bugs(x, tuple(packed.kernel), fill)
     zero_point = packed.zero_point
     if geometry.padding != (0, 0) and (zero_point or _moves(packed.table, fill)):

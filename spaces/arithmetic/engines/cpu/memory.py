@@ -24,7 +24,16 @@ BYTES = ir.VectorType(BYTE, CODES)
 
 def has_permutes() -> bool:
     """Whether this processor looks bytes up in registers (AVX-512 VBMI)."""
-    return "+avx512vbmi," in cpu_target.target_context.codegen().magic_tuple()[2] + ","
+    return _has("avx512vbmi")
+
+
+def has_dot_products() -> bool:
+    """Whether this processor multiplies and adds four bytes of a word at a time (AVX-512 VNNI)."""
+    return _has("avx512vnni")
+
+
+def _has(instructions: str) -> bool:
+    return f"+{instructions}," in cpu_target.target_context.codegen().magic_tuple()[2] + ","
 
 
 class Memory:
@@ -66,6 +75,12 @@ class Memory:
         """One instruction where the processor has it."""
         product = self.builder.fmul(left, right, flags=("contract",))
         return self.builder.fadd(product, total, flags=("contract",))
+
+    def dot_products(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
+        """The sums of four products of bytes, unsigned and signed ones, added to 16 integers."""
+        kind = ir.FunctionType(INTEGERS, [INTEGERS] * 3)
+        add = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+        return self.builder.call(add, [total, left, right])
 
     def for_lanes(self, lanes: ir.Value, element: ir.Type, body: Callable[[ir.Value, ir.Type], None]) -> None:
         """The body with an offset and a type: once for a vector of sixteen, or one by one for fewer."""
