@@ -1,5 +1,6 @@
 """Our own loops over depthwise convolutions, beside float64 convolutions of values that are looked up, and the definition."""
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from spaces.arithmetic import depthwise as mixtures
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
-from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_loops
+from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, threads
 from spaces.arithmetic.engines.cpu.depthwise_convolution import Tables
 from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
@@ -167,6 +168,33 @@ def test_products_that_are_looked_up(case, table):
     assert np.array_equal(scaled.numpy(), expected.astype(np.float32) * scale.view(-1, 1, 1).numpy())
 
 
+def test_byte_factors_in_words(case):
+    """Five features and eleven, so that bytes of a word are left over; the latter with a constant."""
+    if not depthwise.DOT_PRODUCTS:
+        pytest.skip("needs AVX-512 VNNI")
+    for name in ("mul8s_1KX2", "comp42_8u_4"):
+        table = layer_table(catalogue.get(name))
+        index = torch.randint(0, 256, case.size, dtype=torch.uint8)
+        w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
+        expected = sums_by_definition(index.numpy(), w_index.numpy(), table.table, case.geometry, FILL)
+        assert depthwise_int8.suits(w_index, table, case.geometry)
+        packed, scale = depthwise_int8.pack(w_index, table, case.geometry), torch.rand(case.size[1]) + 1
+        assert np.array_equal(depthwise_int8.conv2d(index, packed, FILL, None).numpy(), expected)
+        scaled = depthwise_int8.conv2d(index, packed, FILL, scale)
+        assert np.array_equal(scaled.numpy(), expected.astype(np.float32) * scale.view(-1, 1, 1).numpy())
+
+
+def test_without_dot_products_the_library_computes_byte_factors(monkeypatch):
+    table, geometry = layer_table(catalogue.get("mul8s_1KX2")), Geometry(padding=(1, 1), groups=16)
+    if int8.refusal(table, torch.device("cpu")):
+        pytest.skip("needs 8-bit matrix units")
+    index, w_index = (torch.randint(0, 256, shape, dtype=torch.uint8) for shape in ((1, 16, 5, 6), (16, 1, 3, 3)))
+    expected = int8.conv2d(index, int8.pack(w_index, table, geometry), FILL)
+    monkeypatch.setattr(depthwise, "DOT_PRODUCTS", False)
+    packed = int8.pack(w_index, table, geometry)
+    assert isinstance(packed, int8.Packed) and torch.equal(int8.conv2d(index, packed, FILL).int(), expected.int())
+
+
 @pytest.mark.parametrize("kernel", [(16, 16), (1, 257), (17, 16)])
 def test_as_many_extreme_products_as_16_bits_hold_and_more(kernel):
     geometry, table = Geometry(groups=2), TABLES["Mitchell, in a layer"]
@@ -177,15 +205,36 @@ def test_as_many_extreme_products_as_16_bits_hold_and_more(kernel):
     assert np.array_equal(got.numpy(), expected)
 
 
+@pytest.mark.parametrize(("tasks", "count", "parts"), [(9, 3, 3), (2, 3, 2), (1, 3, 1), (9, 1, 1)])
+def test_tasks_are_shared_so_that_each_is_done_once(monkeypatch, tasks, count, parts):
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: count)
+    done, waited = [], threading.Barrier(parts)  # each part is a thread's
+
+    def run(name: str, begin: int, end: int) -> None:
+        waited.wait(timeout=10)
+        done.extend((name, task) for task in range(begin, end))
+
+    threads.share(run, ("this",), tasks, threads.ENOUGH)
+    assert sorted(done) == [("this", task) for task in range(tasks)]
+
+
+def test_what_a_thread_raises_is_raised(monkeypatch):
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 2)
+    with pytest.raises(ZeroDivisionError):
+        threads.share(lambda begin, _: 1 / (begin - 1), (), 2, threads.ENOUGH)
+
+
 def test_threads_do_not_change_anything():
-    case, results = Case((17, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
+    case, results = Case((33, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
     index, u, by_weight = operands(case)
     grad = torch.randn_like(depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL))
     w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
     packed = depthwise_gather.pack(w_index, TABLES["signed"], case.geometry)
     try:
-        for threads in (1, 2, 1):
-            torch.set_num_threads(threads)
+        for count in (1, 2, 1):
+            torch.set_num_threads(count)
             results.append(
                 (
                     depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL),

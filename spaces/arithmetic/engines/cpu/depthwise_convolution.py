@@ -16,8 +16,8 @@ from torch import Tensor
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
 from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, PLANES, TAPS
 from spaces.arithmetic.engines.cpu.memory import CODES, LANES, has_dot_products, has_permutes
+from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 
@@ -93,12 +93,12 @@ def _convolved(
     y, weights = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels)), _blocks(by_weight)
     scale = torch.ones(layer.channels) if scale is None else scale.float().contiguous()
     constant = torch.zeros(layer.channels) if constant is None else constant.to(weights.dtype).contiguous()
-    run = loops.convolve_together if use_threads(y.numel()) else loops.convolve
     looked_up = (0, 0, 0, loops.AS_NUMBERS) if tables is None else tables.addresses
     tensors = (plan, weights, scale, constant, y)
     at, by, scaled, added, out = (tensor.data_ptr() for tensor in tensors)
     tasks = layer.images * -(-layer.channels // (LANES * loops.GROUP))
-    run(x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out, 0, tasks)
+    arguments = (x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out)
+    share(loops.convolve, arguments, tasks, y.numel())
     return y.permute(0, 3, 1, 2)
 
 
@@ -115,11 +115,11 @@ def weight_gradient(
     blocks, groups = -(-layer.channels // LANES), -(-layer.images // loops.IMAGES)
     sums = torch.empty((groups, blocks, layer.rows, len(offsets), LANES))
     x, g = _pixels(index), _pixels(grad.float())
-    run = loops.weight_gradient_together if use_threads(index.numel()) else loops.weight_gradient
-    run(
+    arguments = (
         x.data_ptr(), g.data_ptr(), *tables.addresses, plan.data_ptr(), layer, offsets.data_ptr(), len(offsets),
-        sums.data_ptr(), 0, groups * blocks,
+        sums.data_ptr(),
     )  # fmt: skip
+    share(loops.weight_gradient, arguments, groups * blocks, index.numel())
     taps = sums.sum(dim=0)[:, :, :wanted].unflatten(2, (rank, layer.columns)).permute(0, 4, 2, 1, 3)
     return taps.flatten(0, 1)[: layer.channels]
 

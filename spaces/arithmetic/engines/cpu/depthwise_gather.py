@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_convolution
@@ -25,8 +25,8 @@ from spaces.arithmetic.engines.cpu.gather_simd import (
     transpose_sums,
 )
 from spaces.arithmetic.engines.cpu.memory import CODES, LANES, number_at
+from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.loops import use_threads
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 
@@ -103,12 +103,12 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
         factors[: planes.channels] = scale
     codes = x.permute(0, 2, 3, 1).contiguous()
     weights, constant, columns = (array.ctypes.data for array in (packed.weights, packed.constant, packed.columns))
-    run = _gather_together if use_threads(y.numel()) else _gather
-    run(
+    arguments = (
         codes.data_ptr(), planes, offsets.data_ptr(), weights, constant, columns, int(packed.permutes),
         factors.data_ptr(), int(scale is not None), y.data_ptr(),
-        0, -(-planes.images // planes.together) * -(-planes.channels // (LANES * GROUP)),
     )  # fmt: skip
+    tasks = -(-planes.images // planes.together) * -(-planes.channels // (LANES * GROUP))
+    share(_gather, arguments, tasks, y.numel())
     y = y if scale is not None else y.view(torch.int32)
     return y.permute(0, 3, 1, 2)
 
@@ -229,9 +229,3 @@ def _gather(x, planes, offsets, weights, constant, columns, permutes, scale, sca
             )
         _write_images(results, planes, task // groups, first, blocks, y)
     memory[0] = 0  # to here it must be kept
-
-
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _gather_together(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, begin, end):
-    for task in prange(begin, end):
-        _gather(x, planes, offsets, weights, constant, columns, permutes, scale, scaled, y, task, task + 1)

@@ -8,7 +8,7 @@ in a plan. Maps are (N, H, W, C), the memory of channels-last tensors; all memor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import (
     PIXELS,
@@ -39,7 +39,6 @@ _add_words_of_every, _add_words_of_some = row_multiplier(LANES, words=True), row
 
 _part = njit(inline="always")  # of a loop: so that LLVM sees it once, and not at each level of calls again
 _loop = njit(cache=True, nogil=True, error_model="numpy")
-_loop_together = njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 
 
 class Layer(NamedTuple):
@@ -165,12 +164,6 @@ def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, cons
     memory[0] = 0  # to here it must be kept
 
 
-@_loop_together
-def convolve_together(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, begin, end):
-    for task in prange(begin, end):
-        convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, task, task + 1)
-
-
 @_part
 def _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, sums):
     """What a row of features meets in the gradients of all output rows that see it, at ``count`` taps."""
@@ -215,9 +208,3 @@ def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, s
                     _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer)
                     _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, own)
     memory[0] = 0  # to here it must be kept
-
-
-@_loop_together
-def weight_gradient_together(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, begin, end):
-    for task in prange(begin, end):
-        weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, task, task + 1)
