@@ -119,6 +119,8 @@ def test_gradients_are_those_of_the_table(case):
     span = torch.eye(256)
     table, inputs = mixtures.gradients(index, grad, by_weight, case.geometry, 1, span)
     assert close(table, v.double().numpy() @ by_pair.T)
+    if case.by == "windows":
+        assert close(depthwise.table_gradient(index, grad, by_weight, case.geometry), v.double().numpy() @ by_pair.T)
     assert close(inputs, of_inputs)
     assert mixtures.gradients(index, grad, by_weight, case.geometry, None, span)[1] is None
 
@@ -142,7 +144,9 @@ def test_threads_do_not_change_anything(case):
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
             sums = mixtures.convolve(index, u, by_weight, case.geometry)
-            results.append((sums, *mixtures.gradients(index, grad, by_weight, case.geometry, 0, torch.eye(256))))
+            gradients = mixtures.gradients(index, grad, by_weight, case.geometry, 0, torch.eye(256))
+            windows = (depthwise.table_gradient(index, grad, by_weight, case.geometry),) if case.by == "windows" else ()
+            results.append((sums, *gradients, *windows))
     finally:
         torch.set_num_threads(1)
     for other in results[1:]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from spaces.arithmetic.engines.cpu.memory import CODES
-from spaces.arithmetic.engines.cpu.quantise_simd import quantise_lines
+from spaces.arithmetic.engines.memory import CODES
+from spaces.arithmetic.engines.quantise_simd import quantise_lines
 
 _BLOCK = 32768  # elements per task: some ten microseconds of work
 _known = threading.local()  # the number of threads that numba and torch have in this thread

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
 from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, PLANES, TAPS
-from spaces.arithmetic.engines.cpu.memory import CODES, LANES, has_dot_products, has_permutes
 from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products, has_permutes
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 

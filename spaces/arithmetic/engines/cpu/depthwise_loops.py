@@ -25,7 +25,7 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     set_bytes,
     set_floats,
 )
-from spaces.arithmetic.engines.cpu.memory import CODES, LANES, number_at
+from spaces.arithmetic.engines.memory import CODES, LANES, number_at
 
 ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
 OF_MAP, OF_PADDING = 1, 2  # rows; 0: one that adds nothing

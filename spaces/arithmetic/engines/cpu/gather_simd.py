@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.cpu.memory import (
+from spaces.arithmetic.engines.memory import (
     BYTE,
     BYTES,
     CODES,

@@ -1,9 +1,9 @@
 """Convolutions through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), and their gradients.
 
 Each activation is expanded into its R values u_r, so that the sums are one ordinary convolution. The gradients for these
-values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``rows`` and
-``windows`` take over where they are faster. Nothing depends on the number of threads.
-"""
+values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``pointwise`` takes
+values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``pointwise``
+takes over where it is faster; depthwise layers on the CPU have loops of their own. Nothing depends on the number of threads.
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.mixture import depthwise, pointwise
+from spaces.arithmetic.engines.mixture import pointwise
 from spaces.arithmetic.precision import plain_fp32
 
 
@@ -78,8 +78,6 @@ def gradients(
     with plain_fp32(index.device):
         if pointwise.suit(index, by_weight, geometry, engine):
             table = pointwise.table_gradient(index, grad, by_weight)
-        elif engine != "float32" and depthwise.suit(index, by_weight, geometry):
-            table = depthwise.table_gradient(index, grad, by_weight, geometry)
         else:
             on_cpu = index.device.type == "cpu"
             parts = _feature_gradients(grad, by_weight, index.shape, geometry, together=not on_cpu)

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.cpu.memory import BYTE, CODES, FLOATS, INTEGERS, LANES, Memory, splat
+from spaces.arithmetic.engines.memory import BYTE, CODES, FLOATS, INTEGERS, LANES, Memory, splat
 
 _FLAGS, _BYTES = ir.VectorType(ir.IntType(1), LANES), ir.VectorType(BYTE, LANES)
 _AHEAD = 512  # codes
