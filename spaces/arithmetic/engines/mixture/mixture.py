@@ -1,9 +1,9 @@
 """Convolutions through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), and their gradients.
 
 Each activation is expanded into its R values u_r, so that the sums are one ordinary convolution. The gradients for these
-values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``pointwise`` takes
 values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``pointwise``
 takes over where it is faster; depthwise layers on the CPU have loops of their own. Nothing depends on the number of threads.
+"""
 
 from dataclasses import replace
 
