@@ -11,5 +11,5 @@ An engine is a module with one signature. Operands arrive as indices into the ta
   exact sums, in a dtype that holds every one of them; with ``scale`` (O,) the sum rounded once to float32, times the scale
   in float32, so that all engines agree bit for bit there, too.
 
-Tables that mix circuits are real-valued: ``blends`` computes with them, by ``rows`` or ``windows`` where these are faster.
+Tables that mix circuits are real-valued: ``mixture`` computes with them, on GPUs ``gpu.mixture``.
 """
