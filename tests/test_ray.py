@@ -38,8 +38,8 @@ def pool_of(place: Place) -> Pool:
 
 @installed
 def test_a_seed_gives_the_same_record_on_ray(cluster, tmp_path):
-    config = tiny.run_config("random", baselines="first")
-    on_ray = dataclasses.replace(config, executor="ray", workers=2, ray_num_cpus=0.5)
+    config = tiny.run_config("random", baselines="int8", space_config={"nodes": 1})
+    on_ray = dataclasses.replace(config, executor="ray", workers=1, ray_num_cpus=0.5)
     _, serial = finished_run(tmp_path, config)
     _, parallel = finished_run(tmp_path, on_ray)
     assert without_times(parallel) == without_times(serial)

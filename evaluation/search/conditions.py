@@ -8,7 +8,7 @@ import torch
 
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.search.costs import CandidateCosts
-from evaluation.search.data import SearchData
+from evaluation.search.data import SearchData, Split
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import Protocol
 from evaluation.training.device import choose_device, set_determinism, use_threads
@@ -36,15 +36,23 @@ class Conditions:
 
     @classmethod
     def of(
-        cls, config: RunConfig, dataset: Dataset, library: Sequence[Multiplier], device: torch.device
+        cls,
+        config: RunConfig,
+        dataset: Dataset,
+        library: Sequence[Multiplier],
+        device: torch.device,
+        split: Split | None = None,
     ) -> "Conditions":
-        """Those of a run. Raises InputError where its settings do not fit together."""
+        """Those of a run; ``split`` is that of its images, where it is known.
+
+        Raises InputError where its settings do not fit together.
+        """
         space, protocol, task = make_space(config, library), config.protocol, TASKS[config.task]()
         outputs, input_shape = task.outputs(dataset), task.input_shape(dataset)
         shape = NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
         auxiliary = protocol.auxiliary_weight > 0
         final = replace(shape, channels=protocol.final_channels, cells=protocol.final_cells, auxiliary=auxiliary)
-        data = SearchData(dataset, protocol, task, device)
+        data = SearchData(dataset, protocol, task, device, split)
         return cls(space, shape, final, data, protocol, CandidateCosts(space, shape, COSTS[config.cost]))
 
 
@@ -64,6 +72,7 @@ class RunRecipe:
     name: str  # of the data set
     classes: tuple[str, ...]
     train: ImageSet
+    split: Split
     device: str  # the run's type of device
     make_work: Callable[[Conditions], Callable[[Any], Any]]
 
@@ -77,7 +86,7 @@ class RunRecipe:
             device = torch.device("cuda", number % torch.cuda.device_count())
             torch.cuda.set_device(device)
         dataset = Dataset(self.name, "", self.classes, self.train, _no_test_set)
-        work = self.make_work(Conditions.of(self.config, dataset, self.library, device))
+        work = self.make_work(Conditions.of(self.config, dataset, self.library, device, self.split))
         precision = self.config.protocol.gradient_precision
 
         def do(job: Any) -> Any:

@@ -58,7 +58,16 @@ class SearchProblem:
         self.reference_params = total_params(reference)
         make_work = MakeWork(config)
         self.work = make_work(self.conditions)
-        recipe = RunRecipe(config, tuple(library), dataset.name, dataset.classes, dataset.train, device.type, make_work)
+        recipe = RunRecipe(
+            config,
+            tuple(library),
+            dataset.name,
+            dataset.classes,
+            dataset.train,
+            self.data.split,
+            device.type,
+            make_work,
+        )
         self.queue = JobQueue(EXECUTORS[config.executor](self.work, recipe, Forecast(self.costs), config.place))
         self.machine = MachineFailures()
         self.searched, self.judged = (

@@ -1,6 +1,7 @@
 """A set of images on the device, and its batches."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -64,8 +65,10 @@ class DeviceImages:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """Shares the array's memory where torch may write to it."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    """Shares the array's memory, which may be that of other processes, too: nothing here writes to images or labels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def channel_statistics(data: ImageSet) -> tuple[Tensor, Tensor]:
