@@ -25,8 +25,8 @@ class Limits:
     def __init__(self, seconds: float) -> None:
         self.limit = seconds
 
-    def seconds(self, job: Any) -> float:  # noqa: ARG002
-        return self.limit
+    def exceeded(self, job: Any, seconds: float) -> bool:  # noqa: ARG002
+        return seconds > self.limit
 
     def note(self, job: Any, seconds: float) -> None:
         pass

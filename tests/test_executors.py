@@ -89,12 +89,14 @@ def test_a_job_may_take_many_times_what_others_took_for_their_work():
     job = dataclasses.make_dataclass("Job", ["architecture", "epochs", "kind"])
     forecast = Forecast(costs.__getitem__)
     large = job("large", 100, "search")
-    assert forecast.seconds(large) == math.inf
+    assert not forecast.exceeded(large, 1e9)  # nothing is known
     forecast.note(job("small", 2, "search"), 1.0)
     forecast.note(job("small", 2, "search"), 0.5)
-    assert forecast.seconds(large) == HUNG * 5000
-    assert forecast.seconds(job("small", 1, "search")) == SHORTEST
-    assert forecast.seconds(job("large", 100, "final")) == forecast.seconds(job("unknown", 1, "search")) == math.inf
+    assert (forecast.exceeded(large, HUNG * 5000 - 1), forecast.exceeded(large, HUNG * 5000 + 1)) == (False, True)
+    small = job("small", 1, "search")
+    assert (forecast.exceeded(small, SHORTEST - 1), forecast.exceeded(small, SHORTEST + 1)) == (False, True)
+    assert not forecast.exceeded(job("large", 100, "final"), 1e9)
+    assert not forecast.exceeded(job("unknown", 1, "search"), 1e9)
 
 
 KILLED = """

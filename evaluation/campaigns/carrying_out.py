@@ -1,7 +1,6 @@
 """Carries the runs of a campaign out, in as many processes as were asked for."""
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from spaces.cli.terminal import Terminal
 class NoLimits:
     """A run may take as long as it likes; see ``search.executors.executor.Limits``."""
 
-    def seconds(self, job: Any) -> float:  # noqa: ARG002
-        return math.inf
+    def exceeded(self, job: Any, seconds: float) -> bool:  # noqa: ARG002
+        return False
 
     def note(self, job: Any, seconds: float) -> None:
         """Nothing is to be learned."""

@@ -31,8 +31,8 @@ class Recipe(Protocol):
 class Limits(Protocol):
     """How long jobs may take."""
 
-    def seconds(self, job: Any) -> float:
-        """After so many a job counts as hung; infinite where nothing is known that could tell."""
+    def exceeded(self, job: Any, seconds: float) -> bool:
+        """Whether a job that has not ended after so many seconds counts as hung."""
 
     def note(self, job: Any, seconds: float) -> None:
         """A job of this kind took so long."""

@@ -4,7 +4,6 @@ A worker that dies or hangs is replaced, and its job tried once more; what an at
 pool knows who does what, nothing is done twice and nothing gets lost.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from spaces.errors import InputError
 
 ATTEMPTS = 2  # at a job
 FAILED_STARTS = 3  # in a row, after which no further one is tried
-PATIENCE = 0.5  # seconds between two looks at the clock, where jobs may take too long
+PATIENCE = 0.5  # seconds between two looks at the clock: jobs may take too long
 
 
 class Died(Exception):
@@ -112,15 +111,13 @@ class Pool:
             self._assign()
             if not (self.busy or self.queue):
                 raise RuntimeError("no job is under way that could be waited for")
-            limits = {place: task.began + self.limits.seconds(task.job) for place, task in self.busy.items()}
-            timed = PATIENCE if any(limit < math.inf for limit in limits.values()) else None
             by_worker = {id(worker): place for place, worker in self.places.items()}
-            for worker in self.workers.wait(list(self.places.values()), timed):
+            for worker in self.workers.wait(list(self.places.values()), PATIENCE):
                 if (ended := self._hear(by_worker[id(worker)])) is not None:
                     return ended
-            for place, limit in limits.items():
-                if place in self.busy and time.monotonic() > limit:
-                    took = time.monotonic() - self.busy[place].began
+            for place, task in list(self.busy.items()):
+                took = time.monotonic() - task.began
+                if self.limits.exceeded(task.job, took):
                     ended = self._lose(place, f"it had not ended after {took:.0f} s, many times what others took")
                     if ended is not None:
                         return ended
