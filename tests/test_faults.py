@@ -153,10 +153,11 @@ def test_a_run_whose_processes_are_killed_ends_as_an_undisturbed_one(flags, sign
     assert kills["driver"] >= 1 and again <= kills["worker"]
 
 
-def test_a_run_on_two_raylets_survives_the_loss_of_a_node(tmp_path):
+def test_a_run_on_two_raylets_survives_the_loss_of_a_node(tmp_path, monkeypatch):
     """The second node is killed, with whatever works there, and another one comes, several times."""
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
     whole = finished_here(tmp_path / "whole")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # as this cluster is started, whatever token the user has
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node, rng, losses = cluster.add_node(num_cpus=1), random.Random(1), 0
