@@ -285,7 +285,7 @@ def test_a_campaign_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path
     while True:
         with subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE) as process:
             try:
-                assert process.wait(rng.uniform(4, 16) if kills < 20 else None) == 0, process.stderr.read()
+                assert process.wait(rng.uniform(2, 6) if kills < 20 else None) == 0, process.stderr.read()
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
