@@ -155,6 +155,7 @@ def _state() -> dict:
     problem = tiny.problem("random")
     network = torch.nn.Linear(3, 2)
     training = {"epoch": 1, "network": network.state_dict(), "optimiser": {}, "generator": torch.arange(8)}
+    under_way = {"1-approximate": {"training": training, "losses": [0.5], "told": 1}}
     state = {
         "stage": "final",
         "lines": 3,
@@ -165,7 +166,7 @@ def _state() -> dict:
         "results": {},
     }
     stage = {"device_seconds": 1.0, "wall_seconds": 1.0}
-    kept = {"state": state | {"training": training, "method": None}, "problem": problem.state_dict()}
+    kept = {"state": state | {"training": under_way, "method": None}, "problem": problem.state_dict()}
     return {"schema": 3, "config": tiny.run_config().to_json(), "data": "f", "ledger": {"search": stage}, **kept}
 
 
