@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -119,7 +120,8 @@ if __name__ == "__main__":
 def test_no_worker_outlives_a_driver_that_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as driver:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}  # where the tests are not installed
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env) as driver:
         pids = [int(pid) for pid in driver.stdout.readline().split()]
         assert len(pids) == 2
         driver.kill()
