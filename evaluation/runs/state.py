@@ -34,9 +34,7 @@ class RunState:
     failures: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what a reader of the results should know
     results: dict[str, dict] = field(default_factory=dict)  # "<finalist>-<arithmetic>" → {"accuracy" or "failure"}
-    training: dict[str, dict] = field(
-        default_factory=dict
-    )  # as results, of final trainings under way: see KeptTraining
+    training: dict[str, dict] = field(default_factory=dict)  # as results; of those under way: see KeptTraining
     final_devices: int = 0  # that train finalists together
     test_fingerprint: str = ""  # of the test images, once they are read
     method: dict | None = None  # of the search in flight

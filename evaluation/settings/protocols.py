@@ -130,7 +130,6 @@ class Quick(Protocol):
     cutout: int = 0
     auxiliary_weight: float = 0.0
     drop_path: float = 0.0
-    gradient_precision: GradientPrecision = "auto"
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ class Fast(Protocol):
     batch: int = 128
     cutout: int = 8
     drop_path: float = 0.0
-    gradient_precision: GradientPrecision = "auto"
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,8 @@ ENGINES: dict[str, ModuleType] = {
 }
 MIXING = ("float32", "gather", "triton")  # those that also compute with the real-valued tables of mixtures
 _forced = "auto"
-_FEW_CHANNELS = (
-    8  # up to so many factor channels no look-up has been faster in dense layers, so that it need not be measured
-)
+# Up to so many factor channels no look-up has been faster in dense layers, so that it need not be measured
+_FEW_CHANNELS = 8
 
 
 def use_engine(name: str) -> None:

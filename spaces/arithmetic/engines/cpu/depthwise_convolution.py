@@ -201,9 +201,8 @@ def _row(pixels: int, along: int, reach: int, laid_out: int) -> tuple[int, int]:
 
 def _plan(kinds: np.ndarray, rows: np.ndarray, kernel: int, down: int, far: int, outputs: int, live: int) -> Tensor:
     """A step for every row, padding included, of such a kind and with such a row of the map; as ``loops`` reads them."""
-    first = (
-        np.arange(len(rows))[:, None] - np.arange(kernel) * far
-    )  # of the window of which the row is the kernel's k-th
+    # The first row of the window of which a row is the kernel's k-th
+    first = np.arange(len(rows))[:, None] - np.arange(kernel) * far
     seen_by = np.where((first >= 0) & (first % down == 0) & (first // down < outputs), first // down, -1)
     kinds = np.where((seen_by >= 0).any(axis=1), kinds, 0)
     done = seen_by[:, -1]
