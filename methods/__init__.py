@@ -17,6 +17,9 @@ METHODS: "Registry[type[Method]]" = Registry(
     {
         "approxdarts": "methods.approxdarts:ApproxDarts",
         "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
+        "local_search": "methods.local_search:LocalSearch",
+        "regularised_evolution": "methods.regularised_evolution:RegularisedEvolution",
         "random": "methods.random_search:RandomSearch",
+        "zero": "methods.zero:Zero",
     },
 )

@@ -3,7 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from methods.fronts import pareto_front, representatives
 from methods.method import Evaluation, Problem, StepReport
@@ -17,12 +17,11 @@ class ArchiveSearch(ABC):
     """A method that evaluates architectures batch by batch and proposes from the Pareto front of all of them.
 
     A subclass says which ones are next: that is the method. The rest of the contract in ``methods.method`` is here.
+    The ``first`` ones are random; they are announced ahead, since they depend on no result.
     """
 
-    independent: ClassVar[bool] = False  # whether the next ones do not depend on what came of the last ones
-
-    def __init__(self, problem: Problem, samples: int, proposals: int, batch: int = 1) -> None:
-        self.problem, self.batch, self.wanted = problem, batch, proposals
+    def __init__(self, problem: Problem, samples: int, proposals: int, batch: int = 1, first: int = 0) -> None:
+        self.problem, self.batch, self.wanted, self.first = problem, batch, proposals, first
         self.samples = problem.evaluation_limit or (sys.maxsize if problem.open_ended else samples)
         self.architectures: dict[str, Architecture] = {}  # by key, as are
         self.evaluations: dict[str, Evaluation] = {}
@@ -32,7 +31,11 @@ class ArchiveSearch(ABC):
 
     @abstractmethod
     def candidates(self, count: int) -> list[Architecture]:
-        """So many architectures that are not in the archive; fewer end the search, since no other can be found."""
+        """Up to so many architectures that are not in the archive; none end the search, since no other can be found."""
+
+    def random(self, count: int) -> list[Architecture]:
+        """Up to so many new ones, as the space draws them."""
+        return self.new(lambda: self.problem.space.sample(self.problem.rng), count)
 
     def new(self, draw: Callable[[], Architecture], count: int, attempts: int = ATTEMPTS) -> list[Architecture]:
         """Up to ``count`` different results of ``draw`` that were not drawn before, in so many attempts for each."""
@@ -56,9 +59,17 @@ class ArchiveSearch(ABC):
         drawn = self.drawn.pop(0)
         self.problem.announce([architecture for batch in (drawn, *self.drawn) for architecture in batch])
         for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):  # fewer where the time is over
-            self.architectures[architecture.key] = architecture
-            self.evaluations[architecture.key] = evaluation
+            self.keep(architecture, evaluation)
         self.steps += 1
+        return self.report()
+
+    def keep(self, architecture: Architecture, evaluation: Evaluation) -> None:
+        """Take it into the archive, in the place of an earlier evaluation of the same network."""
+        self.architectures[architecture.key] = architecture
+        self.evaluations[architecture.key] = evaluation
+
+    def report(self) -> StepReport:
+        """What is known at the end of a step."""
         everything, front = list(self.evaluations.values()), self.front()
         best = (front or pareto_front(everything))[0]
         return StepReport(
@@ -74,14 +85,17 @@ class ArchiveSearch(ABC):
         )
 
     def _draw(self) -> None:
-        """Draw the next batch, and as many more as keep all workers busy, where that makes no difference."""
-        ahead = self.problem.ahead if self.independent else 0
-        while not self.exhausted and (waiting := sum(map(len, self.drawn))) <= (ahead if self.drawn else 0):
-            count = min(self.batch, self.samples - len(self.evaluations) - waiting)
-            if count == 0:
+        """Draw the next batch, and of random ones as many more as keep all workers busy."""
+        while not self.exhausted and (waiting := sum(map(len, self.drawn))) <= (
+            self.problem.ahead if self.drawn else 0
+        ):
+            known = len(self.evaluations) + waiting
+            count = min(self.batch, self.samples - known)
+            if count == 0 or (self.drawn and known >= self.first):
                 break
-            self.drawn.append(self.candidates(count))
-            self.exhausted = len(self.drawn[-1]) < count
+            opening = known < self.first
+            self.drawn.append(self.random(count) if opening else self.candidates(count))
+            self.exhausted = len(self.drawn[-1]) < (count if opening else 1)
 
     @property
     def finished(self) -> bool:

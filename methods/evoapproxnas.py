@@ -12,15 +12,11 @@ Its native space is the grid; any space that offers ``sample`` and ``mutate`` wi
 full: those below are ours, and the grid's size is that of CGP-CNN.
 """
 
-import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from methods.fronts import representatives
+from methods.fronts import representatives, spread_over_cost
 from methods.method import Evaluation, Problem, StepReport
 from methods.nsga2 import Individual, ParetoArchive, first_front, measure_crowding, objectives, survivors, tournament
 from spaces.errors import InputError
@@ -135,25 +131,11 @@ class EvoApproxNas:
             drawn.setdefault(architecture.key, architecture)
         first = list(drawn.values())
         if self.config.draws > 1:
-            first = self._spread_over_cost(first)
+            # What costs more than the reference is beyond the box in which fronts are measured, and takes longest to train.
+            cost_of, highest = self.problem.cost_of, self.problem.reference_cost
+            first = spread_over_cost(first, self.config.population, cost_of, highest)
         self.seen |= {architecture.key for architecture in first}
         return first
-
-    def _spread_over_cost(self, drawn: list[Architecture]) -> list[Architecture]:
-        """A population of those nearest to evenly spaced logarithms of cost, up to that of the reference network.
-
-        What needs more is beyond the box in which fronts are measured, and takes longest to train.
-        """
-        free = sys.float_info.min  # what costs nothing has no logarithm
-        left = [(math.log(max(self.problem.cost_of(architecture), free)), architecture) for architecture in drawn]
-        highest = min(max(cost for cost, _ in left), math.log(self.problem.reference_cost))
-        chosen = []
-        for target in np.linspace(min(cost for cost, _ in left), highest, self.config.population):
-            if left:
-                nearest = min(left, key=lambda pair: abs(pair[0] - target))
-                left.remove(nearest)
-                chosen.append(nearest[1])
-        return chosen
 
     def _children(self) -> tuple[list[Architecture], list[Architecture]]:
         """Mutants of parents that won a tournament, new networks as far as they are to be found; and the parents."""

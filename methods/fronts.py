@@ -1,11 +1,14 @@
 """Fronts of error and cost: who is on them, how good they are, and whom to show of many."""
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 
 import moocore
 import numpy as np
 
 from methods.method import Evaluation
+from spaces.space import Architecture
 
 
 def pareto_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -31,4 +34,23 @@ def representatives(evaluations: Sequence[Evaluation], count: int, reference_cos
         best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_cost))
         rest.remove(best)
         chosen.append(best)
+    return chosen
+
+
+def spread_over_cost(
+    architectures: Sequence[Architecture],
+    count: int,
+    cost_of: Callable[[Architecture], float],
+    highest: float = math.inf,
+) -> list[Architecture]:
+    """At most ``count``, cheapest first: those nearest to evenly spaced logarithms of cost, up to ``highest``."""
+    free = sys.float_info.min  # what costs nothing has no logarithm
+    left = [(math.log(max(cost_of(architecture), free)), architecture) for architecture in architectures]
+    most = min(max(cost for cost, _ in left), math.log(highest))
+    chosen = []
+    for target in np.linspace(min(cost for cost, _ in left), most, count):
+        if left:
+            nearest = min(left, key=lambda pair: abs(pair[0] - target))
+            left.remove(nearest)
+            chosen.append(nearest[1])
     return chosen

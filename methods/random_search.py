@@ -3,6 +3,7 @@
 The baseline that every comparison of architecture search needs (Li & Talwalkar, UAI 2019).
 """
 
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,7 +33,6 @@ class RandomSearch(ArchiveSearch):
     """See the module's docstring."""
 
     Config = RandomConfig
-    independent = True
     native_space = "cells"
     presets: ClassVar[dict[str, RandomConfig]] = {
         "quick": RandomConfig(samples=4, batch=1),
@@ -40,7 +40,7 @@ class RandomSearch(ArchiveSearch):
     }
 
     def __init__(self, problem: Problem, config: RandomConfig) -> None:
-        super().__init__(problem, config.samples, config.proposals, config.batch)
+        super().__init__(problem, config.samples, config.proposals, config.batch, first=sys.maxsize)
 
     def candidates(self, count: int) -> list[Architecture]:
-        return self.new(lambda: self.problem.space.sample(self.problem.rng), count)
+        return self.random(count)

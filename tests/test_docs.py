@@ -41,15 +41,15 @@ def reader(tmp_path, monkeypatch) -> Reader:
 
 def test_the_guide_to_a_new_method(reader):
     reader.follow(DOCS / "new-method.md")
-    assert METHODS["hill_climbing"].__module__ == "hill_climbing"
+    assert METHODS["annealing"].__module__ == "annealing"
     assert reader.collected == len(CONTRACT)
-    run = reader.folder / "runs" / "hill_climbing-digits-quick-custom-s0-1"
+    run = reader.folder / "runs" / "annealing-digits-quick-custom-s0-1"
     record = json.loads((run / "record.json").read_text())
-    assert (record["method"], record["evaluations"], record["train_limit"]) == ("hill_climbing", 5, 200)
-    # Own flags are understood, in both spellings.
-    for flag in ("--hill_climbing.starts", "--hill-climbing.starts"):
-        configs = run_parse(["--method", "hill_climbing", flag, "7"]).methods
-        assert configs["hill_climbing"].starts == 7
+    assert (record["method"], record["evaluations"], record["train_limit"]) == ("annealing", 5, 200)
+    # Own flags are understood.
+    for flag in ("--annealing.temperature",):
+        configs = run_parse(["--method", "annealing", flag, "0.7"]).methods
+        assert configs["annealing"].temperature == 0.7
 
 
 def run_parse(arguments: list[str]):
@@ -60,66 +60,68 @@ def run_parse(arguments: list[str]):
 
 def test_the_line_in_methods_makes_the_method_known(tmp_path):
     shutil.copytree(ROOT / "methods", tmp_path / "methods", ignore=shutil.ignore_patterns("__pycache__"))
-    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "hill_climbing.py"]
+    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "annealing.py"]
     (diff,) = [block for block in blocks(DOCS / "new-method.md") if block.language == "diff"]
     *context, added = (line[1:] for line in diff.text.splitlines())
-    (tmp_path / "methods" / "hill_climbing.py").write_text(code.text)
+    (tmp_path / "methods" / "annealing.py").write_text(code.text)
     registry = tmp_path / "methods" / "__init__.py"
     before = "\n".join(context)
     assert registry.read_text().count(f"{before}\n") == 1
     registry.write_text(registry.read_text().replace(before, f"{before}\n{added}"))
-    line = [sys.executable, "-c", "import methods; print(methods.METHODS['hill_climbing'])"]
+    line = [sys.executable, "-c", "import methods; print(methods.METHODS['annealing'])"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "<class 'methods.hill_climbing.HillClimbing'>", done.stderr
+    assert done.stdout.strip() == "<class 'methods.annealing.Annealing'>", done.stderr
 
 
 @pytest.fixture
-def hill_climbing(tmp_path, monkeypatch):
+def annealing(tmp_path, monkeypatch):
     """The module of the guide."""
-    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "hill_climbing.py"]
-    (tmp_path / "hill_climbing.py").write_text(code.text)
-    spec = importlib.util.spec_from_file_location("hill_climbing", tmp_path / "hill_climbing.py")
+    (code,) = [block for block in blocks(DOCS / "new-method.md") if block.file == "annealing.py"]
+    (tmp_path / "annealing.py").write_text(code.text)
+    spec = importlib.util.spec_from_file_location("annealing", tmp_path / "annealing.py")
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "hill_climbing", module)
+    monkeypatch.setitem(sys.modules, "annealing", module)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_guides_method_climbs_from_its_front(hill_climbing):
-    """Every network after the first is a mutant of one that, by brute force, no other beats at that time."""
+def test_the_guides_method_walks_from_mutant_to_mutant(annealing):
+    """Where better ones are taken always, and worse ones while it is warm, by brute force over what was evaluated."""
     problem = tiny.problem()
-    rng, energies, parents = np.random.default_rng(0), {}, []
+    rng, energies, walk, stands = np.random.default_rng(0), {}, [], []
 
     def evaluate(architectures):
         for architecture in architectures:
-            energies.setdefault(architecture.key, (round(rng.random(), 1), round(rng.random(), 1)))
-        return [Evaluation(a.key, *energies[a.key], 1, 1) for a in architectures]
+            energies[architecture.key] = rng.random()
+        return [Evaluation(a.key, energies[a.key], 0.0, 1, 1) for a in architectures]
 
     mutate = problem.space.mutate
 
     def watched(architecture, rng):
-        mine = energies[architecture.key]
-        beaten = [o for o in energies.values() if o != mine and o[0] <= mine[0] and o[1] <= mine[1]]
-        parents.append((len(energies), beaten))
+        stands.append((len(energies), architecture.key))
         return mutate(architecture, rng)
 
     problem.evaluate, problem.space = evaluate, SimpleNamespace(sample=problem.space.sample, mutate=watched)
-    method = hill_climbing.HillClimbing(problem, hill_climbing.HillClimbingConfig(samples=40, starts=7))
+    method = annealing.Annealing(problem, annealing.AnnealingConfig(samples=60, temperature=1.0))
     while not method.finished:
         method.step()
-    assert len(energies) == 40
-    assert {trained for trained, _ in parents} == set(range(7, 40))
-    assert all(beaten == [] for _, beaten in parents)
+        walk.append(energies[method.here])
+    assert len(energies) == 60 and {trained for trained, _ in stands} == set(range(1, 60))
+    steps = np.diff(walk)
+    assert (steps[:20] > 0).any() and (steps <= 0).any() and not (steps[-5:] > 0.5).any()
+    for trained, (before, energy) in enumerate(zip(walk, list(energies.values())[1:]), 1):
+        if energy < before:
+            assert walk[trained] == energy
 
 
-def test_the_guides_method_ends_where_its_space_does(hill_climbing):
+def test_the_guides_method_ends_where_its_space_does(annealing):
     problem = tiny.problem(budget="1h")
     rng = np.random.default_rng(0)
     few = {architecture.key: architecture for architecture in (problem.space.sample(rng) for _ in range(9))}
     draw = lambda *_: list(few.values())[rng.integers(len(few))]  # noqa: E731 both to sample and to mutate
     problem.space = SimpleNamespace(sample=draw, mutate=draw)
     problem.evaluate = lambda drawn: [Evaluation(a.key, 0.5, 1.0, 1, 1) for a in drawn]
-    method = hill_climbing.HillClimbing(problem, hill_climbing.HillClimbingConfig(starts=2))
+    method = annealing.Annealing(problem, annealing.AnnealingConfig())
     steps = 0
     while not method.finished:
         method.step()
@@ -128,17 +130,17 @@ def test_the_guides_method_ends_where_its_space_does(hill_climbing):
     assert steps == len(few) + 1  # the last found nothing new
 
 
-@pytest.mark.usefixtures("hill_climbing")
+@pytest.mark.usefixtures("annealing")
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_the_guides_method_keeps_the_contract(check, tmp_path):
-    with METHODS.temporarily("hill_climbing", "hill_climbing:HillClimbing"):
-        check("hill_climbing", tmp_path)
+    with METHODS.temporarily("annealing", "annealing:Annealing"):
+        check("annealing", tmp_path)
 
 
 def test_a_method_under_a_name_that_no_flag_can_have_is_refused():
-    entry = METHODS.temporarily("hill-climbing", "hill_climbing:HillClimbing")
+    entry = METHODS.temporarily("simulated-annealing", "annealing:Annealing")
     with entry, pytest.raises(InputError, match="letters, digits and underscores"):
-        run_parse(["--method", "hill-climbing"])
+        run_parse(["--method", "simulated-annealing"])
 
 
 # -- a new cost model, a new arithmetic -------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ def test_commands_are_understood(page):
         if (
             "-m" not in words
             or "--help" in words
-            or "hill_climbing" in text
+            or "annealing" in text
             or "--space chain" in text
             or "…" in text
             or "NAME" in text

@@ -15,6 +15,7 @@ import pytest
 
 from evaluation.runs.folder import read_history, read_record
 from methods import METHODS
+from tests.method_contract import ONE_OF_EACH_KIND
 from tests.running import SMALL_FLAGS, without_times
 
 SHORT, WHOLE = 2, 24  # moments of each method
@@ -96,7 +97,7 @@ def check(outcome: dict) -> None:
     assert timeless[0] == timeless[1], told
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", ONE_OF_EACH_KIND)
 def test_a_disturbed_run_ends_as_an_undisturbed_one(method, tmp_path):
     for outcome in campaign(method, tmp_path, SHORT):
         check(outcome)

@@ -62,7 +62,8 @@ def test_every_method_searches_for_another_task(place, name):
     problem = tiny.problem(name, task=place)
     method = METHODS[name](problem, METHODS[name].Config(**tiny.method_config(name)))
     report = method.step()
-    assert 0 < report.validation_error < 1 and report.validation_error * 3 % 1 != 0
+    if name != "zero":  # which trains nothing
+        assert 0 < report.validation_error < 1 and report.validation_error * 3 % 1 != 0
     assert method.proposals()
 
 

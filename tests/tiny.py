@@ -39,7 +39,10 @@ PROTOCOL = Protocol(
 SMALL = {
     "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
+    "local_search": {"samples": 4, "starts": 2},
     "random": {"samples": 5, "batch": 2},
+    "regularised_evolution": {"samples": 4, "population": 2},
+    "zero": {"samples": 12, "batch": 4, "proposals": 2},
 }
 
 
