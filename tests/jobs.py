@@ -28,7 +28,7 @@ class Limits:
     def exceeded(self, job: Any, seconds: float) -> bool:  # noqa: ARG002
         return seconds > self.limit
 
-    def note(self, job: Any, seconds: float) -> None:
+    def note(self, job: Any, result: Any, seconds: float) -> None:
         pass
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.search.evaluators import EVALUATORS
-from evaluation.search.executors.pool import Pool
+from evaluation.search.executors import serial
+from evaluation.search.executors.executor import Outcome
+from evaluation.search.executors.pool import Died, Done, Pool, Ready
 from evaluation.search.executors.processes import ProcessWorkers
 from evaluation.search.forecast import HUNG, SHORTEST, Forecast
 from spaces.errors import InputError
@@ -85,24 +88,95 @@ def test_workers_that_never_get_ready_end_the_work(pool):
         outcomes(one, SQUARES[:1])
 
 
+class FakeWorker:
+    """Does nothing with a job, or ends at its next one, once its node is ``lost``; which shows in nothing else, as with Ray."""
+
+    def __init__(self) -> None:
+        self.said, self.lost, self.sent_to = Ready(), False, 0
+
+    def send(self, job) -> None:
+        self.said, self.sent_to = Done(job, 0.0), self.sent_to + 1
+
+    def receive(self):
+        if self.lost:
+            raise Died("its node was lost")
+        said, self.said = self.said, None
+        return said
+
+    def answers(self) -> bool:
+        return not self.lost
+
+    def kill(self) -> None:
+        pass
+
+
+class FakeWorkers:
+    count = 3
+
+    def __init__(self) -> None:
+        self.started: list[FakeWorker] = []
+
+    def start(self, number) -> FakeWorker:  # noqa: ARG002
+        self.started.append(FakeWorker())
+        return self.started[-1]
+
+    def wait(self, workers, seconds):  # noqa: ARG002
+        return [worker for worker in workers if worker.said is not None]
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_job_is_not_tried_again_by_workers_that_went_with_the_first_one():
+    workers = FakeWorkers()
+    one = Pool(workers, jobs.Limits(math.inf))
+    assert sorted(outcome.result for outcome in outcomes(one, [1, 2, 3]).values()) == [1, 2, 3]
+    assert [worker.sent_to for worker in workers.started] == [1, 1, 1]
+    for worker in workers.started:
+        worker.lost = True
+    one.submit(9, 4)
+    number, outcome = one.next()
+    assert (number, outcome.result, [loss.reason for loss in outcome.losses]) == (9, 4, ["its node was lost"])
+    assert sorted(worker.sent_to for worker in workers.started) == [1, 1, 1, 2]
+
+
+def test_a_job_that_hangs_in_this_process_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(serial, "LOOK", 0.02)
+    one = serial.Serial(lambda _: time.sleep(0.3), None, jobs.Limits(0.1), None)
+    one.submit(1, "a job")
+    assert one.next() == (1, Outcome(None))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "many times what others took" in told and "--executor processes" in told
+
+
 def test_a_job_may_take_many_times_what_others_took_for_their_work():
     costs = {"small": (0.0, 0, 10), "large": (0.0, 0, 1000)}
     job = dataclasses.make_dataclass("Job", ["architecture", "epochs", "kind"])
+    whole, failed = (dataclasses.make_dataclass("Ended", ["failed"])(value) for value in (False, True))
     forecast = Forecast(costs.__getitem__)
     large = job("large", 100, "search")
     assert not forecast.exceeded(large, 1e9)  # nothing is known
-    forecast.note(job("small", 2, "search"), 1.0)
-    forecast.note(job("small", 2, "search"), 0.5)
+    forecast.note(job("large", 2, "search"), failed, 0.1)  # at once: the others take longer
+    assert not forecast.exceeded(large, 1e9)
+    forecast.note(job("small", 2, "search"), whole, 1.0)
+    forecast.note(job("small", 2, "search"), whole, 0.5)
     assert (forecast.exceeded(large, HUNG * 5000 - 1), forecast.exceeded(large, HUNG * 5000 + 1)) == (False, True)
     small = job("small", 1, "search")
     assert (forecast.exceeded(small, SHORTEST - 1), forecast.exceeded(small, SHORTEST + 1)) == (False, True)
+    # What does not grow with a network's work: a small one may take as long as the large ones that were seen.
+    forecast.note(job("large", 1, "selection"), whole, 600.0)
+    judged = job("small", 1, "selection")
+    limit = HUNG * 600.0
+    assert (forecast.exceeded(judged, limit - 1), forecast.exceeded(judged, limit + 1)) == (False, True)
     assert not forecast.exceeded(job("large", 100, "final"), 1e9)
     assert not forecast.exceeded(job("unknown", 1, "search"), 1e9)
 
 
 KILLED = """
 import sys, time
-from evaluation.search.executors.pool import Pool
+from evaluation.search.executors import serial
+from evaluation.search.executors.executor import Outcome
+from evaluation.search.executors.pool import Died, Done, Pool, Ready
 from evaluation.search.executors.processes import ProcessWorkers
 from tests import jobs
 
@@ -128,6 +202,45 @@ def test_no_worker_outlives_a_driver_that_is_killed(tmp_path):
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
+
+
+STOPPED = """
+import os, signal, sys, threading, time
+from evaluation.search.executors.pool import Pool
+from evaluation.search.executors.processes import ProcessWorkers
+from spaces.cli.commands import guarded, leave
+from tests import jobs
+
+def work():
+    pool = Pool(ProcessWorkers(jobs.Recipe(jobs.act), 2), jobs.Limits(1e9))
+    for number in range(2):
+        pool.submit(number, ("hang",))
+    pids = [worker.process.pid for worker in pool.places.values()]
+    print(*pids, flush=True)
+    try:
+        pool.next()
+    finally:
+        pool.close()
+
+if __name__ == "__main__":
+    leave(guarded(work, lambda: "farewell"))
+"""
+
+
+@pytest.mark.parametrize(("name", "wait"), [("SIGINT", 0.0), ("SIGTERM", 0.0), ("SIGTERM", 1.0)])
+def test_a_stop_ends_all_workers_at_any_moment_with_one_line(name, wait, tmp_path):
+    """It goes to all processes, as that of a terminal or a batch system; workers may be starting, or working."""
+    script, number = tmp_path / "stopped.py", getattr(signal, name)
+    script.write_text(STOPPED)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen([sys.executable, str(script)], start_new_session=True, **options) as driver:
+        pids = [int(pid) for pid in driver.stdout.readline().split()]
+        time.sleep(wait)
+        os.killpg(driver.pid, number)
+        error = driver.communicate()[1]
+    assert (driver.returncode, error, len(pids)) == (128 + number, "farewell\n", 2)
     assert not any(alive(pid) for pid in pids)
 
 

@@ -1,15 +1,23 @@
 """A machine that fails is no failure of a network: the second equal one in a row ends the work, with one line."""
 
+import dataclasses
+import errno
+import multiprocessing
+import os
+
 import pytest
 import torch
 
 from evaluation.runs import checkpoints, finals
-from evaluation.runs.folder import STATE
+from evaluation.runs.folder import STATE, RunFolder
 from evaluation.runs.stages import WORK
 from evaluation.search import failures
+from evaluation.search.evaluators import EVALUATORS
 from evaluation.training.loop import Training
+from spaces.cli import commands
 from spaces.errors import InputError
-from tests import tiny
+from spaces.files import saving
+from tests import evaluators, tiny
 from tests.running import finished_run, new_run, quiet, resume, without_times
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
@@ -125,6 +133,34 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_no_failed_training(tmp_pa
         with pytest.raises(RuntimeError, match="unexpected pos"):
             run.execute(folder, quiet())
     assert resume(folder).failures == ()
+
+
+@pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_full_disk_ends_a_run_with_one_line_and_it_can_go_on(executor, tmp_path, monkeypatch, capsys):
+    """Whatever workers are at then, none is left."""
+    if executor == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
+    places = {"executor": executor, "workers": 2, "ray_num_cpus": 0.5}
+    config = tiny.run_config("random", baselines="none", space_config={"nodes": 1}, evaluator="no_op", **places)
+    with EVALUATORS.temporarily("no_op", evaluators.NoOp):
+        run, folder = new_run(tmp_path, config)
+    writes, open_ = iter(range(10**6)), saving._open
+
+    def full(path, mode):
+        if next(writes) >= 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return open_(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "_open", full)
+        code = commands.guarded(lambda: run.execute(folder, quiet()), advice="; go on with --resume")
+    assert code == commands.BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: No space left on device ") and line.endswith("; go on with --resume"), line
+    assert not multiprocessing.active_children()
+    monkeypatch.setattr(RunFolder, "config", lambda _: dataclasses.replace(config, executor="serial"))
+    with EVALUATORS.temporarily("no_op", evaluators.NoOp):
+        assert resume(folder).failures == ()
 
 
 def test_a_supernet_that_diverges_names_both_rates(monkeypatch):

@@ -20,7 +20,7 @@ class NoLimits:
     def exceeded(self, job: Any, seconds: float) -> bool:  # noqa: ARG002
         return False
 
-    def note(self, job: Any, seconds: float) -> None:
+    def note(self, job: Any, result: Any, seconds: float) -> None:
         """Nothing is to be learned."""
 
 

@@ -144,7 +144,7 @@ def show_forecast(
 def show_end(
     console: Terminal, folder: CampaignFolder, chosen: Sequence[PlannedRun], tell: Callable[[str], None]
 ) -> int:
-    """The last lines. Returns how many runs failed."""
+    """The last lines. Returns how many runs are not done."""
     statuses = {run.name: folder.status(run.name) for run in chosen}
     failed = [name for name, status in statuses.items() if status is Status.FAILED]
     done = sum(status is Status.DONE for status in statuses.values())
@@ -153,4 +153,6 @@ def show_end(
         tell(f"failed: {name}: {folder.reason(name)}")
     if failed:
         tell("--retry-failed tries them again, from where they stand")
-    return len(failed)
+    if left := len(chosen) - done - len(failed):  # another process has them, or a full disk took no mark
+        tell(f"{left} more {'is' if left == 1 else 'are'} not done; the same command goes on")
+    return len(chosen) - done

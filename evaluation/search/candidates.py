@@ -62,6 +62,11 @@ class Result:
     losses: tuple[Loss, ...] = ()  # attempts before this one, of which nothing came
 
     @property
+    def failed(self) -> bool:
+        """See ``forecast.Ended``."""
+        return self.evaluation.failure is not None
+
+    @property
     def spent(self) -> float:
         """Seconds of all attempts."""
         return self.seconds + sum(loss.seconds for loss in self.losses)

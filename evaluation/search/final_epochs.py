@@ -53,6 +53,11 @@ class EpochResult:
     suspicion: str = ""  # the reason of a failure that may be the machine's
     memory_full: bool = False
 
+    @property
+    def failed(self) -> bool:
+        """See ``forecast.Ended``."""
+        return bool(self.failure)
+
 
 def to_plain(job: FinalEpoch) -> dict[str, Any]:
     """For ``distributed.send``."""

@@ -18,7 +18,15 @@ class Timed(Protocol):
 
     @property
     def kind(self) -> str:
-        """Jobs of one kind take as long as their work, MACs × epochs, says."""
+        """Jobs of one kind take as long as their work, MACs × epochs, says, and what is the same for all of them."""
+
+
+class Ended(Protocol):
+    """What came of it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended before its time."""
 
 
 class Forecast:
@@ -26,11 +34,13 @@ class Forecast:
 
     def __init__(self, costs: Callable[[Architecture], tuple[float, int, int]]) -> None:
         self.costs = costs
-        self.longest: dict[str, list[float]] = {}  # seconds of the jobs that were looked at, by kind
+        self.took: dict[str, list[float]] = {}  # seconds of the jobs that were looked at, by kind
         self.slowest: dict[str, float] = {}  # seconds per unit of work, by kind of job
 
-    def note(self, job: Timed, seconds: float) -> None:
-        known = self.longest.setdefault(job.kind, [])
+    def note(self, job: Timed, result: Ended, seconds: float) -> None:
+        if result.failed:  # may have taken a moment, and says nothing of those that train to their end
+            return
+        known = self.took.setdefault(job.kind, [])
         # What many jobs cost is not worth finding out: the first ones, and those that take longest, tell enough.
         if len(known) >= ENOUGH and seconds <= max(known):
             return
@@ -42,7 +52,8 @@ class Forecast:
         if seconds < SHORTEST or job.kind not in self.slowest:
             return False
         work = self._work(job)
-        return work > 0 and seconds > HUNG * self.slowest[job.kind] * work
+        # Of small networks, what does not grow with their work (loading images, say) is the larger part.
+        return work > 0 and seconds > HUNG * max(self.slowest[job.kind] * work, min(self.took[job.kind]))
 
     def _work(self, job: Timed) -> int:
         try:

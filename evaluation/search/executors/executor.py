@@ -34,8 +34,8 @@ class Limits(Protocol):
     def exceeded(self, job: Any, seconds: float) -> bool:
         """Whether a job that has not ended after so many seconds counts as hung."""
 
-    def note(self, job: Any, seconds: float) -> None:
-        """A job of this kind took so long."""
+    def note(self, job: Any, result: Any, seconds: float) -> None:
+        """A job of this kind took so long, and this came of it."""
 
 
 class Executor(Protocol):

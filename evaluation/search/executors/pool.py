@@ -49,6 +49,9 @@ class Worker(Protocol):
     def send(self, job: Any) -> None:
         """Give it a job. Raises Died."""
 
+    def answers(self) -> bool:
+        """Whether it is still there, while it waits for a job."""
+
     def receive(self) -> Ready | Done | Refused:
         """Its message; to be called where there is one, or it died. Raises Died."""
 
@@ -134,7 +137,12 @@ class Pool:
     def _assign(self) -> None:
         """Give jobs to idle workers; start as many workers as there is work for."""
         while self.queue and self.idle:
-            place, task = self.idle.pop(0), self.queue.popleft()
+            place = self.idle.pop(0)
+            # What took one worker may have taken others that idled; the last attempt at a job is not to be wasted on them.
+            if self.queue[0].losses and not self.places[place].answers():
+                self.places.pop(place).kill()
+                continue
+            task = self.queue.popleft()
             self.busy[place], task.began = task, time.monotonic()
             try:
                 self.places[place].send(task.job)
@@ -158,7 +166,7 @@ class Pool:
         if isinstance(message, Ready):
             return None
         task = self.busy.pop(place)
-        self.limits.note(task.job, message.seconds)
+        self.limits.note(task.job, message.result, message.seconds)
         self._assign()  # before the result is looked at: the worker need not wait for that
         return task.number, Outcome(message.result, tuple(task.losses))
 

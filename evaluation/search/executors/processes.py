@@ -7,11 +7,13 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from multiprocessing import connection
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, resource_tracker
 from typing import Any, NoReturn
 
 from evaluation.search.executors.executor import Limits, Recipe
+from evaluation.search.executors.fingerprint import fingerprint
 from evaluation.search.executors.pool import Died, Done, Pool, Ready, Refused
 from evaluation.search.executors.serving import Server
 from evaluation.search.executors.shared_bytes import Shared
@@ -59,9 +61,11 @@ class ProcessWorker:
 
     def __init__(self, shared: Shared, number: int, has_children: bool) -> None:
         context = multiprocessing.get_context("spawn")
-        with stopping.postponed():  # a process that was begun is one that can be ended
+        with stopping.postponed(), _stops_blocked():  # a process that was begun is one that can be ended
             self.connection, theirs = context.Pipe()
-            self.process = context.Process(target=_serve, args=(theirs, shared, number), daemon=not has_children)
+            self.process = context.Process(
+                target=_serve, args=(theirs, shared, number, fingerprint()), daemon=not has_children
+            )
             self.process.start()
             theirs.close()
 
@@ -71,6 +75,9 @@ class ProcessWorker:
             self.connection.send_bytes(pickle.dumps(job, protocol=5))
         except OSError as error:
             raise Died(self._why()) from error
+
+    def answers(self) -> bool:
+        return self.process.is_alive()
 
     def receive(self) -> Ready | Done | Refused:
         try:
@@ -87,19 +94,33 @@ class ProcessWorker:
         self.process.join(5)
         code = self.process.exitcode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
+            name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
             likely = ", as by a system that runs out of memory" if name == "SIGKILL" else ""
             return f"its worker was ended by {name}{likely}"
         return f"its worker ended with exit code {code}"
 
 
-def _serve(theirs: connection.Connection, shared: Shared, number: int) -> None:
+@contextmanager
+def _stops_blocked() -> Iterator[None]:
+    """What is started inside begins with stops blocked: a Ctrl-C goes to all processes of a terminal, and one that is
+    still importing modules would answer with a traceback.
+    """
+    resource_tracker.ensure_running()  # would be started inside, and unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(theirs: connection.Connection, shared: Shared, number: int, expected: str) -> None:
     """The life of a worker."""
     for stop in stopping.STOPS:  # a Ctrl-C goes to all processes of a terminal; the first one ends the others
         signal.signal(stop, signal.SIG_IGN if stop != signal.SIGTERM else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.STOPS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     server = Server()
-    answer: Ready | Done | Refused = server.set_up(shared.load, number)
+    answer: Ready | Done | Refused = server.set_up(shared.load, number, expected)
     while True:
         theirs.send_bytes(pickle.dumps(answer, protocol=5))
         try:

@@ -75,7 +75,10 @@ class RayWorkers:
 
     @functools.cached_property
     def _stored(self) -> Any:
-        return self.ray.put(self.recipe)
+        try:
+            return self.ray.put(self.recipe)
+        except self.ray.exceptions.RayError as error:
+            raise InputError(f"images and tables cannot be kept in Ray's object store: {_told(error)}") from error
 
     @functools.cached_property
     def _actor(self) -> Any:
@@ -91,14 +94,13 @@ class RayWorkers:
         if address:
             options["address"] = address
         else:
-            options |= {"include_dashboard": False}
+            options |= {"address": "local", "include_dashboard": False}  # whatever RAY_ADDRESS says
         try:
             with _signals_kept():
                 self.ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as error:
-            why = " ".join(str(error).split())[:200]
             raise InputError(
-                f"the Ray cluster at '{address or 'this machine'}' cannot be used ({why}); if it asks for a token, "
+                f"the Ray cluster at '{address or 'this machine'}' cannot be used ({_told(error)}); if it asks for a token, "
                 "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN give it one"
             ) from error
 
@@ -130,6 +132,12 @@ class RayWorker:
     def send(self, job: Any) -> None:
         self.answer = self.actor.do.remote(job)
 
+    def answers(self) -> bool:
+        try:
+            return self.ray.get(self.actor.answer.remote(), timeout=TIMEOUT)
+        except self.ray.exceptions.RayError:  # a time-out is one, too
+            return False
+
     def receive(self) -> Ready | Done | Refused:
         answer, self.answer = self.answer, None
         try:
@@ -150,24 +158,26 @@ class Actor:
 
     def set_up(self, stored: list[Any], number: int, expected: str) -> Ready | Refused:
         """Get ready by the recipe in the object store."""
-        if fingerprint() != expected:
-            message = (
-                f"the Ray worker on {socket.gethostname()} has another version of the suite, or other tables, than this "
-                "process; install the same on all nodes"
-            )
-            return Refused(message, is_input=True)
         import ray
 
-        return self.server.set_up(lambda: ray.get(stored[0]), number)
+        return self.server.set_up(lambda: ray.get(stored[0]), number, expected)
 
     def do(self, job: Any) -> Done | Refused:
         """The result of a job."""
         return self.server.do(lambda: job)
 
+    def answer(self) -> bool:
+        """A sign of life."""
+        return True
+
+
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
 
 def _why(error: Exception) -> str:
     """The reason of an actor's end in one line: Ray tells it in many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     cause = next((line for line in lines if "died" in line.lower() or "memory" in line.lower()), lines[0])
     return f"its Ray worker ended ({type(error).__name__}: {cause[:160]})"
 

@@ -1,11 +1,13 @@
 """What a worker does, wherever it is: set itself up by a recipe, then turn jobs into results."""
 
+import socket
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from evaluation.search.executors.executor import Recipe
+from evaluation.search.executors.fingerprint import fingerprint
 from evaluation.search.executors.pool import Done, Ready, Refused
 from spaces.errors import InputError
 
@@ -16,8 +18,14 @@ class Server:
     def __init__(self) -> None:
         self.work: Callable[[Any], Any] | None = None
 
-    def set_up(self, recipe: Callable[[], Recipe], number: int) -> Ready | Refused:
-        """Get ready for the work of a recipe."""
+    def set_up(self, recipe: Callable[[], Recipe], number: int, expected: str) -> Ready | Refused:
+        """Get ready for the work of a recipe, whose results depend on the version: ``expected`` is its fingerprint."""
+        if fingerprint() != expected:
+            message = (
+                f"a worker on {socket.gethostname()} has another version of the suite, or other tables, than the process "
+                "that wants it; install the same on all nodes, and if files were changed here meanwhile, go on with --resume"
+            )
+            return Refused(message, is_input=True)
         return _answer(lambda: self._set_up(recipe(), number))
 
     def _set_up(self, recipe: Recipe, number: int) -> Ready:

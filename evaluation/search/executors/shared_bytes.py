@@ -20,11 +20,15 @@ class Shared:
         self.content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         self.spans: list[tuple[int, int]] = []
         self.file: Any = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as workers are started
-        for buffer in buffers:
-            start = -(-self.file.tell() // ALIGNMENT) * ALIGNMENT
-            self.file.seek(start)
-            self.spans.append((start, self.file.write(buffer.raw())))
-        self.file.flush()
+        try:
+            for buffer in buffers:
+                start = -(-self.file.tell() // ALIGNMENT) * ALIGNMENT
+                self.file.seek(start)
+                self.spans.append((start, self.file.write(buffer.raw())))
+            self.file.flush()
+        except OSError as error:
+            error.filename = tempfile.gettempdir()  # it has no name of its own
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {"content": self.content, "spans": self.spans, "file": reduction.DupFd(self.file.fileno())}
