@@ -16,8 +16,10 @@ METHODS: "Registry[type[Method]]" = Registry(
     "approxnas.methods",
     {
         "approxdarts": "methods.approxdarts:ApproxDarts",
+        "asha": "methods.asha:Asha",
         "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
         "local_search": "methods.local_search:LocalSearch",
+        "predictor": "methods.predictor:Predictor",
         "regularised_evolution": "methods.regularised_evolution:RegularisedEvolution",
         "random": "methods.random_search:RandomSearch",
         "zero": "methods.zero:Zero",

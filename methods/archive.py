@@ -55,7 +55,7 @@ class ArchiveSearch(ABC):
 
     def step(self) -> StepReport:
         """Evaluate one batch of new architectures."""
-        self._draw()
+        self.draw()
         drawn = self.drawn.pop(0)
         self.problem.announce([architecture for batch in (drawn, *self.drawn) for architecture in batch])
         for architecture, evaluation in zip(drawn, self.problem.evaluate(drawn)):  # fewer where the time is over
@@ -74,7 +74,7 @@ class ArchiveSearch(ABC):
         best = (front or pareto_front(everything))[0]
         return StepReport(
             step=self.steps,
-            total=-(-self.samples // self.batch),
+            total=self.total,
             validation_error=best.error,
             cost=best.cost,
             diagnostics={
@@ -84,18 +84,27 @@ class ArchiveSearch(ABC):
             },
         )
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         """Draw the next batch, and of random ones as many more as keep all workers busy."""
         while not self.exhausted and (waiting := sum(map(len, self.drawn))) <= (
             self.problem.ahead if self.drawn else 0
         ):
-            known = len(self.evaluations) + waiting
-            count = min(self.batch, self.samples - known)
-            if count == 0 or (self.drawn and known >= self.first):
+            opening = len(self.evaluations) + waiting < self.first
+            count = min(self.batch, self.left - waiting)
+            if count == 0 or (self.drawn and not opening):
                 break
-            opening = known < self.first
             self.drawn.append(self.random(count) if opening else self.candidates(count))
             self.exhausted = len(self.drawn[-1]) < (count if opening else 1)
+
+    @property
+    def left(self) -> int:
+        """How many more may be asked for."""
+        return self.samples - len(self.evaluations)
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        return -(-self.samples // self.batch)
 
     @property
     def finished(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, run
 
 import numpy as np
 
+from spaces.encoding import hashed
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
@@ -121,6 +122,10 @@ class Space(Protocol):
     def drift(self, architecture: Any, rng: np.random.Generator) -> Architecture:  # noqa: ARG002
         """The same network, with other genes that have no effect on it."""
         return architecture
+
+    def encode(self, architecture: Any) -> np.ndarray:
+        """Numbers (features,) from which a model can predict; as many for every architecture of this space."""
+        return hashed(self.edges(architecture), self.operation_names, [multiplier.name for multiplier in self.library])
 
     def reference(self) -> Architecture:
         """A large network, always the same: its cost in exact int8 is the unit of hypervolumes."""

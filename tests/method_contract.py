@@ -127,7 +127,7 @@ def a_run_keeps_its_budget_of_steps_and_reads_the_test_set_at_the_end_only(name:
     assert stages_of_reading == ["test"]
 
 
-COUNTED = ("samples", "batch", "proposals", "generations", "population", "offspring", "rungs", "starts")
+COUNTED = ("samples", "batch", "proposals", "generations", "population", "offspring", "rungs", "starts", "pool")
 
 
 def settings_that_make_no_sense_are_refused(name: str, _: Path) -> None:

@@ -15,6 +15,7 @@ from evaluation.search import candidates
 from evaluation.search.candidates import Job, inherit
 from evaluation.search.problem import SearchProblem
 from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
+from methods.fronts import spread_over_cost
 from methods.method import Evaluation
 from methods.nsga2 import WORST, Individual, Minimised, measure_crowding, objectives, survivors, tournament
 from spaces.errors import InputError
@@ -203,13 +204,16 @@ def test_what_errs_far_more_than_the_best_survives_only_where_places_are_left():
 
 
 def test_the_first_population_is_spread_over_cost():
-    toy = Toy(0.5)
     energies = {Point((x / 10,)): energy for x, energy in enumerate([1.0, 2.0, 4.0, 8.0, 16.0, 1000.0])}
-    toy.cost_of, toy.reference_cost = energies.get, 16.0
-    method = EvoApproxNas(toy, EvoApproxNasConfig(population=3, draws=2))
-    assert [energies[point] for point in method._spread_over_cost(list(energies))] == [1.0, 4.0, 16.0]
+    spread = spread_over_cost(list(energies), 3, energies.get, highest=16.0)
+    assert [energies[point] for point in spread] == [1.0, 4.0, 16.0]
     few = [point for point in energies if energies[point] > 5]
-    assert len(EvoApproxNas(toy, EvoApproxNasConfig(population=9))._spread_over_cost(few)) == 3
+    assert len(spread_over_cost(few, 9, energies.get, highest=16.0)) == 3
+    toy = Toy(0.5)
+    toy.cost_of, toy.reference_cost = lambda point: 1 + point.values[0], 1.5
+    method = EvoApproxNas(toy, EvoApproxNasConfig(population=3, draws=20))
+    found = [toy.cost_of(architecture) for architecture in method._first()]
+    assert found == sorted(found) and abs(found[-1] - 1.5) < 0.1 and found[0] < 1.1
 
 
 def test_crowding_distances_by_hand_and_of_the_survivors_alone():

@@ -1,14 +1,17 @@
 """Methods that only evaluate candidates: against what their papers say they do next, where evaluating costs nothing."""
 
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from methods.asha import Asha, AshaConfig, budgets
 from methods.local_search import LocalSearch, LocalSearchConfig
 from methods.method import Evaluation
 from methods.nsga2 import Individual, first_front
+from methods.predictor import Predictor, PredictorConfig
 from methods.regularised_evolution import RegularisedEvolution, RegularisedEvolutionConfig
 from methods.zero import Zero, ZeroConfig, preferred
 from spaces.errors import InputError
@@ -149,3 +152,115 @@ def test_zero_works_on_every_space(space):
     assert run(Zero(problem, ZeroConfig(samples=20, batch=10, proposals=3))).proposals()
     with pytest.raises(InputError, match="share"):
         dataclasses.replace(ZeroConfig(), share=0.0)
+
+
+# -- ASHA --------------------------------------------------------------------------------------------------------------
+
+
+def test_asha_promotes_one_in_eta_of_the_best_and_each_once():
+    """Against the rule, by brute force: at equal costs, the best are those of the lowest errors."""
+    rng = np.random.default_rng(3)
+    errors = rng.random((400, 9))
+    problem, asked = numbers(400), []
+
+    def evaluate(drawn, epochs, parents):
+        assert parents == drawn
+        asked.extend((a.number, epochs) for a in drawn)
+        return [Evaluation(a.key, float(errors[a.number, epochs]), 1.0, 1, 1, epochs=epochs) for a in drawn]
+
+    problem.evaluate = evaluate
+    method = Asha(problem, AshaConfig(samples=40, eta=2, resource=8))
+    assert method.epochs == [1, 2, 4, 8]
+    while not method.finished:
+        before = [{n for n, e in asked if e == epochs} for epochs in method.epochs]
+        due = []  # of the highest rung that has any: who is promotable, by the rule
+        for k in (2, 1, 0):
+            ranked = sorted(before[k], key=lambda n: errors[n, method.epochs[k]])
+            due += [(n, method.epochs[k + 1]) for n in ranked[: len(ranked) // 2] if n not in before[k + 1]]
+        report = method.step()
+        assert asked[-1] == due[0] if due else asked[-1][1] == 1
+    assert report.step == report.total == len(asked)
+    counts = [sum(e == epochs for _, e in asked) for epochs in method.epochs]
+    assert counts[0] == 40 and all(low // 2 <= high for low, high in itertools.pairwise(counts))
+    assert all((a.number, 8) in asked for a in method.proposals())
+
+
+def test_what_fails_is_not_promoted():
+    problem = numbers(400)
+    problem.evaluate = lambda drawn, epochs, _: [
+        Evaluation(a.key, 1.0, 1.0, 1, 1, "broken" if a.number % 2 else None, epochs) for a in drawn
+    ]
+    method = run(Asha(problem, AshaConfig(samples=30, eta=3, resource=3)))
+    assert method.rungs[1] and all(int(key) % 2 == 0 for key in method.rungs[1])
+
+
+def test_asha_goes_on_from_where_a_training_stands():
+    problem = tiny.problem("asha")
+    method = run(Asha(problem, AshaConfig(samples=4, eta=2, resource=2)))
+    upper, lower = method.rungs[1], method.rungs[0]
+    assert set(upper) < set(lower) and {e.epochs for e in upper.values()} == {2}
+    assert set(problem.searched.trained) <= set(lower)  # the others' weights are forgotten
+
+
+@pytest.mark.parametrize(("given", "epochs"), [((81, 3, 16), [1, 3, 9, 27, 81]), ((10, 4, 2), [2, 10])])
+def test_rungs(given, epochs):
+    assert budgets(*given) == epochs
+
+
+def test_too_few_epochs_for_two_rungs_are_refused():
+    with pytest.raises(InputError, match="at least 4 epochs in the higher one, not 3; set --asha.resource"):
+        budgets(3, 4, 16)
+
+
+# -- predictor ---------------------------------------------------------------------------------------------------------
+
+
+def encoded_numbers(size: int, **given):
+    problem = numbers(size, **given)
+    problem.space.encode = lambda architecture: np.array([architecture.number], dtype=np.float32)
+    problem.cost_of = half
+    problem.reference_cost = 1.0
+    return problem
+
+
+def test_a_predictor_learns_what_it_is_shown():
+    problem = encoded_numbers(400, error=lambda n: n / 400, reach=50)
+    method = Predictor(problem, PredictorConfig(samples=32, starts=20, batch=4, models=3))
+    run(method)
+    errors = method.draw_errors([problem.space.of(n) for n in (10, 390)])
+    assert errors[0] < 0.3 < 0.7 < errors[1]
+    opening, guided = problem.asked[:20], problem.asked[20:]
+    assert np.mean(guided) < 0.5 * np.mean(opening)
+
+
+def test_what_is_chosen_adds_most_hypervolume_one_after_the_other():
+    rng = np.random.default_rng(5)
+    errors, costs = rng.random(30), rng.random(30)
+    problem = encoded_numbers(30)
+    problem.cost_of = lambda architecture: float(costs[architecture.number])
+    method = Predictor(problem, PredictorConfig())
+    method.keep(problem.space.of(0), Evaluation("0", errors[0], costs[0], 1, 1))
+    pool = [problem.space.of(n) for n in range(1, 30)]
+    chosen = [a.number for a in method.promising(pool, errors[1:], 4)]
+
+    def area(points):  # by brute force, on a grid
+        x, y = np.meshgrid(np.linspace(0, 1, 400), np.linspace(0, 1, 400))
+        return np.any([(x >= errors[n]) & (y >= costs[n]) for n in points], axis=0).mean()
+
+    front = [0]
+    for number in chosen:
+        gains = {n: area([*front, n]) for n in range(1, 30) if n not in front}
+        assert gains[number] >= max(gains.values()) - 0.01
+        front.append(number)
+
+
+def test_few_architectures_of_a_space_are_encoded_alike():
+    for name in ("cells", "grid"):
+        space = tiny.problem(space=name).space
+        drawn = [space.sample(np.random.default_rng(seed)) for seed in range(20)]
+        found = {a.key: space.encode(a) for a in drawn}
+        assert len({v.shape for v in found.values()}) == 1
+        assert len({v.tobytes() for v in found.values()}) >= len(found) - 1
+        counted = found[drawn[0].key][: len(space.operation_names)]
+        names = [edge.operation for edge in space.edges(drawn[0])]
+        assert counted.tolist() == [names.count(operation) for operation in space.operation_names]

@@ -38,8 +38,10 @@ PROTOCOL = Protocol(
 # What makes a method small; a method that is not named here runs with its preset for "quick".
 SMALL = {
     "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
+    "asha": {"samples": 4, "eta": 2, "resource": 2},
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
     "local_search": {"samples": 4, "starts": 2},
+    "predictor": {"samples": 5, "starts": 3, "batch": 1, "pool": 6, "models": 2, "trees": 5},
     "random": {"samples": 5, "batch": 2},
     "regularised_evolution": {"samples": 4, "population": 2},
     "zero": {"samples": 12, "batch": 4, "proposals": 2},

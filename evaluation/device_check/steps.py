@@ -29,7 +29,7 @@ from spaces.shape import NetworkShape
 MULTIPLIERS = ("mul8s_1KV8", "mul8s_1KX2", "mul8s_1L2H")
 SIDE, CLASSES, BATCH = 10, ("top", "bottom"), 16
 TINY = Protocol(
-    name="check", search_channels=4, search_cells=3, search_batch=BATCH, selection_epochs=1, selection_lr=0.05, finalists=1,
+    name="check", search_channels=4, search_cells=3, search_batch=BATCH, selection_epochs=2, selection_lr=0.05, finalists=1,
     final_channels=4, final_cells=3, final_epochs=1, final_lr=0.05, batch=BATCH, crop_padding=1, cutout=2,
 )  # fmt: skip
 # What makes a step short, for whichever settings of this name a method has.
