@@ -8,6 +8,9 @@ cost and parameters are minimised:
     repeat: λ children, each a mutant of the winner of a tournament in P, trained from its parent's weights
             P ← the μ best of P and the children, by front and crowding distance
 
+In a steady state there are no generations: so many children are under way, and as the result of the oldest is there, it
+meets P alone, and a new child is made.
+
 Its native space is the grid; any space that offers ``sample`` and ``mutate`` will do. The papers' settings could not be read in
 full: those below are ours, and the grid's size is that of CGP-CNN.
 """
@@ -37,6 +40,9 @@ class EvoApproxNasConfig:
     """λ: children per generation."""
     generations: int = 40
     """Generations after the first population; a budget takes their place."""
+    steady_state: int = 0
+    """Children under way at once, instead of generations: as a result is taken in, in the order in which they were made,
+    the next child is. With as many as workers, or some more, none waits for the end of a generation. 0 keeps generations."""
     epochs: int = 0
     """Epochs of proxy training per candidate; 0 takes those of the selection protocol."""
     inherit: bool = True
@@ -62,6 +68,10 @@ class EvoApproxNasConfig:
             )
         if self.epochs < 0:
             raise InputError(f"evoapproxnas cannot train for {self.epochs} epochs")
+        if self.steady_state < 0:
+            raise InputError(f"evoapproxnas cannot have {self.steady_state} children under way")
+        if self.steady_state and self.rungs > 1:
+            raise InputError("evoapproxnas halves generations, which a steady state has none of; use one rung")
         if not 0 <= self.margin <= 1:
             raise InputError(f"evoapproxnas needs a margin between 0 and 1, not {self.margin}")
         if self.rungs > 16:
@@ -69,7 +79,9 @@ class EvoApproxNasConfig:
 
 
 class EvoApproxNas:
-    """See the module's docstring. The first step evaluates a random population, each further one a generation."""
+    """See the module's docstring. The first step evaluates a random population, each further one a generation, or in a
+    steady state one child.
+    """
 
     Config = EvoApproxNasConfig
     native_space = "grid"
@@ -96,29 +108,54 @@ class EvoApproxNas:
         self.population: list[Individual] = []
         self.archive = ParetoArchive()
         self.seen: set[str] = set()  # keys of all candidates
+        self.under_way: list[tuple[Architecture, Architecture]] = []  # children in a steady state, with their parents
         self.generation = 0  # steps done
-        self.idle = 0  # generations in a row without a new network
+        self.idle = 0  # steps in a row that found no new network
+        self.per_generation = config.offspring if config.steady_state else 1  # steps
+        self.total = 1 + config.generations * self.per_generation
 
     # -- one generation ----------------------------------------------------------------------------------------------
 
     def step(self) -> StepReport:
         """The first population, or the children of one generation and the selection of survivors."""
-        known = len(self.seen)
+        known, sought = len(self.seen), True
         if self.generation == 0:
             architectures = self._first()
             newcomers = self._evaluate(architectures, [None] * len(architectures), rungs=1)
         else:
-            newcomers = self._evaluate(*self._children(), self.config.rungs)
-            self._drift()
-        self.idle = self.idle + 1 if len(self.seen) == known else 0
+            if self.config.steady_state:
+                newcomers, sought = self._oldest_child()
+            else:
+                newcomers = self._evaluate(*self._children(self._brood()), self.config.rungs)
+            if self.generation % self.per_generation == 0:
+                self._drift()
+        if sought:
+            self.idle = self.idle + 1 if len(self.seen) == known else 0
         self.archive.update(newcomers)
         pool: dict[str, Individual] = {}
         for individual in (*newcomers, *self.population):  # copies of one network must not fill the population
             pool.setdefault(individual.key, individual)
         self.population = survivors(list(pool.values()), self.config.population, self.config.margin)
         self.generation += 1
-        self.problem.retain([individual.key for individual in self.population])
+        parents = [parent.key for _, parent in self.under_way]
+        self.problem.retain([individual.key for individual in self.population] + parents)
         return self._report(newcomers)
+
+    def _oldest_child(self) -> tuple[list[Individual], bool]:
+        """Make as many children as have room, and wait for the one that was made first. Also: whether any was made."""
+        room = self.config.steady_state
+        if not self.problem.open_ended:
+            room = min(room, self.total - self.generation)
+        count = room - len(self.under_way)
+        if self.problem.evaluation_limit is not None:
+            count = min(count, self.problem.evaluation_limit - len(self.seen))
+        made = list(zip(*self._children(max(count, 0 if self.under_way else 1))))
+        self.under_way += made
+        children, parents = zip(*self.under_way)
+        self.problem.announce(children, self.full_epochs, parents if self.config.inherit else None)
+        newcomers = self._evaluate([children[0]], [parents[0]], rungs=1)
+        del self.under_way[: len(newcomers)]  # none, where the time is over
+        return newcomers, bool(made)
 
     def _first(self) -> list[Architecture]:
         """Different random networks, as many as the population holds, or as the space has; see ``draws``."""
@@ -137,11 +174,15 @@ class EvoApproxNas:
         self.seen |= {architecture.key for architecture in first}
         return first
 
-    def _children(self) -> tuple[list[Architecture], list[Architecture]]:
-        """Mutants of parents that won a tournament, new networks as far as they are to be found; and the parents."""
+    def _brood(self) -> int:
+        """Children of a generation."""
         count = self.config.offspring * 2 ** (self.config.rungs - 1)
         if self.problem.evaluation_limit is not None:
             count = max(1, min(count, self.problem.evaluation_limit - len(self.seen)))
+        return count
+
+    def _children(self, count: int) -> tuple[list[Architecture], list[Architecture]]:
+        """Mutants of parents that won a tournament, new networks as far as they are to be found; and the parents."""
         parents = [winner.architecture for winner in tournament(self.population, count, self.problem.rng)]
         return [self._child(parent) for parent in parents], parents
 
@@ -189,7 +230,7 @@ class EvoApproxNas:
         best = min(self.population, key=lambda i: objectives(i.evaluation)).evaluation
         return StepReport(
             step=self.generation,
-            total=1 + self.config.generations,
+            total=self.total,
             validation_error=best.error,
             cost=best.cost,
             diagnostics={
@@ -203,9 +244,9 @@ class EvoApproxNas:
 
     @property
     def finished(self) -> bool:
-        if self.idle >= _IDLE_GENERATIONS:
+        if self.idle >= _IDLE_GENERATIONS * self.per_generation:
             return True
-        return not self.problem.open_ended and self.generation > self.config.generations
+        return not self.problem.open_ended and self.generation >= self.total
 
     def proposals(self) -> list[Architecture]:
         by_key = {individual.key: individual.architecture for individual in self.archive}
@@ -214,7 +255,9 @@ class EvoApproxNas:
         return [by_key[evaluation.key] for evaluation in chosen]
 
     def state_dict(self) -> dict[str, Any]:
+        pairs = [{"child": child.to_json(), "parent": parent.to_json()} for child, parent in self.under_way]
         return {
+            **({"under_way": pairs} if self.config.steady_state else {}),
             "generation": self.generation,
             "idle": self.idle,
             "seen": sorted(self.seen),
@@ -227,6 +270,8 @@ class EvoApproxNas:
         self.population = [self._from_plain(data) for data in state["population"]]
         measure_crowding(self.population)
         self.archive = ParetoArchive([self._from_plain(data) for data in state["archive"]])
+        read = self.problem.space.from_json
+        self.under_way = [(read(pair["child"]), read(pair["parent"])) for pair in state.get("under_way", ())]
 
     def _from_plain(self, data: dict[str, Any]) -> Individual:
         return Individual(self.problem.space.from_json(data["architecture"]), typed(data["evaluation"], Evaluation))

@@ -2,13 +2,17 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import os
+import random
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -264,33 +268,42 @@ def test_an_array_of_jobs_does_what_the_plan_says_and_the_campaign_finds_it_done
     assert campaign.main([str(path), "--out", str(out), "--one", "random-1"]) == 2
 
 
+MOMENTS = 20  # at which a campaign is killed
+
+
 @pytest.mark.slow
 def test_a_campaign_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path):
-    import random
+    """One after the other, until there were so many moments; each is stopped once by SIGTERM, too."""
+    text = SMALL.format(seeds=3).replace('["random"]', '["random", "evoapproxnas"]')
+    evolution = "{population = 2, offspring = 1, generations = 2, epochs = 1}"
+    more = f"evoapproxnas = {evolution}\nbudget = '4evals'\nsnapshots = 1\n[settings.protocol]"
+    path, began = plan_of(tmp_path, text.replace("[settings.protocol]", more)), time.monotonic()
+    assert run_campaign(str(path), "--out", str(tmp_path / "whole")).returncode == 0
+    longest, rng, kills, rounds = 0.4 * (time.monotonic() - began), random.Random(0), 0, 0
+    while kills < MOMENTS:
+        out = tmp_path / f"killed{rounds}"
+        found = ended_by(str(path), out, (rng.uniform(0, longest) for _ in itertools.count()))
+        assert found, "no moment came before the end"
+        kills, rounds = kills + found, rounds + 1
+        for run in read_plan(path):
+            one, other = (read_record(folder / run.name / RECORD) for folder in (tmp_path / "whole", out))
+            assert without_times(one) == without_times(other)
+    print(f"\n{kills} kills in {rounds} campaigns")
 
-    path = plan_of(
-        tmp_path,
-        SMALL.format(seeds=4)
-        .replace('["random"]', '["random", "evoapproxnas"]')
-        .replace(
-            "[settings.protocol]",
-            "evoapproxnas = {population = 2, offspring = 1, generations = 2, epochs = 1}\n"
-            "budget = '4evals'\nsnapshots = 1\n[settings.protocol]",
-        ),
-    )
-    whole = run_campaign(str(path), "--out", str(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
-    rng, command = random.Random(0), [sys.executable, "-m", "evaluation.campaign", str(path), "--jobs", "2"]
-    kills = 0
-    while True:
-        with subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stderr=subprocess.PIPE) as process:
+
+def ended_by(plan: str, out: Path, moments: Iterator[float]) -> int:
+    """A campaign that is ended after so many seconds, gone on with, and so on until it is done. How often it was killed."""
+    command = [sys.executable, "-m", "evaluation.campaign", plan, "--jobs", "2", "--out", str(out)]
+    told = (128 + signal.SIGTERM, "stopped; the same command goes on\n")
+    too_early = (-signal.SIGTERM, "")  # for anybody to say that
+    ended, kills = None, -1
+    while ended != (0, ""):
+        assert ended is None or ended in (told, too_early) or ended[0] == -signal.SIGKILL
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
             try:
-                assert process.wait(rng.uniform(2, 6) if kills < 20 else None) == 0, process.stderr.read()
-                break
+                error = process.communicate(timeout=next(moments))[1]
             except subprocess.TimeoutExpired:
-                process.kill()
-                kills += 1
-    assert kills >= 3
-    for run in read_plan(path):
-        one, other = (read_record(tmp_path / out / run.name / RECORD) for out in ("whole", "killed"))
-        assert without_times(one) == without_times(other)
+                process.send_signal(signal.SIGTERM if ended is None else signal.SIGKILL)
+                error, kills = process.communicate()[1], kills + 1
+        ended = process.returncode, error
+    return kills

@@ -45,11 +45,21 @@ class Shuffled(Serial):
         return super().next()
 
 
+class Ahead(Shuffled):
+    """One that takes several jobs at once, so that methods announce theirs."""
+
+    parallel = 3
+
+
 @pytest.fixture(autouse=True)
 def registered():
-    """The two doubles, each under a name: all that one more needs."""
+    """The doubles, each under a name: all that one more needs."""
     Table.asked = []
-    with EVALUATORS.temporarily("table", Table), EXECUTORS.temporarily("shuffled", Shuffled):
+    with (
+        EVALUATORS.temporarily("table", Table),
+        EXECUTORS.temporarily("shuffled", Shuffled),
+        EXECUTORS.temporarily("ahead", Ahead),
+    ):
         yield
 
 
@@ -133,6 +143,26 @@ def test_a_run_killed_after_a_candidate_goes_on_with_the_next(saves, tmp_path):
     assert sorted(Table.asked) == sorted(asked)  # none twice
     assert without_times(record) == without_times(whole)
     assert record.search_training_seconds == whole.search_training_seconds == 7 * SECONDS
+
+
+def test_a_steady_state_gives_one_record_in_any_order_and_after_any_stop(tmp_path):
+    """Its children start from their parents' weights, of which some have left the population when it is resumed."""
+    settings = tiny.method_config("evoapproxnas") | {"generations": 4, "steady_state": 3}
+    config = tiny.run_config("evoapproxnas", method_config=settings, baselines="none", protocol=QUICK_END, **GRID)
+    _, whole = finished_run(tmp_path, config)
+    assert whole.evaluations == 3 + 2 * 4
+    for executor, saves in (("ahead", 0), ("ahead", 9), ("serial", 16)):
+        here = dataclasses.replace(config, executor=executor)
+        record = resume(stopped_run(tmp_path, here, saves)) if saves else finished_run(tmp_path, here)[1]
+        assert without_times(record) == without_times(whole)
+
+
+def test_a_steady_state_ends_with_its_budget_and_proposes_nothing_that_was_not_evaluated(tmp_path):
+    settings = tiny.method_config("evoapproxnas") | {"steady_state": 4}
+    for budget, executor in (("9evals", "serial"), ("9evals", "ahead"), ("85s", "serial")):
+        config = tiny.run_config("evoapproxnas", method_config=settings, executor=executor, budget=budget, **TABULAR)
+        record = finished_run(tmp_path, config)[1]
+        assert record.evaluations == 9 and record.finalists
 
 
 @pytest.mark.parametrize("saves", [0, 1, 2])

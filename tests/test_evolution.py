@@ -86,6 +86,9 @@ class Toy:
     def retain(self, keys):
         pass
 
+    def announce(self, points, epochs=None, parents=None):  # noqa: ARG002
+        self.most_announced = max(len(points), getattr(self, "most_announced", 0))
+
 
 @pytest.mark.parametrize(("exponent", "best"), [(0.5, 1 - 0.5 / 3), (2.0, 1 - 0.5 * 2 / 3)])
 def test_the_known_fronts_of_zdt1_and_zdt2_are_found(exponent, best):
@@ -99,8 +102,21 @@ def test_the_known_fronts_of_zdt1_and_zdt2_are_found(exponent, best):
     assert moocore.hypervolume(np.array(points), ref=[1.0, 1.0]) >= 0.99 * best
 
 
-def test_any_space_with_sample_and_mutate_is_resumed_bit_for_bit():
-    settings = EvoApproxNasConfig(population=7, offspring=5, generations=9, draws=1)
+def test_a_steady_state_finds_a_known_front_with_as_many_under_way_as_were_asked_for():
+    toy = Toy(0.5)
+    settings = {"population": 30, "offspring": 30, "generations": 40, "draws": 1, "margin": 1.0, "steady_state": 7}
+    method, steps = EvoApproxNas(toy, EvoApproxNasConfig(**settings)), []
+    while not method.finished:
+        steps.append(method.step())
+    assert (len(steps), steps[-1].total, len(method.seen)) == (1 + 30 * 40, 1 + 30 * 40, 30 + 30 * 40)
+    assert (toy.most_announced, method.under_way) == (7, [])
+    points = [objectives(i.evaluation)[:2] for i in method.population]
+    assert moocore.hypervolume(np.array(points), ref=[1.0, 1.0]) >= 0.97 * (1 - 0.5 / 3)
+
+
+@pytest.mark.parametrize("steady_state", [0, 3])
+def test_any_space_with_sample_and_mutate_is_resumed_bit_for_bit(steady_state):
+    settings = EvoApproxNasConfig(population=7, offspring=5, generations=9, draws=1, steady_state=steady_state)
     straight = EvoApproxNas(Toy(0.5), settings)
     for _ in range(10):
         straight.step()
@@ -451,6 +467,8 @@ def test_a_small_space_is_exhausted_rather_than_searched_forever():
         ({"rungs": 40}, "fewer rungs"),
         ({"draws": 0}, "one draw"),
         ({"margin": 1.5}, "between 0 and 1"),
+        ({"steady_state": -1}, "cannot have -1 children"),
+        ({"steady_state": 2, "rungs": 2}, "use one rung"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, expected):

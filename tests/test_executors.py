@@ -253,14 +253,22 @@ def alive(pid: int) -> bool:
         return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("method", ["random", pytest.param("evoapproxnas", marks=pytest.mark.slow)])
-def test_a_seed_gives_the_same_record_under_every_executor(method, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("random", {}),
+        pytest.param("evoapproxnas", {}, marks=pytest.mark.slow),
+        pytest.param("evoapproxnas", {"steady_state": 3}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_seed_gives_the_same_record_under_every_executor(method, changes, tmp_path, monkeypatch):
     """Also where a worker is killed: what that cost stands in the record, and nothing else differs."""
     kills = tmp_path / "kills"
     kills.mkdir()
     monkeypatch.setenv("TEST_KILLS", str(kills))
     with EVALUATORS.temporarily("kills_once", evaluators.KillsOnce):
-        config = tiny.run_config(method, baselines="int8", space_config={"nodes": 1})
+        settings = tiny.method_config(method) | changes
+        config = tiny.run_config(method, method_config=settings, baselines="int8", space_config={"nodes": 1})
         _, serial = finished_run(tmp_path, config)
         _, parallel = finished_run(
             tmp_path, dataclasses.replace(config, executor="processes", workers=2, evaluator="kills_once")

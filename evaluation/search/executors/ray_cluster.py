@@ -33,7 +33,7 @@ def ray_cluster(work: Callable[[Any], Any], recipe: Recipe, limits: Limits, plac
 
 
 def _ray(address: str = "") -> Any:
-    if address and ("RAY_AUTH_TOKEN" in os.environ or TOKEN.exists()):
+    if not address or "RAY_AUTH_TOKEN" in os.environ or TOKEN.exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # as clusters do that "ray start" starts; read at the import
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
