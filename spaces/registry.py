@@ -18,6 +18,7 @@ SPACES: Registry[type[Space]] = Registry(
     {
         "cells": "spaces.cells.space:CellSpace",
         "grid": "spaces.grid.space:GridSpace",
+        "bench": "spaces.bench.space:BenchSpace",
     },
 )
 DEFAULT = "cells"  # in which methods are compared where no space is asked for

@@ -5,7 +5,7 @@ A space is one class, registered by name in ``spaces.registry``. Its class says 
 ``cls(library, config, scope=…, choice=…)``, is a space of given settings with the multipliers of ``library``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
@@ -129,6 +129,10 @@ class Space(Protocol):
 
     def reference(self) -> Architecture:
         """A large network, always the same: its cost in exact int8 is the unit of hypervolumes."""
+
+    def every(self) -> Iterator[Architecture] | None:
+        """All its networks, one for every key, where they are few enough to be listed."""
+        return None
 
     def from_json(self, data: object) -> Architecture:
         """Raises InputError for anything but an architecture of this space."""

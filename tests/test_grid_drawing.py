@@ -15,12 +15,13 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from matplotlib.text import Text
 
+from spaces.box_drawing.boxes import COLOURS
+from spaces.box_drawing.layout import PAGE
+from spaces.box_drawing.plan import Plan
 from spaces.drawing import ARROW
 from spaces.errors import InputError
 from spaces.grid.architecture import GridArchitecture
-from spaces.grid.drawing import COLOURS, draw
-from spaces.grid.layout import PAGE
-from spaces.grid.plan import Plan
+from spaces.grid.drawing import draw
 from spaces.grid.space import GridConfig, GridSpace
 from spaces.multipliers import catalogue
 from spaces.registry import save_drawing

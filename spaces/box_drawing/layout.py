@@ -8,7 +8,7 @@ the next rise in the gutter between.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from spaces.grid.plan import Plan
+from spaces.box_drawing.plan import Plan
 
 Point = tuple[float, float]
 PAGE = (7.0, 9.0)  # inches of a page that text leaves: a drawing is folded if it fits there with less shrinking

@@ -1,0 +1,274 @@
+"""The bench space: what can be chosen where, and how to draw and mutate it.
+
+Nothing here imports torch before a network is built.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from spaces.bench.architecture import (
+    CONVOLUTIONS,
+    LARGEST_CELL,
+    OPERATION_NAMES,
+    POOL,
+    SKIP,
+    BenchArchitecture,
+    BenchEdge,
+    places,
+)
+from spaces.errors import InputError, suggest
+from spaces.multipliers.catalogue import power_ratio
+from spaces.multipliers.multiplier import Multiplier, error_metrics
+from spaces.shape import NetworkShape
+from spaces.space import Choice, DifferentiableSpace, Edge
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+    from spaces.arithmetic.factory import FixedLayers
+    from spaces.bench.network import BenchNetwork
+    from spaces.bench.supernet import BenchSupernet, ExpectedBenchCost
+    from spaces.costs.model import CostModel
+    from spaces.costs.trace import LayerCost
+
+CHOICES = ("edge", "network")
+_ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Settings of the bench space."""
+
+    nodes: int = 3
+    """Nodes per cell, input and output included: 3 have three edges, 4 have six."""
+    pooling: bool = False
+    """Offer average pooling as well."""
+    sites: Literal["edges", "nodes"] = "edges"
+    """Where multipliers are chosen: for every edge, or one for all edges into a node."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.nodes <= LARGEST_CELL:
+            raise InputError(f"a bench cell has 2 to {LARGEST_CELL} nodes, not {self.nodes}")
+
+
+class BenchSpace(DifferentiableSpace):
+    """Networks of one cell, repeated, whose every edge skips, pools or convolves on a multiplier from ``library``.
+
+    ``choice`` "network" takes one multiplier for all edges. Stem, transitions and classifier compute on the library's most
+    accurate multiplier: they are a small part of the cost, and the same for all networks.
+    """
+
+    name = "bench"
+    Config = BenchConfig
+    small = BenchConfig()
+    architecture_type = BenchArchitecture
+    scopes = ("all",)
+    operation_names = OPERATION_NAMES
+
+    def __init__(
+        self,
+        library: Sequence[Multiplier],
+        config: BenchConfig = BenchConfig(),  # frozen
+        scope: str = "all",
+        choice: str = "edge",
+    ) -> None:
+        if scope not in self.scopes:
+            raise suggest(scope, self.scopes, "scope of a bench space")
+        if choice not in CHOICES:
+            raise suggest(choice, CHOICES, "multiplier choice of a bench space")
+        self.library, self.config, self.scope, self.choice = tuple(library), config, scope, choice
+        self.nodes = config.nodes
+        self.operations = tuple(name for name in OPERATION_NAMES if name != POOL or config.pooling)
+        self.outer = min(library, key=lambda each: error_metrics(each).mre_pct)
+        self._multipliers = {multiplier.name: multiplier for multiplier in library}
+        self._edges = places(config.nodes)
+        if choice == "network":
+            self._ties = [0] * len(self._edges)
+        elif config.sites == "nodes":
+            self._ties = [node - 1 for _, node in self._edges]
+        else:
+            self._ties = list(range(len(self._edges)))
+
+    @classmethod
+    def config_of(cls, architecture: BenchArchitecture) -> BenchConfig:
+        return BenchConfig(architecture.nodes, any(edge.operation == POOL for edge in architecture.edges))
+
+    @classmethod
+    def edges(cls, architecture: BenchArchitecture) -> list[Edge]:
+        return [
+            Edge(f"node {node}", f"node {source}" if source else "cell input", edge.operation, edge.multiplier or "")
+            for (source, node), edge in zip(places(architecture.nodes), architecture.edges)
+        ]
+
+    @classmethod
+    def draw(cls, architecture: BenchArchitecture) -> "Figure":
+        from spaces.bench.drawing import draw  # matplotlib takes a second to import
+
+        return draw(architecture)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        if self.choice == "network":
+            return ("network",)
+        if self.config.sites == "nodes":
+            return tuple(f"into node {node}" for node in range(1, self.nodes))
+        return tuple(f"{source} to {node}" for source, node in self._edges)
+
+    # -- sampling and mutation ---------------------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> BenchArchitecture:
+        """A uniform draw of an operation for every edge and a multiplier for every site."""
+        operations = rng.integers(len(self.operations), size=len(self._edges))
+        multipliers = rng.integers(len(self.library), size=len(self.sites))
+        return self._architecture(operations.tolist(), multipliers.tolist())
+
+    def _architecture(self, operations: Sequence[int], multipliers: Sequence[int]) -> BenchArchitecture:
+        edges = (
+            BenchEdge(self.operations[operation], self.library[multipliers[site]].name)
+            for operation, site in zip(operations, self._ties)
+        )
+        return BenchArchitecture(tuple(edges), self.outer.name)
+
+    def mutate(self, architecture: BenchArchitecture, rng: np.random.Generator) -> BenchArchitecture:
+        """A neighbour with another key: one operation or the multiplier of one site differs.
+
+        Raises InputError where the space has a single architecture only.
+        """
+        for _ in range(_ATTEMPTS):
+            at = int(rng.integers(len(self._edges)))
+            if rng.integers(2):
+                operation = self.operations[int(rng.integers(len(self.operations)))]
+                child = architecture.with_edge(at, BenchEdge(operation, self._site_multiplier(architecture, at, rng)))
+            else:
+                child = self._with_site(architecture, self._ties[at], self._random_multiplier(rng))
+            if child.key != architecture.key:
+                return child
+        raise InputError("this architecture has no neighbour in the space")
+
+    def _site_multiplier(self, architecture: BenchArchitecture, at: int, rng: np.random.Generator) -> str:
+        """What the edge's site has already, on this edge or another one; else any."""
+        tied = [at, *(other for other, site in enumerate(self._ties) if site == self._ties[at])]
+        known = (architecture.edges[other].multiplier for other in tied)
+        return next((name for name in known if name), None) or self._random_multiplier(rng)
+
+    def _with_site(self, architecture: BenchArchitecture, site: int, name: str) -> BenchArchitecture:
+        for at, tied in enumerate(self._ties):
+            if tied == site and architecture.edges[at].multiplier:
+                architecture = architecture.with_edge(at, BenchEdge(architecture.edges[at].operation, name))
+        return architecture
+
+    def _random_multiplier(self, rng: np.random.Generator) -> str:
+        return self.library[int(rng.integers(len(self.library)))].name
+
+    def reference(self) -> BenchArchitecture:
+        """3×3 convolutions everywhere, on the multiplier of the highest power."""
+        name = max(self.library, key=power_ratio).name
+        return BenchArchitecture((BenchEdge(CONVOLUTIONS[-1], name),) * len(self._edges), self.outer.name)
+
+    def every(self) -> Iterator[BenchArchitecture]:
+        """All its networks, one for every key; of large spaces there are more than anybody wants to list."""
+        found: set[str] = set()
+        sites = len(self.sites)
+        for index in np.ndindex(*[len(self.operations)] * len(self._edges), *[len(self.library)] * sites):
+            architecture = self._architecture(index[: len(self._edges)], index[len(self._edges) :])
+            if architecture.key not in found:
+                found.add(architecture.key)
+                yield architecture
+
+    # -- searching by gradient ---------------------------------------------------------------------------------------
+
+    def choices(self, shape: NetworkShape) -> dict[str, Choice]:
+        """α: the operations of every edge. β: the multiplier of every site. All cells share them."""
+        library = tuple(multiplier.name for multiplier in self.library)
+        edges, ties = np.arange(len(self._edges)), np.array(self._ties)
+        return {
+            "alpha": Choice(self.operations, {"edges": np.tile(edges, (shape.cells, 1))}),
+            "beta": Choice(library, {"edges": np.tile(ties, (shape.cells, 1))}, multipliers=True),
+        }
+
+    def supernet(self, shape: NetworkShape, choices: Mapping[str, Choice], partial: int = 1) -> "BenchSupernet":
+        from spaces.bench.supernet import BenchSupernet
+
+        return BenchSupernet(self.library, self.outer, self.nodes, shape, choices, partial)
+
+    def expected_cost(
+        self, shape: NetworkShape, choices: Mapping[str, Choice], model: "CostModel", device: "torch.device"
+    ) -> "ExpectedBenchCost":
+        from spaces.bench.supernet import ExpectedBenchCost
+
+        return ExpectedBenchCost(self.library, self.outer, self.nodes, shape, choices, model, device)
+
+    def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> BenchArchitecture:
+        """The likeliest operation of every edge, on the likeliest multiplier of its site; the first cell's, as all share it."""
+        rows = {name: choices[name].rows["edges"][0] for name in ("alpha", "beta")}
+        operations = scores["alpha"][rows["alpha"]].argmax(axis=1)
+        multipliers = scores["beta"][rows["beta"]].argmax(axis=1)
+        edges = (
+            BenchEdge(choices["alpha"].options[operation], choices["beta"].options[multiplier])
+            for operation, multiplier in zip(operations.tolist(), multipliers.tolist())
+        )
+        return BenchArchitecture(tuple(edges), self.outer.name)
+
+    def diagnostics(self, architecture: BenchArchitecture) -> dict[str, float]:
+        """How many edges skip, which is how a search by gradient collapses."""
+        return {"skips": sum(edge.operation == SKIP for edge in architecture.edges)}
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def from_json(self, data: Any) -> BenchArchitecture:
+        """Raises InputError for anything but an architecture with a cell of this size and operations."""
+        architecture = BenchArchitecture.from_json(data)
+        if architecture.nodes != self.nodes:
+            raise InputError(f"this bench space has cells of {self.nodes} nodes, not {architecture.nodes}")
+        for edge in architecture.edges:
+            if edge.operation not in self.operations:
+                raise suggest(edge.operation, self.operations, "operation in this bench space")
+        return architecture
+
+    def build(
+        self, architecture: BenchArchitecture, shape: NetworkShape, arithmetic: str = "approximate"
+    ) -> "BenchNetwork":
+        """Raises InputError for a multiplier outside the library and for a network without cells or channels."""
+        from spaces.arithmetic.arithmetics import ARITHMETICS
+        from spaces.arithmetic.factory import FixedLayers
+        from spaces.bench.network import build
+
+        ARITHMETICS[arithmetic]  # an unknown one is refused
+        if shape.channels < 1 or shape.cells < 1:
+            raise InputError("a bench network needs at least one cell and one channel")
+
+        def layers(name: str) -> "FixedLayers":
+            return FixedLayers(arithmetic, self._multiplier(name) if name else None)
+
+        return build(architecture, shape, layers)
+
+    def costs(self, architecture: BenchArchitecture, shape: NetworkShape) -> "list[LayerCost]":
+        """The cost rows of one inference, traced on the ``meta`` device: no arithmetic is done."""
+        import torch
+
+        from spaces.costs.trace import trace
+
+        with torch.device("meta"):
+            return trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
+
+    def inherited(self, child: BenchArchitecture, parent: BenchArchitecture, shape: NetworkShape) -> dict[str, str]:
+        """Operations of the same kind that read alike, whatever their multiplier, and all outside the cells."""
+        modules = {name: name for name in ("stem", "classifier")}
+        cells = range(shape.cells)
+        modules |= {f"transitions.{cell}": f"transitions.{cell}" for cell in cells}
+        theirs = [(step.operation, step.reads) for step in parent.program.steps]
+        for mine, step in enumerate(child.program.steps):
+            if (step.operation, step.reads) in theirs:
+                at = theirs.index((step.operation, step.reads))
+                theirs[at] = ("", ())  # once
+                modules |= {f"cells.{cell}.operations.{mine}": f"cells.{cell}.operations.{at}" for cell in cells}
+        return modules
+
+    def _multiplier(self, name: str) -> Multiplier:
+        if name not in self._multipliers:
+            raise suggest(name, self._multipliers, "multiplier in this library")
+        return self._multipliers[name]

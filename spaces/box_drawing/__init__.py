@@ -1,0 +1,1 @@
+"""Networks as boxes and arrows, for spaces whose architectures are graphs of operations."""
