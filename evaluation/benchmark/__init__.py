@@ -1,0 +1,1 @@
+"""Tables of trained networks: how they are built, read, checked, and searched."""

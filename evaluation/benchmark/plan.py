@@ -1,0 +1,106 @@
+"""The plan of a table: a TOML file that says which networks are trained, how, and how often.
+
+    dataset = "fashion14"
+    protocol = "bench"
+    space = "bench"
+    multipliers = ["mul8s_1KV8", "mul8s_1L1G", "bam8s_4_4_0"]
+    seeds = 3                       # trainings of each network, each under a split of the images of its own
+
+    [space_config]                  # the space's settings, where they are not its defaults
+    nodes = 3
+
+Nothing here imports torch.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from evaluation.cli.config_files import read_toml
+from evaluation.settings.protocols import Protocol, named_protocol
+from spaces.errors import InputError, suggest
+from spaces.files.schema import typed
+from spaces.multipliers import catalogue
+from spaces.multipliers.multiplier import Multiplier
+from spaces.registry import SPACES
+from spaces.space import Architecture, Space
+
+MOST_SEEDS = 100
+SAMPLE_SEED = 20240
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What a table holds. Its settings decide every number in it but the seconds."""
+
+    dataset: str
+    protocol: str
+    space: str
+    multipliers: tuple[str, ...]
+    seeds: int = 3
+    sample: int = 0  # networks that are drawn from a space that is too large; 0 takes all
+    space_config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise InputError(f"a table has 1 to {MOST_SEEDS} trainings of each network, not {self.seeds}")
+        if self.sample < 0:
+            raise InputError(f"a table cannot hold {self.sample} networks")
+        named_protocol(self.protocol)
+        catalogue.library(self.multipliers)
+        self.make_space()
+
+    @classmethod
+    def read(cls, path: Path) -> "TablePlan":
+        """Raises InputError for an unknown key, with the nearest one, and for what no table could be made of."""
+        data = read_toml(path)
+        known = [field.name for field in fields(cls)]
+        for name in data:
+            if name not in known:
+                raise suggest(name, known, f"key of a table's plan ({path})")
+        try:
+            return typed(data, cls)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the plan, of the protocol's values and of the truth tables."""
+        tables = [multiplier.key for multiplier in self.library]
+        content = [asdict(self), named_protocol(self.protocol).hash, tables]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def library(self) -> tuple[Multiplier, ...]:
+        return catalogue.library(self.multipliers)
+
+    @property
+    def settings(self) -> Protocol:
+        """The values of its protocol."""
+        return named_protocol(self.protocol)
+
+    def make_space(self) -> Space:
+        """The space with its settings."""
+        cls = SPACES[self.space]
+        return cls(self.library, typed(self.space_config, cls.Config, "space_config"))
+
+    def networks(self) -> list[Architecture]:
+        """All of its networks, each once, or those that are drawn."""
+        import numpy as np
+
+        space = self.make_space()
+        if not self.sample:
+            networks = space.every()
+            if networks is None:
+                raise InputError(
+                    f"the networks of '{self.space}' are too many to list; say how many to draw: sample = 500"
+                )
+            return list(networks)
+        rng = np.random.default_rng(SAMPLE_SEED)
+        found: dict[str, Architecture] = {}
+        while len(found) < self.sample:
+            drawn = space.sample(rng)
+            found[drawn.key] = drawn
+        return list(found.values())
