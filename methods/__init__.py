@@ -17,8 +17,11 @@ METHODS: "Registry[type[Method]]" = Registry(
     {
         "approxdarts": "methods.approxdarts:ApproxDarts",
         "asha": "methods.asha:Asha",
+        "dartspt": "methods.dartspt:DartsPt",
         "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
+        "gdas": "methods.gdas:Gdas",
         "local_search": "methods.local_search:LocalSearch",
+        "pcdarts": "methods.pcdarts:PcDarts",
         "predictor": "methods.predictor:Predictor",
         "regularised_evolution": "methods.regularised_evolution:RegularisedEvolution",
         "random": "methods.random_search:RandomSearch",

@@ -115,7 +115,7 @@ class Bilevel:
         else:
             with only(self.choices, self.weights):
                 gradients = torch.autograd.grad(self.loss(validation, self.held_out), self.choices)
-        penalties = torch.autograd.grad(self.penalty(), self.choices)
+        penalties = torch.autograd.grad(self.penalty(), self.choices, allow_unused=True, materialize_grads=True)
         for choice, gradient, extra in zip(self.choices, gradients, penalties):
             choice.grad = gradient + extra
         self.choice_optimiser.step()

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from methods.relaxations import Weights
 from spaces.space import Choice
-
-Weights = Mapping[str, Tensor]  # (rows, options) of every choice
 
 
 class Perturbation:
@@ -24,14 +23,10 @@ class Perturbation:
 
     def __init__(self, choices: Mapping[str, Choice], rng: np.random.Generator) -> None:
         self.choices = choices
-        rows = [
-            (name, row) for name, choice in choices.items() if not choice.multipliers for row in range(choice.count)
-        ]
+        rows = [(name, row) for name, choice in choices.items() if choice.picks for row in range(choice.count)]
         self.order = [rows[index] for index in rng.permutation(len(rows))]
         # The loss without each option, and without the one that is kept; 0 where it is not known yet
-        shapes = {
-            name: (choice.count, len(choice.options)) for name, choice in choices.items() if not choice.multipliers
-        }
+        shapes = {name: (choice.count, len(choice.options)) for name, choice in choices.items() if choice.picks}
         self.losses = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
         self.needed = {name: torch.zeros(shape[:1], dtype=torch.float64) for name, shape in shapes.items()}
         self.done = 0

@@ -1,7 +1,7 @@
 """How the logits of a choice become the weights with which its options count in a supernet.
 
 A choice among multipliers is always mixed by softmax, but for ``Uniform``: the mixture costs one convolution, and its
-gradient for every probability is exact.
+gradient for every probability is exact. Shares always are.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch import Tensor
 from spaces.space import Choice
 
 Logits = Mapping[str, Tensor]  # (rows, options) of every choice
+Weights = Mapping[str, Tensor]  # likewise, with which its options count
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ class Sigmoid(Softmax):
 
     def probabilities(self, logits: Logits) -> dict[str, Tensor]:
         mixed = super().probabilities(logits)
-        return mixed | {n: rows.sigmoid() for n, rows in logits.items() if not self.choices[n].multipliers}
+        return mixed | {n: rows.sigmoid() for n, rows in logits.items() if self.choices[n].picks}
 
     def scores(self, logits: Logits) -> dict[str, Tensor]:
         mixed = super().scores(logits)
-        own = {n: F.logsigmoid(r.detach()).double() for n, r in logits.items() if not self.choices[n].multipliers}
+        own = {n: F.logsigmoid(r.detach()).double() for n, r in logits.items() if self.choices[n].picks}
         return mixed | own
 
 
@@ -79,6 +80,9 @@ class Uniform(Softmax):
         weights, sampled = {}, {}
         for name, rows in logits.items():
             hidden, options = self.choices[name].hidden, rows.shape[1]
+            if self.choices[name].shares:
+                weights[name] = torch.full_like(rows, 1 / options)
+                continue
             picked = torch.randint(hidden, options, (len(rows),), generator=self.generator, device=rows.device)
             weights[name] = F.one_hot(picked, options).to(rows.dtype)
             if not self.choices[name].multipliers:
@@ -108,7 +112,7 @@ class Gumbel(Softmax):
         self._next: dict[str, Sample] | None = None
 
     def __call__(self, logits: Logits) -> Relaxed:
-        weights = {name: rows.softmax(dim=-1) for name, rows in logits.items() if self.choices[name].multipliers}
+        weights = {name: rows.softmax(dim=-1) for name, rows in logits.items() if not self.choices[name].picks}
         sampled = {}
         for name, sample in (self._held or self._draw(logits)).items():
             hidden = self.choices[name].hidden
@@ -140,7 +144,7 @@ class Gumbel(Softmax):
     def _sample(self, logits: Logits) -> "dict[str, Sample]":
         drawn = {}
         for name, rows in logits.items():
-            if not self.choices[name].multipliers:
+            if self.choices[name].picks:
                 shape = (len(rows), rows.shape[1] - self.choices[name].hidden)
                 uniform = torch.rand(shape, generator=self.generator, device=rows.device)
                 noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))

@@ -11,10 +11,11 @@ HASHED = 256  # places for what stands where; some share one
 def hashed(
     edges: Iterable[tuple[str, str, str, str]], operations: Sequence[str], multipliers: Sequence[str]
 ) -> np.ndarray:
-    """(features,) float32, from lines (where, source, operation, multiplier): how often each operation and each multiplier occurs, then what stands where.
+    """(features,) float32, from lines (where, source, operation, multiplier).
 
-    The latter is one-hot in (place, source, operation) and in (place, multiplier), at places that are given by a hash
-    (Weinberger et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009), so that any table can be encoded.
+    First how often each operation and each multiplier occurs, then what stands where: one-hot in (place, source, operation)
+    and in (place, multiplier), at places that are given by a hash, so that any table can be encoded (Weinberger et al.,
+    Feature Hashing for Large Scale Multitask Learning, ICML 2009).
     """
     columns = {name: column for column, name in enumerate([*operations, *multipliers])}
     encoded = np.zeros(len(columns) + HASHED, dtype=np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from spaces.errors import InputError
 from spaces.plugins import Registry
-from spaces.space import Architecture, Space
+from spaces.space import Architecture, DifferentiableSpace, Space
 
 SPACES: Registry[type[Space]] = Registry(
     "space",
@@ -70,3 +70,10 @@ def save_drawing(architecture: Architecture, path: Path) -> None:
 def differentiable() -> list[str]:
     """The names of the spaces that can be searched by gradient."""
     return [name for name, cls in SPACES.items() if hasattr(cls, "supernet")]
+
+
+def sharing() -> list[str]:
+    """The names of those in which the inputs of nodes can be weighed against each other."""
+    return [
+        name for name in differentiable() if getattr(SPACES[name], "shares", None) is not DifferentiableSpace.shares
+    ]

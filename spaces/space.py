@@ -155,19 +155,26 @@ class Choice:
     ``rows`` has, for every kind of place, the row that each position reads. What shares a decision reads the same row:
     whether cells of one type share it (DARTS), or none do, is in these arrays and nowhere else. The first ``hidden``
     options exist while searching only (as "none" in DARTS): they are neither sampled nor derived. Where ``multipliers``
-    is true, the options are those of the library, whose mixture costs one convolution and has exact gradients.
+    is true, the options are those of the library, whose mixture costs one convolution and has exact gradients. Where
+    ``shares`` is, they are inputs that all stay, and are weighed against each other (PC-DARTS' edge normalisation).
     """
 
     options: tuple[str, ...]
     rows: Mapping[str, np.ndarray]
     hidden: int = 0
     multipliers: bool = False
+    shares: bool = False
     groups: Mapping[str, slice] = field(default_factory=dict)  # rows that a history reports together; none: all
 
     @property
     def count(self) -> int:
         """The number of rows."""
         return 1 + max(int(rows.max()) for rows in self.rows.values())
+
+    @property
+    def picks(self) -> bool:
+        """Whether one option is computed alone where a search samples."""
+        return not (self.multipliers or self.shares)
 
     def untied(self) -> "Choice":
         """The same decisions with a row of its own for every position."""
@@ -210,6 +217,10 @@ class DifferentiableSpace(Space, Protocol):
 
     def choices(self, shape: NetworkShape) -> dict[str, Choice]:
         """What is to be decided, by name."""
+
+    def shares(self, shape: NetworkShape) -> dict[str, Choice]:  # noqa: ARG002
+        """How inputs of a sum are weighed against each other, by name; empty where this space knows no such thing."""
+        return {}
 
     def supernet(self, shape: NetworkShape, choices: Mapping[str, Choice], partial: int = 1) -> "nn.Module":
         """A ``Supernet``, of whose channels 1/``partial`` go through the operations. Raises InputError for what cannot be."""

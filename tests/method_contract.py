@@ -25,7 +25,7 @@ ONE_OF_EACH_KIND = (
 
 
 def make(name: str, **changes):
-    problem = tiny.problem(name, **changes)
+    problem = tiny.problem(name, space_config={"nodes": 1}, **changes)
     cls = METHODS[name]
     return problem, cls(problem, cls.Config(**tiny.method_config(name)))
 

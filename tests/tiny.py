@@ -39,8 +39,11 @@ PROTOCOL = Protocol(
 SMALL = {
     "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
     "asha": {"samples": 4, "eta": 2, "resource": 2},
+    "dartspt": {"epochs": 1, "proposals": 2, "judged": 1},
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
+    "gdas": {"epochs": 2, "proposals": 2},
     "local_search": {"samples": 4, "starts": 2},
+    "pcdarts": {"epochs": 2, "warmup": 1, "partial": 1, "proposals": 2, "choice_lr": 0.1},
     "predictor": {"samples": 5, "starts": 3, "batch": 1, "pool": 6, "models": 2, "trees": 5},
     "random": {"samples": 5, "batch": 2},
     "regularised_evolution": {"samples": 4, "population": 2},

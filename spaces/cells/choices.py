@@ -9,8 +9,9 @@ from spaces.cells.sites import CellSites, check_shape, kinds
 from spaces.shape import NetworkShape
 from spaces.space import Choice
 
-ALPHA, BETA = "alpha", "beta"  # the names of the choices: operations, multipliers
+ALPHA, BETA, GAMMA = "alpha", "beta", "gamma"  # the names of the choices: operations, multipliers, shares of inputs
 EDGES, PROJECTIONS, OUTSIDE = "edges", "projections", "outside"  # places: in cells, before them, stem and classifier
+NODES = "nodes"  # likewise, of cells
 
 
 def cell_choices(space: CellSites, shape: NetworkShape) -> dict[str, Choice]:
@@ -29,8 +30,20 @@ def cell_choices(space: CellSites, shape: NetworkShape) -> dict[str, Choice]:
     }
 
 
+def cell_shares(space: CellSites, shape: NetworkShape) -> dict[str, Choice]:
+    """See ``CellSpace.shares``. Place: nodes (depth, nodes). The first options are a node's inputs; it ignores the others."""
+    check_shape(shape)
+    inputs = ("c(k−2)", "c(k−1)", *(f"node {number}" for number in range(space.nodes - 1)))
+    rows = np.arange(2 * space.nodes).reshape(2, space.nodes)[kinds(shape.cells)]
+    groups = {"normal": slice(0, space.nodes), "reduction": slice(space.nodes, 2 * space.nodes)}
+    return {GAMMA: Choice(inputs, {NODES: rows}, shares=True, groups=groups)}
+
+
 def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> CellArchitecture:
-    """See ``CellSpace.derive``: a pair of cells where all positions of a type read the same rows, else a cell for each."""
+    """See ``CellSpace.derive``: a pair of cells where all positions of a type read the same rows, else a cell for each.
+
+    Where inputs have shares, their scores, which are logarithms, add to those of the operations.
+    """
     multipliers = [space.library[int(row.argmax())].name for row in scores[BETA]]
     alpha, beta = choices[ALPHA].rows, choices[BETA].rows
     kind = kinds(len(alpha[EDGES]))
@@ -40,7 +53,10 @@ def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[
         nodes = []
         for node in range(space.nodes):
             into = [index for index, (target, _) in enumerate(space.edge_places) if target == node]
-            kept = sorted(into, key=lambda index: -found[index].max())[:2]
+            share = (
+                scores[GAMMA][choices[GAMMA].rows[NODES][position, node]] if GAMMA in choices else np.zeros(len(into))
+            )
+            kept = sorted(into, key=lambda index: -(found[index].max() + share[space.edge_places[index][1]]))[:2]
             nodes.append(
                 tuple(
                     Edge(

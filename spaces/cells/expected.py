@@ -54,7 +54,13 @@ class ExpectedCellCost:
         cost = torch.zeros(choices[ALPHA].count, len(CHOSEN_OPERATIONS), dtype=torch.float64, device=device)
         cost = cost.index_add(0, alpha, self.fixed + self.scaled)
         relative = F.pad(cost / cost.amax(dim=-1, keepdim=True), (1, 0))  # "none" costs nothing
-        self.relative: Mapping[str, Tensor] = {ALPHA: relative, BETA: self.ratios.expand(choices[BETA].count, -1)}
+        known = {ALPHA: relative, BETA: self.ratios.expand(choices[BETA].count, -1)}
+        free = {  # shares of inputs, which cost the same whatever they are
+            name: torch.zeros(choice.count, len(choice.options), device=device)
+            for name, choice in choices.items()
+            if choice.shares
+        }
+        self.relative: Mapping[str, Tensor] = {**known, **free}
 
     @property
     def _edges(self) -> range:

@@ -11,7 +11,7 @@ import numpy as np
 from spaces.cells import published
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, SCOPES, Cell, CellArchitecture
 from spaces.cells.architecture import Edge as CellEdge
-from spaces.cells.choices import cell_choices, derive
+from spaces.cells.choices import cell_choices, cell_shares, derive
 from spaces.cells.mutation import mutate
 from spaces.cells.sites import CellConfig, CellSites
 from spaces.multipliers.catalogue import power_ratio
@@ -115,6 +115,10 @@ class CellSpace(CellSites, DifferentiableSpace):
     def choices(self, shape: NetworkShape) -> dict[str, Choice]:
         """α: the operations of every edge, shared by the cells of one type. β: the multiplier of every site."""
         return cell_choices(self, shape)
+
+    def shares(self, shape: NetworkShape) -> dict[str, Choice]:
+        """γ: how the inputs of every node are weighed, by the cells of one type alike."""
+        return cell_shares(self, shape)
 
     def supernet(self, shape: NetworkShape, choices: Mapping[str, Choice], partial: int = 1) -> "CellSupernet":
         from spaces.cells.supernet import CellSupernet

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
 from spaces.arithmetic.mixture import MultiplierChoice
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
-from spaces.cells.choices import ALPHA, BETA, EDGES, OUTSIDE, PROJECTIONS
+from spaces.cells.choices import ALPHA, BETA, EDGES, GAMMA, NODES, OUTSIDE, PROJECTIONS
 from spaces.cells.network import CellNetwork
 from spaces.cells.operations import State, build_operation
 from spaces.cells.sites import CellSites, check_shape, reduction_positions
@@ -43,8 +43,8 @@ class MixedEdge(nn.Module):
     """An edge that is undecided: x (N, C, H, W) → the weighted sum of its operations, or of the sampled one alone.
 
     With ``partial`` K only 1/K of the channels goes through the operations; the others pass by, halved where the stride
-    asks for it, and the channels are shuffled (partial channel connections, Xu et al., ICLR 2020, without their edge
-    normalisation).
+    asks for it, and the channels are shuffled (partial channel connections, Xu et al., ICLR 2020). A ``share`` weighs it
+    against the node's other inputs (their edge normalisation).
     """
 
     def __init__(self, channels: int, stride: int, layers_of: "dict[bool, LayerFactory]", partial: int = 1) -> None:
@@ -59,8 +59,13 @@ class MixedEdge(nn.Module):
         self.bypass = nn.MaxPool2d(2, 2, ceil_mode=True) if stride == 2 else nn.Identity()
         self.weights: Tensor | None = None  # (operations,), set before every pass
         self.sampled: str | None = None  # the only operation to compute, if any
+        self.share: Tensor | None = None  # scalar, set before every pass where inputs have shares
 
     def forward(self, state: State) -> Tensor:
+        mixed = self._mixed(state)
+        return mixed if self.share is None else mixed * self.share
+
+    def _mixed(self, state: State) -> Tensor:
         x = state.value
         inside = State(x[:, : self.computed]) if self.partial > 1 else state
         total: Tensor | None = None
@@ -128,6 +133,7 @@ class CellSupernet(CellNetwork):
         super().__init__(shape, space.nodes, body, outer, searching=True)
         self.choices = nn.ModuleList(blends)  # one per row of β
         self.operation_rows = choices[ALPHA].rows[EDGES].tolist()  # of α, by position and edge
+        self.share_rows = choices[GAMMA].rows[NODES].tolist() if GAMMA in choices else []  # of γ, by position and node
 
     def choose(self, probabilities: Mapping[str, Tensor], sampled: Mapping[str, np.ndarray] | None = None) -> None:
         """See ``spaces.space.Supernet``. An edge of which an operation is sampled computes that operation alone."""
@@ -138,3 +144,9 @@ class CellSupernet(CellNetwork):
             for edge, row in zip(stage.body.edges, rows):
                 edge.weights = probabilities[ALPHA][row]
                 edge.sampled = None if picked is None else OPERATION_NAMES[picked[row]]
+        for stage, rows in zip(self.cells, self.share_rows):
+            edges = iter(stage.body.edges)
+            for node, row in enumerate(rows):
+                inputs = probabilities[GAMMA][row][: node + 2]
+                for share in inputs / inputs.sum():
+                    next(edges).share = share
