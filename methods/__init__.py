@@ -22,6 +22,7 @@ METHODS: "Registry[type[Method]]" = Registry(
         "gdas": "methods.gdas:Gdas",
         "local_search": "methods.local_search:LocalSearch",
         "pcdarts": "methods.pcdarts:PcDarts",
+        "pipelined": "methods.pipelined:Pipelined",
         "predictor": "methods.predictor:Predictor",
         "regularised_evolution": "methods.regularised_evolution:RegularisedEvolution",
         "random": "methods.random_search:RandomSearch",

@@ -23,14 +23,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from methods.bilevel import Batch, Bilevel, Tally
+from methods.bilevel import Batch, Tally
 from methods.method import Problem, StepReport
 from methods.perturbation import Perturbation
 from methods.relaxations import Weights
 from methods.supernet import SupernetConfig, SupernetSearch
 from spaces.errors import InputError
-from spaces.graphed_step import recorder_of
-from spaces.optimisers import learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -91,23 +89,13 @@ class ApproxDarts(SupernetSearch):
     }
 
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:
+        self.config = config
         super().__init__(problem, config, noise=1.0 if config.untrained else 1e-3)
-        self.config, self.bilevel = config, self._bilevel(config)
         self.perturbation = Perturbation(self.choices, problem.rng) if config.selection == "perturbation" else None
 
-    def _bilevel(self, config: ApproxDartsConfig) -> Bilevel:
-        # Where operations are sampled, the host launches those that were: no graph can be repeated.
-        device = self.problem.device
-        recorder = None if self.relaxation.samples else recorder_of(device)
-        graphs = recorder is not None
-        # Fused, it fails where weights get their first gradients at different steps, as sampled ones do.
-        weights = self.weight_optimiser(
-            learning_rate(config.weight_lr[0], graphs, device), foreach=not graphs, fused=graphs
-        )
-        choices = self.choice_optimiser(capturable=graphs)
-        held, buffers = lambda: self.relaxation.held(self.logits), list(self.net.buffers())
-        levels = (self._loss, self.cost_term, weights, choices)
-        return Bilevel(*levels, config.clip, config.order, held, recorder, buffers)
+    @property
+    def order(self) -> Literal[1, 2]:
+        return self.config.order
 
     # -- one epoch of the bilevel optimisation -----------------------------------------------------------------------
 
@@ -118,18 +106,16 @@ class ApproxDarts(SupernetSearch):
         """
         if self.epoch >= self.config.epochs:
             return self._decide()
-        set_learning_rate(self.bilevel.weight_optimiser, self.cosine(self.config.epochs))
         self.relaxation.progress = self.epoch / max(1, self.config.epochs - 1)
         self.net.train()
-        train, held_out = self.bilevel.begin_epoch()
+        train, held_out = self.begin_epoch(self.config.epochs)
         warming, validation = self.epoch < self.config.warmup, self.endless_validation()
         for batch in self.problem.train_batches():
             if not warming:
                 self.bilevel.choice_step(batch, next(validation))
             self.bilevel.weight_step(batch)
         if warming:  # look at one batch all the same
-            with torch.no_grad():
-                self._loss(next(validation), held_out)
+            self.look(next(validation), held_out)
         self.relaxation.forget()
         return self.over(train, held_out)
 
@@ -146,9 +132,8 @@ class ApproxDarts(SupernetSearch):
         for _ in range(self.config.tuning):
             for batch in self.problem.train_batches():
                 self.bilevel.weight_step(batch)
-        with torch.no_grad():
-            for batch in batches:
-                self._loss(batch, held_out)
+        for batch in batches:
+            self.look(batch, held_out)
         return self.over(train if self.config.tuning else held_out, held_out)
 
     @torch.no_grad()
@@ -159,7 +144,7 @@ class ApproxDarts(SupernetSearch):
             self.loss_under(weights, None, batch, tally)
         return tally.loss
 
-    def _loss(self, batch: Batch, tally: Tally | None) -> Tensor:
+    def loss(self, batch: Batch, tally: Tally | None) -> Tensor:
         """L: of the supernet under the relaxed choices, or under the decided ones."""
         if self.perturbation is not None and self.epoch >= self.config.epochs:
             decided = self.perturbation.applied(self.relaxation.probabilities(self.logits))
@@ -184,13 +169,10 @@ class ApproxDarts(SupernetSearch):
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
-            "weight_optimiser": self.bilevel.weight_optimiser.state_dict(),
-            "choice_optimiser": self.bilevel.choice_optimiser.state_dict(),
             "perturbation": None if self.perturbation is None else self.perturbation.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.bilevel.load(state["weight_optimiser"], state["choice_optimiser"])
         if self.perturbation is not None:
             self.perturbation.load_state_dict(state["perturbation"])

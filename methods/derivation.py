@@ -4,7 +4,8 @@ A price p takes p · (relative cost) off the score of every option, the most exp
 the unit of the scores: nats, where these are log-probabilities.
 """
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +14,7 @@ from spaces.space import Architecture, Choice, DifferentiableSpace
 
 PRICES = 40  # of either sign
 LOWEST_PRICE = 0.01  # of the highest
+LIKELIEST = 2000  # selections to look at for the likeliest architectures: many differ where it makes no difference
 
 
 class Derivation:
@@ -50,3 +52,54 @@ class Derivation:
             if left:
                 picked.append(min(left, key=lambda a: abs(cost[a.key] - target)))
         return picked
+
+    def likeliest(self, scores: Mapping[str, Tensor], count: int) -> list[Architecture]:
+        """At most ``count`` different ones: those of the highest sums of scores over all rows, in their order."""
+        derived: dict[str, Architecture] = {}
+        plain = {name: rows.cpu().numpy() for name, rows in scores.items()}
+        rows = [
+            (name, row) for name, choice in self.choices.items() if not choice.shares for row in range(choice.count)
+        ]
+        orders = [np.argsort(-plain[name][row, self.choices[name].hidden :], kind="stable") for name, row in rows]
+        sums = [plain[name][row, self.choices[name].hidden :][order] for (name, row), order in zip(rows, orders)]
+        for _, ranks in zip(range(LIKELIEST), best_selections(sums)):
+            taken = {name: table.copy() for name, table in plain.items()}
+            for at, rank in ranks.items():  # what is better is taken away
+                name, row = rows[at]
+                taken[name][row, self.choices[name].hidden + orders[at][:rank]] = -np.inf
+            architecture = self.space.derive(taken, self.choices)
+            derived.setdefault(architecture.key, architecture)
+            if len(derived) == count:
+                break
+        return list(derived.values())
+
+
+def best_selections(rows: list[np.ndarray]) -> Iterator[dict[int, int]]:
+    """One value of each row, which falls: selections as {row: rank} of what is not the first, by falling sums of values.
+
+    Rows are looked at by what their second value loses. From a selection whose last changed row is j one goes on by the
+    next value of row j, or the second of row j + 1, or by that in the place of row j's second: so each comes once.
+    """
+    losses = [row[0] - row for row in rows]
+    order = sorted((at for at in range(len(rows)) if len(rows[at]) > 1), key=lambda at: losses[at][1])
+    yield {}
+    heap: list[tuple[float, int, int, dict[int, int]]] = []  # loss, number, j, selection
+    number = 0
+
+    def push(j: int, ranks: dict[int, int]) -> None:
+        nonlocal number
+        number += 1
+        heapq.heappush(heap, (float(sum(losses[at][rank] for at, rank in ranks.items())), number, j, ranks))
+
+    if order:
+        push(0, {order[0]: 1})
+    while heap:
+        _, _, j, ranks = heapq.heappop(heap)
+        yield ranks
+        at = order[j]
+        if ranks[at] + 1 < len(rows[at]):
+            push(j, {**ranks, at: ranks[at] + 1})
+        if j + 1 < len(order):
+            push(j + 1, {**ranks, order[j + 1]: 1})
+            if ranks[at] == 1:
+                push(j + 1, {**{k: rank for k, rank in ranks.items() if k != at}, order[j + 1]: 1})

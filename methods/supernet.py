@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.bilevel import Batch, Tally
+from methods.bilevel import Batch, Bilevel, Tally
 from methods.derivation import Derivation
 from methods.method import Problem, StepReport
 from methods.relaxations import RELAXATIONS, Weights, mean_shares, relative_entropy
 from spaces.errors import InputError
+from spaces.graphed_step import recorder_of
 from spaces.multipliers.multiplier import error_metrics
+from spaces.optimisers import learning_rate, set_learning_rate
 from spaces.registry import differentiable
 from spaces.space import Architecture, Choice, DifferentiableSpace
 
@@ -103,6 +105,7 @@ class SupernetSearch(ABC):
         self.cost = self.space.expected_cost(problem.shape, self.choices, problem.cost_model, device)
         self.exact_cost = self.cost.exact_uniform()
         self.derivation = Derivation(self.space, self.choices, self.cost.relative, problem.cost_of)
+        self.bilevel = self._bilevel(config)
 
     def offered(self) -> dict[str, Choice]:
         """What is to be decided."""
@@ -118,27 +121,42 @@ class SupernetSearch(ABC):
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def loss(self, batch: Batch, tally: Tally | None) -> Tensor:
+        """L as it is now in this search."""
+
     @property
-    def learning(self) -> list[Tensor]:
-        """The logits that leave something to choose."""
-        return [rows for rows in self.logits.values() if rows.requires_grad]
+    def samples(self) -> bool:
+        """Whether which operations run is decided anew for every pass, on the host."""
+        return self.relaxation.samples
 
-    def weight_optimiser(self, lr: float | Tensor, **way: bool) -> torch.optim.SGD:
-        settings = self.settings
-        return torch.optim.SGD(
-            self.net.parameters(), lr, settings.weight_momentum, weight_decay=settings.weight_decay, **way
-        )
+    @property
+    def order(self) -> Literal[1, 2]:
+        """Of the bilevel gradient."""
+        return 1
 
-    def choice_optimiser(self, **way: bool) -> torch.optim.Adam:
-        settings = self.settings
-        return torch.optim.Adam(
-            self.learning, settings.choice_lr, settings.choice_betas, weight_decay=settings.choice_decay, **way
-        )
+    def _bilevel(self, config: SupernetConfig) -> Bilevel:
+        # Where operations are sampled, the host launches those that were: no graph can be repeated.
+        device = self.problem.device
+        recorder = None if self.samples else recorder_of(device)
+        graphs = recorder is not None
+        lr, decay = learning_rate(config.weight_lr[0], graphs, device), config.weight_decay
+        # Fused, it fails where weights get their first gradients at different steps, as sampled ones do.
+        way = {"foreach": not graphs, "fused": graphs}
+        weights = torch.optim.SGD(self.net.parameters(), lr, config.weight_momentum, weight_decay=decay, **way)
+        learning = [rows for rows in self.logits.values() if rows.requires_grad]
+        betas, decay = config.choice_betas, config.choice_decay
+        choices = torch.optim.Adam(learning, config.choice_lr, betas, weight_decay=decay, capturable=graphs)
+        held, buffers = lambda: self.relaxation.held(self.logits), list(self.net.buffers())
+        levels = (self.loss, self.cost_term, weights, choices)
+        return Bilevel(*levels, config.clip, self.order, held, recorder, buffers)
 
-    def cosine(self, epochs: int) -> float:
-        """The weights' learning rate in this epoch of so many."""
+    def begin_epoch(self, epochs: int) -> tuple[Tally, Tally]:
+        """The tallies of training and validation, at zero, and the weights' learning rate in this epoch of so many."""
         first, last = self.settings.weight_lr
-        return last + (first - last) * 0.5 * (1 + math.cos(math.pi * self.epoch / epochs))
+        lr = last + (first - last) * 0.5 * (1 + math.cos(math.pi * self.epoch / epochs))
+        set_learning_rate(self.bilevel.weight_optimiser, lr)
+        return self.bilevel.begin_epoch()
 
     def loss_under(
         self, weights: Weights, sampled: dict[str, np.ndarray] | None, batch: Batch, tally: Tally | None
@@ -151,6 +169,11 @@ class SupernetSearch(ABC):
         if tally is not None:
             tally.add(loss.detach(), self.problem.errors(answers.detach(), labels))
         return loss
+
+    @torch.no_grad()
+    def look(self, batch: Batch, tally: Tally) -> None:
+        """Tell how the supernet does, where nothing learns by it."""
+        self.loss(batch, tally)
 
     def cost_term(self) -> Tensor:
         """λ E[cost] / E[exact int8 cost]."""
@@ -215,6 +238,8 @@ class SupernetSearch(ABC):
             "epoch": self.epoch,
             "net": self.net.state_dict(),
             "logits": {name: rows.detach() for name, rows in self.logits.items()},
+            "weight_optimiser": self.bilevel.weight_optimiser.state_dict(),
+            "choice_optimiser": self.bilevel.choice_optimiser.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -223,3 +248,4 @@ class SupernetSearch(ABC):
         with torch.no_grad():
             for name, rows in self.logits.items():
                 rows.copy_(state["logits"][name])
+        self.bilevel.load(state["weight_optimiser"], state["choice_optimiser"])

@@ -13,7 +13,7 @@ from evaluation.training import loop
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Schedule, Training
 from evaluation.training.tasks.task import Augmentation
-from methods import METHODS, approxdarts
+from methods import METHODS, supernet
 from methods.bilevel import Bilevel, Tally
 from spaces import graphed_step
 from spaces.arithmetic import precision
@@ -208,7 +208,7 @@ def graphs_anywhere(monkeypatch):
     monkeypatch.setattr(torch.optim, "SGD", PlainSGD)
     monkeypatch.setattr(sys.modules["torch.optim.adam"], "_get_capturable_supported_devices", lambda **_: ["meta"])
     rate = lambda value, _, device: torch.full((), value, device=device)  # noqa: E731
-    monkeypatch.setattr(approxdarts, "learning_rate", rate)
+    monkeypatch.setattr(supernet, "learning_rate", rate)
     monkeypatch.setattr(graphed_step, "WARM", 1)
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     precision.forbid_tf32()  # a tape does not hold what precision was set
@@ -286,7 +286,7 @@ def test_a_search_replayed_equals_one_as_it_is(relaxation, monkeypatch):
         for warm in (99, 1):  # the first one records nothing, with the optimisers of one that does
             recorder = TapeRecorder()
             monkeypatch.setattr(graphed_step, "WARM", warm)
-            monkeypatch.setattr(approxdarts, "recorder_of", lambda _, recorder=recorder: recorder)
+            monkeypatch.setattr(supernet, "recorder_of", lambda _, recorder=recorder: recorder)
             problem = SearchProblem(config, tiny.dataset(), DEVICE, tiny.library(config))
             cls = METHODS["approxdarts"]
             settings = cls.Config(**{**config.method_config, "relaxation": relaxation, "warmup": 0})
@@ -306,6 +306,6 @@ def test_a_search_replayed_equals_one_as_it_is(relaxation, monkeypatch):
 
 def test_sampled_operations_are_launched_as_they_are(monkeypatch):
     """Which ones run is decided on the host, for every pass anew."""
-    monkeypatch.setattr(approxdarts, "recorder_of", lambda _: pytest.fail("nothing can be recorded"))
+    monkeypatch.setattr(supernet, "recorder_of", lambda _: pytest.fail("nothing can be recorded"))
     problem = tiny.problem("approxdarts")
     METHODS["approxdarts"](problem, METHODS["approxdarts"].Config(relaxation="gumbel", epochs=1)).step()

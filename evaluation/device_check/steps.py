@@ -35,7 +35,7 @@ TINY = Protocol(
 # What makes a step short, for whichever settings of this name a method has.
 SHORT = {
     "epochs": 1, "warmup": 0, "proposals": 1, "population": 2, "offspring": 1, "generations": 1, "samples": 1, "batch": 1,
-    "partial": 1, "tuning": 0,
+    "partial": 1, "tuning": 0, "weight_epochs": 1, "choice_epochs": 1,
 }  # fmt: skip
 RELAXATIONS = ("softmax", "gumbel")
 
