@@ -57,7 +57,10 @@ class Problem(Protocol):
         """How many candidates are worth announcing beyond those asked for; 0 where one is trained after the other."""
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of augmented (images (N, C, H, W), labels (N,)) from the training part, reshuffled every time."""
+        """One epoch of augmented (images (N, C, H, W), labels (N,)) from the training part, reshuffled every time.
+
+        Where a budget ends on the way, the epoch ends there, too; it has at least one batch.
+        """
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of the validation part in random order, without augmentation."""

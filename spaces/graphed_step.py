@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from spaces import work
 from spaces.arithmetic.engines import graphs
 from spaces.warmup import preparing
 
@@ -77,6 +78,7 @@ class GraphedStep:
     def forget(self) -> None:
         """Record anew before the next replay: what the function takes for constant has changed, or its tensors have."""
         self._replay: Callable[[], None] | None = None
+        self._work = 0.0  # MACs of one replay; see ``spaces.work``
         self._buffers: list[Tensor] = []
         self._shape: tuple[object, ...] | None = None
 
@@ -93,13 +95,15 @@ class GraphedStep:
             for buffer, part in zip(self._buffers, batch):
                 buffer.copy_(part)
             self._replay()
+            work.add(self._work)
             for tensor in self._changed:
                 increment_version(tensor)
 
     def _record(self, recorder: Recorder, batch: tuple[Tensor, ...], shape: tuple[object, ...]) -> None:
         self._shape, self._buffers = shape, [part.clone() for part in batch]
-        with preparing():
+        with preparing(), work.counting() as recorded:  # nothing of it is computed yet
             self._replay = recorder.record(lambda: self._function(*self._buffers), self._generators)
+        self._work = recorded.macs
         if self._replay is None:
             self._recorder = None
             warnings.warn("this device cannot repeat a training step as a graph; steps are slower so", stacklevel=3)

@@ -54,7 +54,7 @@ def finished_run(parent: Path, config: RunConfig) -> tuple[RunFolder, Record]:
 
 def without_times(record: Record) -> Record:
     """What two runs of one seed have in common."""
-    moments = tuple(replace(moment, device_seconds=0.0) for moment in record.anytime)
+    moments = tuple(replace(moment, device_seconds=0.0, judging_seconds=None) for moment in record.anytime)
     return replace(record, ledger={}, command="", search_training_seconds=None, anytime=moments)
 
 

@@ -12,7 +12,7 @@ from evaluation.cli.plan import plan_runs
 from evaluation.run import parse
 from evaluation.runs.folder import read_record
 from evaluation.runs.record import Device, LedgerRow, Moment, Record
-from evaluation.settings.config import Budget
+from evaluation.settings.config import Budget, Spent
 from methods.fronts import relative_hypervolume, representatives
 from methods.method import Evaluation
 from spaces.cli.terminal import Terminal
@@ -183,13 +183,22 @@ def test_what_is_asked_for_is_kept():
 
 def test_budgets():
     assert Budget.parse("200evals") == Budget(evaluations=200)
-    assert Budget.parse("1eval").share(1e9, 10, 1) == 1.0
-    assert Budget.parse("10steps").share(1e9, 5, 0) == 0.5
-    assert Budget.parse("2m").share(30, 5, 0) == 0.25
-    assert Budget.parse("").share(1e9, 5, 7) == 0.0
-    for text in ("0s", "1.5evals", "10", "evals", "-3s", "1e3s"):
+    assert Budget.parse("2e13macs") == Budget(work=2e13) and Budget.parse("1.5e6MACs") == Budget(work=1.5e6)
+    assert Budget.parse("1eval").share(Spent(1e9, 10, 1, 1e20)) == 1.0
+    assert Budget.parse("10steps").share(Spent(1e9, 5, 0, 1e20)) == 0.5
+    assert Budget.parse("2m").share(Spent(30, 5, 0, 1e20)) == 0.25
+    assert Budget.parse("1e12macs").share(Spent(1e9, 5, 7, 25e10)) == 0.25
+    assert Budget.parse("").share(Spent(1e9, 5, 7, 1e20)) == 0.0
+    for text in ("0s", "1.5evals", "10", "evals", "-3s", "1e3evals", "0macs", "1e999macs"):
         with pytest.raises(InputError, match="not understood"):
             Budget.parse(text)
+
+
+def test_what_is_reserved_is_no_part_of_the_budget():
+    spent = Spent(30, 5, 7, 3e12)
+    assert Budget.parse("2m").share(spent, 60, 9e12) == 0.5
+    assert Budget.parse("1e13macs").share(spent, 1e9, 4e12) == pytest.approx(0.5)
+    assert Budget.parse("1e13macs").share(spent, 0, 1e13) == 1.0
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ FULL = {
         "settings": {"final_epochs": 6, "final_lr": 0.1, "batch": 32, "weight_decay": 0.0},
     },
     "budget": "45s",
+    "account": {"unit": "s", "spent": 46.0, "granted": 45.0},
 }
 
 
@@ -66,6 +67,20 @@ def test_one_run_compares_nothing(tmp_path):
     for word in ("benchmark:", "confounders", "evaluation protocol"):
         assert items[word].answer == UNKNOWN and "No section holds two methods (approxdarts)" in items[word].evidence
     assert items["random search"].answer == items["repeated"].answer == NO
+
+
+@pytest.mark.parametrize("spent", [40.0, 50.0])  # less than others, and more than granted
+def test_a_method_that_spent_another_amount_is_told_with_its_figure(spent, tmp_path):
+    runs = comparison()
+    for run in runs:
+        if run["method"] == "random":
+            run["account"] = {"unit": "s", "spent": spent, "granted": 45.0}
+    found = answers(tmp_path, *runs)["confounders"]
+    assert (found.answer, "✗" in found.evidence) == (NO, True)
+    assert (
+        f"spent of 45 s, search and selection together: approxdarts 46 s, evoapproxnas 46 s, random {spent:.0f} s"
+        in found.evidence
+    )
 
 
 def test_an_ablation_does_not_make_the_comparison_unfair(tmp_path):

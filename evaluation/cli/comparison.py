@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from evaluation import significance
-from evaluation.runs import units
+from evaluation.runs import accounts, units
 from evaluation.runs.record import Record
 from evaluation.settings.config import Budget
 from spaces.cli.terminal import Terminal
@@ -79,8 +79,8 @@ def target_hypervolume(records: Iterable[Record]) -> float:
 
 
 def seconds_to(record: Record, hypervolume: float) -> float:
-    """Device-seconds of search until the run's proposals have this hypervolume; infinite where they never do."""
-    reached = (s.device_seconds for s in record.anytime if s.hypervolume >= hypervolume)
+    """Device-seconds until the run's proposals have this hypervolume, judging them included; infinite where they never do."""
+    reached = (s.spent_seconds for s in record.anytime if s.hypervolume >= hypervolume)
     return next(reached, math.inf)
 
 
@@ -169,7 +169,8 @@ def _remarks(records: list[Record]) -> list[str]:
     lines = [
         "hypervolume: share of the box up to 100 % error and "
         f"{_amount(records[0], records[0].reference_cost)} that a run's final proposals dominate, judged on validation",
-        "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same",
+        "× faster: time of the worst method to its own final hypervolume ÷ time of this one to the same; judging the "
+        "proposals is part of it",
     ]
     moments = records[0].snapshots + 1
     lines.append(
@@ -177,6 +178,10 @@ def _remarks(records: list[Record]) -> list[str]:
     )
     if Budget.parse(records[0].budget).seconds is None:
         lines.append("this budget is not one of device time: methods may have had unequal shares of it")
+    if (spent := accounts.compared(by_method(records))) is not None:
+        equal, figures = spent
+        mark = "" if equal else f" ✗ unequal, by more than {accounts.TOLERANCE:.0%}"
+        lines.append(f"{figures}{mark}".replace("\n", " "))
     comparisons = paired(records)
     lines += [comparison.sentence for comparison in comparisons]
     return [*lines, significance.EXPLANATION] if comparisons else lines

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from evaluation.runs import units
+from evaluation.runs.accounts import amount
 from evaluation.runs.record import MEASURING, STAGES, Record, in_order
 from spaces.cli.terminal import Terminal
 
@@ -20,6 +21,9 @@ def show(console: Terminal, record: Record, folder: str) -> None:
         console.print(f"failed in {stage}, {count} ×: {reason}")
     for note in record.notes:
         console.print(f"note: {note}")
+    if record.account is not None and record.account.granted is not None:
+        spent, granted = (amount(each, record.account.unit) for each in (record.account.spent, record.account.granted))
+        console.print(f"budget: {spent} of {granted} spent, search and selection together")
     console.print(f"record: {folder}/record.json", highlight=False)
 
 
@@ -90,6 +94,7 @@ def _times(record: Record) -> Table:
     beside = {
         "of it warm-up, s": ([row.warm_up_seconds for row in rows], 1),
         "joules": ([row.joules for row in rows], 0),
+        "trained work, GMACs": ([None if row.work is None else row.work / 1e9 for row in rows], 1),
     }
     for label, (values, digits) in beside.items():
         if any(value and round(value, digits) for value in values):

@@ -16,6 +16,7 @@ class KeptEvaluation(TypedDict):
     failure: str | None
     epochs: int
     seconds: float
+    work: NotRequired[float]
 
 
 class KeptNetwork(TypedDict):
@@ -29,6 +30,8 @@ class KeptProblem(TypedDict):
     evaluations: list[KeptEvaluation]
     judged: list[KeptEvaluation]
     asked: int
+    own_work: NotRequired[float]
+    candidates_work: NotRequired[float]
     trained: list[KeptNetwork]
 
 
@@ -52,6 +55,7 @@ class KeptState(TypedDict):
     stage: Literal["search", "selection", "final", "test", "done"]
     lines: int
     share: NotRequired[float]
+    reserve: NotRequired[dict]
     anytime: NotRequired[list[Moment]]
     proposals: list[dict]
     selected: int

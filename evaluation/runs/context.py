@@ -11,9 +11,11 @@ from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
 from evaluation.search.executors.executor import Loss
 from evaluation.search.problem import SearchProblem
+from evaluation.search.trials import trained_work
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed, memory
 from spaces.arithmetic import emulate
+from spaces.costs.trace import total_macs
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
@@ -40,8 +42,17 @@ class RunContext:
         self.problem = SearchProblem(config, dataset, device, library)
         self.final_shape = self.problem.conditions.final_shape
         self.problem.space.costs(self.problem.space.reference(), self.final_shape)  # refuses an impossible shape now
+        self._final_macs: dict[str, int] = {}  # by the key of the architecture
         self.ledger = Ledger(device)
         self.state = RunState()
+
+    def epoch_work(self, finalist: int) -> float:
+        """Trained work of an epoch of a finalist, from 0, in MACs."""
+        architecture = self.state.finalists[finalist]
+        if architecture.key not in self._final_macs:
+            rows = self.problem.space.costs(architecture, self.final_shape)
+            self._final_macs[architecture.key] = total_macs(rows)
+        return trained_work(self._final_macs[architecture.key], len(self.problem.data.everything), 1)
 
     def save(self) -> None:
         """Save, but not while the machine may be broken: what failed by it is to be tried again then."""
@@ -61,6 +72,7 @@ class RunContext:
                 "step": self.state.lines + 1,
                 "stage": stage,
                 "device_seconds": self.ledger.total(),
+                "work": self.ledger.total_work(),
                 "validation_error": error,
                 "cost": cost,
                 "hypervolume": self.problem.hypervolume(),

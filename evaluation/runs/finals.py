@@ -47,6 +47,7 @@ def final(run: RunContext, progress: RunProgress) -> None:
         distributed.announce(str(run.folder.path.resolve()), run.device.type)
         for each, outcome, waited in _outcomes(run, [each for each in trained if _is_left(run, each)]):
             meter.book(waited, spent(outcome))
+            run.ledger.add_work("final", run.epoch_work(each.finalist))
             key = run.state.finalists[each.finalist].key
             result = outcome.result or _given_up(outcome.losses)
             run.note_losses("final", key, outcome.losses if outcome.result else outcome.losses[:-1])

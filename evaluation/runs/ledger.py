@@ -1,6 +1,7 @@
 """Who used the device for how long: device-seconds = synchronised wall time × devices, booked apart by stage.
 
-Beside the time: how much of it went into getting ready, the energy that the GPUs drew, their clocks, the memory used.
+Beside the time: the trained work, which no other load of the machine can change (``spaces.work``); how much of it went
+into getting ready, the energy that the GPUs drew, their clocks, the memory used.
 """
 
 import os
@@ -31,6 +32,7 @@ class Booked(TypedDict):
     peak_memory_bytes: int | None  # of the first device; on a CPU: of the process, since it was started
     sm_clock_mhz: int | None  # of the first GPU, at the end of the stage
     memory_clock_mhz: int | None
+    work: float | None  # trained, in MACs: see spaces.work; None where it is not known of all of it
 
 
 NOTHING: Booked = {
@@ -42,6 +44,7 @@ NOTHING: Booked = {
     "peak_memory_bytes": None,
     "sm_clock_mhz": None,
     "memory_clock_mhz": None,
+    "work": 0.0,
 }
 
 
@@ -59,7 +62,8 @@ class Ledger:
         self.device, self.boards = device, nvml.boards(device)
         self.booked = {stage: NOTHING.copy() for stage in (*STAGES, MEASURING)}
         for stage, row in (booked or {}).items():
-            self.booked[stage]["joules"] = None if row["wall_seconds"] else 0.0  # if an older checkpoint has none
+            for later in ("joules", "work"):  # if an older checkpoint has none
+                self.booked[stage][later] = None if row["wall_seconds"] else 0.0
             self.booked[stage].update(row)
 
     @contextmanager
@@ -92,12 +96,27 @@ class Ledger:
         drawn = row["joules"]
         row["joules"] = None if drawn is None or joules is None else drawn + joules
 
+    def add_work(self, stage: str, macs: float) -> None:
+        """Book trained work."""
+        done = self.booked[stage]["work"]
+        self.booked[stage]["work"] = None if done is None else done + macs
+
+    def set_work(self, stage: str, macs: float) -> None:
+        """Book trained work that is known as a sum."""
+        if self.booked[stage]["work"] is not None:
+            self.booked[stage]["work"] = macs
+
     def device_seconds(self, stage: str) -> float:
         return self.booked[stage]["device_seconds"]
 
     def total(self) -> float:
         """Device-seconds of all stages, without those of snapshots."""
         return sum(self.device_seconds(stage) for stage in STAGES)
+
+    def total_work(self) -> float | None:
+        """Trained work of all stages, without that of snapshots; None where it is not known."""
+        known = [done for stage in STAGES if (done := self.booked[stage]["work"]) is not None]
+        return sum(known) if len(known) == len(STAGES) else None
 
     def to_json(self) -> dict[str, Booked]:
         return {stage: row.copy() for stage, row in self.booked.items()}
@@ -151,6 +170,11 @@ class Meter:
         """What was before is not booked."""
         self.ledger._synchronise()
         self._before = self.ledger._read(self.devices)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the last call of ``book``."""
+        return time.perf_counter() - self._before.seconds
 
     def book(self, waited: float = 0.0, jobs: float = 0.0) -> None:
         """Book the time since the last call: all of it but what was ``waited`` for jobs, and the jobs' own seconds."""

@@ -3,18 +3,17 @@
 Where a field has its default, its value was not recorded, as in older records. Nothing here imports torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from evaluation.runs.sound_records import require_bounded, require_whole
 from evaluation.settings.config import SCHEMA
 from spaces.arithmetic.arithmetics import ARITHMETICS
-from spaces.errors import InputError
 from spaces.files.schema import typed
 
 STAGES = ("search", "selection", "final", "test")
 MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
-LARGEST = 1e100  # of any number in a record: beyond lies damage
 COMPLETE = "complete"
 
 
@@ -51,6 +50,16 @@ class LedgerRow:
     peak_memory_bytes: int | None = None
     sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
+    work: float | None = None  # trained, in MACs: see ``spaces.work``
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a method caused to be spent, its search and the judging of its proposals; see ``evaluation.runs.accounts``."""
+
+    unit: Literal["s", "MAC", "candidates"]  # device-seconds, trained work, or networks trained
+    spent: float
+    granted: float | None = None  # None where the budget is of another kind, or where there is none
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,14 @@ class Moment:
     front: tuple[tuple[float, float], ...]
     mark: int | None = None
     evaluations: int | None = None
+    judging_seconds: float | None = None  # of the proposals of this moment, which are on the method's account, too
+    work: float | None = None  # trained by the search so far, in MACs
+    judging_work: float | None = None
+
+    @property
+    def spent_seconds(self) -> float:
+        """Device-seconds of the search so far, and of judging what it proposed."""
+        return self.device_seconds + (self.judging_seconds or 0.0)
 
 
 @dataclass(frozen=True)
@@ -156,6 +173,7 @@ class Record:
     command: str
     device: Device
     ledger: dict[str, LedgerRow]  # by stage
+    account: Account | None = None
     search_training_seconds: float | None = None
     steps: int | None = None
     reference_cost: float
@@ -174,9 +192,9 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
         """The inverse of ``to_json``. Raises InputError that says what is missing, of another type or impossible."""
-        _require_bounded(data)
+        require_bounded(data)
         record = typed({name: value for name, value in data.items() if name not in ("schema", "status")}, cls)
-        _require_whole(record)
+        require_whole(record, STAGES)
         return record
 
     @property
@@ -212,88 +230,3 @@ def in_order(arithmetics: Iterable[str]) -> tuple[str, ...]:
     """Names of arithmetics, each once: those of this suite first, the others as they come."""
     found = dict.fromkeys(arithmetics)
     return (*(name for name in ARITHMETICS if name in found), *(name for name in found if name not in ARITHMETICS))
-
-
-# -- what types do not say ---------------------------------------------------------------------------------------------
-
-
-def _require_bounded(node: object, at: str = "") -> None:
-    """Raises InputError for a number that is no amount of anything."""
-    if isinstance(node, int | float) and not abs(node) < LARGEST:  # NaN, too
-        raise InputError(f"{at} is {node}")
-    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    for name, part in inner:
-        _require_bounded(part, f"{at}.{name}" if at else str(name))
-
-
-def _require_whole(record: Record) -> None:
-    """Raises InputError where parts of the right types are out of their range or do not fit together."""
-    if not record.finalists:
-        raise InputError("it has no finalists")
-    for stage in STAGES:
-        if stage not in record.ledger:
-            raise InputError(f"ledger.{stage} is missing")
-    for at, share in _shares(record):
-        if not 0 <= share <= 1:
-            raise InputError(f"{at} is {share}, not a share from 0 to 1")
-    for at, amount in _amounts(record):
-        if amount < 0:
-            raise InputError(f"{at} is {amount}, below 0")
-    for number, finalist in enumerate(record.finalists, 1):
-        if record.cost not in finalist.costs:
-            raise InputError(f"finalist {number} has no cost by {record.cost}")
-        if "approximate" not in finalist.costs[record.cost].values:
-            raise InputError(f"finalist {number} has no cost in approximate arithmetic")
-    if len({finalist.costs[record.cost].unit for finalist in record.finalists}) > 1:
-        raise InputError(f"its finalists have costs by {record.cost} in several units")
-    _require_moments(record)
-
-
-def _require_moments(record: Record) -> None:
-    """Raises InputError where the fronts over time are not what they should be."""
-    if not record.anytime:
-        return
-    if record.reference_cost == 0:
-        raise InputError("reference_cost is 0")
-    if record.hypervolume is None or not record.anytime[-1].front:
-        raise InputError("its last front or its hypervolume is missing")
-    last = 0.0
-    for at, moment in enumerate(record.anytime):
-        if moment.device_seconds < last:
-            raise InputError(f"anytime.{at} is earlier than the moment before it")
-        last = moment.device_seconds
-
-
-def _shares(record: Record) -> Iterator[tuple[str, float]]:
-    """(Where, value) of everything that is a share of images."""
-    for at, finalist in enumerate(record.finalists):
-        accuracy = {"validation": finalist.accuracy.validation}
-        accuracy |= {f"test.{name}": value for name, value in finalist.accuracy.test.items()}
-        for name, value in accuracy.items():
-            if value is not None:
-                yield f"finalists.{at}.accuracy.{name}", value
-    for at, moment in enumerate(record.anytime):
-        for place, (error, _) in enumerate(moment.front):
-            yield f"anytime.{at}.front.{place}.0", error
-
-
-def _amounts(record: Record) -> Iterator[tuple[str, float]]:
-    """(Where, value) of times and costs."""
-    yield "reference_cost", record.reference_cost
-    for stage, row in record.ledger.items():
-        yield f"ledger.{stage}.device_seconds", row.device_seconds
-    for at, moment in enumerate(record.anytime):
-        yield f"anytime.{at}.device_seconds", moment.device_seconds
-        for place, (_, cost) in enumerate(moment.front):
-            yield f"anytime.{at}.front.{place}.1", cost
-    for at, finalist in enumerate(record.finalists):
-        for model, figures in finalist.costs.items():
-            for arithmetic, value in figures.values.items():
-                yield f"finalists.{at}.costs.{model}.values.{arithmetic}", value
-            for parts in (figures.split, figures.apart):
-                for arithmetic, split in parts.items():
-                    for part, value in split.items():
-                        yield f"finalists.{at}.costs.{model} in {arithmetic}, {part}", value
-        for place, layer in enumerate(finalist.layers):
-            for arithmetic, value in layer.costs.items():
-                yield f"finalists.{at}.layers.{place}.costs.{arithmetic}", value

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import torch
 
 from evaluation.datasets import Dataset
+from evaluation.runs.accounts import account_of
 from evaluation.runs.ledger import Ledger
 from evaluation.runs.record import (
     Accuracy,
@@ -50,7 +51,8 @@ def record_of(
 ) -> Record:
     """The record of the run that these have led to."""
     protocol = asdict(config.protocol)
-    anytime = typed(state.anytime, tuple[Moment, ...])
+    anytime, booked = typed(state.anytime, tuple[Moment, ...]), typed(ledger.to_json(), dict[str, LedgerRow])
+    searched = config.architecture is None
     return Record(
         **{name: getattr(config, name) for name in SETTINGS},
         dataset=dataset.name,
@@ -61,7 +63,8 @@ def record_of(
         multipliers=tuple(config.multipliers),
         versions=_versions(),
         device=typed(ledger.describe_device(), Device),
-        ledger=typed(ledger.to_json(), dict[str, LedgerRow]),
+        ledger=booked,
+        account=account_of(config.budget, booked, problem.searched.candidates, state.selected) if searched else None,
         search_training_seconds=problem.searched.seconds,
         steps=state.lines,
         reference_cost=problem.reference_cost,

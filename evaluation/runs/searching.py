@@ -3,14 +3,15 @@
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from evaluation.runs import checkpoints, units
+from evaluation.runs import checkpoints, spending, units
 from evaluation.runs.context import RunContext
 from evaluation.runs.folder import CONFIG, PROPOSALS
+from evaluation.runs.ledger import Meter
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import MEASURING
 from evaluation.search import failures
@@ -25,6 +26,7 @@ from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.saving import save_json
 from spaces.files.schema import typed
+from spaces.space import Architecture
 
 
 def make_method(run: RunContext, settings: str) -> Method:
@@ -48,26 +50,31 @@ def make_method(run: RunContext, settings: str) -> Method:
 def search(run: RunContext, progress: RunProgress) -> None:
     """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
     resumed = run.state.method is not None
-    with nullcontext() if resumed else run.ledger.measure("search"):
+    with ExitStack() as booked:
+        if not resumed:
+            booked.enter_context(run.ledger.measure("search"))
+            booked.enter_context(run.problem.counting())
         method = make_method(run, str(run.folder.path / CONFIG))
     _remember(run, method)
     budget = Budget.parse(run.config.budget)
+    run.problem.searched.strict = budget.seconds is None
     progress.stage("search", 100 if run.config.budget else 1)
     while True:
         _snapshot_if_due(run, method, progress)
         if method.finished or (run.config.budget and run.state.share >= 1):
             break
         report = _step(run, method, budget, progress)
-        spent = budget.share(run.ledger.device_seconds("search"), run.state.lines, run.problem.searched.candidates)
-        run.state.share = spent if run.config.budget else report.step / report.total
+        run.state.share = spending.share(run, method, budget) if run.config.budget else report.step / report.total
         run.save()
         _show(run, report, progress)
     with run.ledger.measure("search") as meter:
-        run.state.proposals = method.proposals()
+        with run.problem.counting():
+            run.state.proposals = method.proposals()
         meter.book()
         began = time.perf_counter()
         spent = run.problem.end_search()
         meter.book(time.perf_counter() - began, spent)
+    run.ledger.set_work("search", run.problem.search_work)
     if not run.state.proposals:
         raise InputError(run.why_no_proposals())
     run.state.method = None
@@ -81,14 +88,16 @@ def _remember(run: RunContext, method: Method) -> None:
 
 
 def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress) -> StepReport:
-    """One step. After every candidate the run is saved, and a budget of time looked at: at most one is trained beyond it."""
+    """One step. After every candidate the run is saved, and a budget of time or work looked at, as it is before every
+    batch of a method's own training: at most one candidate, or batch, is beyond it.
+    """
 
     def show(result: Result) -> None:
         e = result.evaluation
         progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or _note(run, e.error, e.cost)}")
 
-    def out_of_time() -> bool:
-        return budget.seconds is not None and run.ledger.device_seconds("search") >= budget.seconds
+    def out_of_time(meter: Meter) -> bool:
+        return spending.is_over(run, budget, meter.seconds)
 
     with _booked(run, "search", run.problem.searched, show, out_of_time):
         try:
@@ -101,6 +110,7 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress
                 "is to blame, with python -m evaluation.check_device"
             ) from error
         _remember(run, method)
+    run.ledger.set_work("search", run.problem.search_work)
     run.record_step("search", report.validation_error, report.cost, report.diagnostics)
     return report
 
@@ -111,7 +121,7 @@ def _booked(
     stage: str,
     trials: Trials,
     show: Callable[[Result], None] = lambda _: None,
-    out_of_time: Callable[[], bool] = lambda: False,
+    out_of_time: Callable[[Meter], bool] = lambda _: False,
     saves: bool = True,
 ) -> Iterator[None]:
     """Book the block to ``stage``, and its jobs one by one, as soon as each is done; then save the run."""
@@ -119,6 +129,10 @@ def _booked(
 
         def done(result: Result, waited: float) -> None:
             meter.book(waited, result.spent)
+            if trials is run.problem.searched:
+                run.ledger.set_work(stage, run.problem.search_work)
+            else:
+                run.ledger.add_work(stage, run.problem.judged.last.work)
             run.note_losses(stage, result.evaluation.key, result.losses)
             show(result)
             if saves:
@@ -126,7 +140,7 @@ def _booked(
             meter.start()
 
         before = trials.on_result, trials.out_of_time
-        trials.on_result, trials.out_of_time = done, out_of_time
+        trials.on_result, trials.out_of_time = done, lambda: out_of_time(meter)
         try:
             yield
         finally:
@@ -149,19 +163,25 @@ def _snapshot_if_due(run: RunContext, method: Method, progress: RunProgress) -> 
     mark = int(run.state.share * parts)
     if not max((taken["mark"] for taken in run.state.anytime), default=0) < mark < parts:
         return
+    proposals = method.proposals()
     with _booked(run, MEASURING, run.problem.judged):
-        _look_at(run, run.problem.judge(method.proposals()), mark)
+        judged = run.problem.judge(proposals)
+    _look_at(run, proposals, judged, mark)
     run.save()
     now = run.state.anytime[-1]
     progress.say(f"after {now['device_seconds']:.0f} s of search: hypervolume {now['hypervolume']:.4f}")
 
 
-def _look_at(run: RunContext, judged: list[Evaluation], mark: int) -> None:
+def _look_at(run: RunContext, proposals: list[Architecture], judged: list[Evaluation], mark: int) -> None:
+    seconds, work = spending.judging(run, proposals)
     front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
     run.state.anytime.append(
         {
             "mark": mark,  # of snapshots + 1 equal parts
             "device_seconds": run.ledger.device_seconds("search"),
+            "judging_seconds": seconds,
+            "work": run.ledger.booked["search"]["work"],
+            "judging_work": work,
             "evaluations": run.problem.searched.candidates,
             "hypervolume": relative_hypervolume(front, run.problem.reference_cost),
             "front": [[e.error, e.cost] for e in front],
@@ -180,6 +200,7 @@ def selection(run: RunContext, progress: RunProgress) -> None:
             evaluation = run.problem.judge([architecture])[0]
         if known:  # what a snapshot has judged already is booked, and reported, as if it were judged now
             run.ledger.book("selection", known.seconds)
+            run.ledger.add_work("selection", known.work)
         run.record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
         run.state.selected = number
         run.save()
@@ -188,7 +209,7 @@ def selection(run: RunContext, progress: RunProgress) -> None:
     front = pareto_front([evaluation for evaluation in judged if evaluation.failure is None])
     if not front:
         raise InputError(run.why_no_proposals())
-    _look_at(run, judged, run.config.snapshots + 1)
+    _look_at(run, proposals, judged, run.config.snapshots + 1)
     front = [e for e in front if e.error <= front[0].error + run.config.protocol.finalist_margin]
     spread = np.linspace(0, len(front) - 1, min(run.config.protocol.finalists, len(front))).round()
     by_key = {architecture.key: architecture for architecture in proposals}

@@ -27,6 +27,7 @@ class RunState:
     stage: str = STAGES[0]
     lines: int = 0  # of the history
     share: float = 0.0  # of the search that is done
+    reserve: dict = field(default_factory=dict)  # of the budget: see ``spending.Reserve``; empty before the first
     anytime: list[dict] = field(default_factory=list)  # the front after parts of the search, and at its end
     proposals: list[Architecture] = field(default_factory=list)
     selected: int = 0  # proposals that selection has dealt with

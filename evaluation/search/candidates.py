@@ -50,6 +50,12 @@ class Job:
         """See ``forecast.Timed``."""
         return self.purpose
 
+    @property
+    def missing_epochs(self) -> int:
+        """Epochs to train: one that starts from itself has some of them behind it."""
+        goes_on = self.parent is not None and self.parent.architecture.key == self.architecture.key
+        return self.epochs - (self.parent.epochs if self.parent is not None and goes_on else 0)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -91,14 +97,12 @@ def train(job: Job, conditions: Conditions) -> Result:
 
 def trained_network(job: Job, conditions: Conditions) -> torch.nn.Module:
     """The job's network after its training; one that starts from itself trains for the epochs that are missing."""
-    architecture, epochs, parent = job.architecture, job.epochs, job.parent
+    architecture, parent, epochs = job.architecture, job.parent, job.missing_epochs
     seed = derived_seed(job.seed, job.purpose, architecture.key)
     network = build_seeded(lambda: conditions.space.build(architecture, conditions.shape), seed)
     if parent is not None:
         inherited = conditions.space.inherited(architecture, parent.architecture, conditions.shape)
         inherit(network, parent.weights, inherited)
-        if parent.architecture.key == architecture.key:
-            epochs -= parent.epochs
     data = conditions.data.training
     generator = torch.Generator(data.device).manual_seed(derived_seed(seed, epochs))
     training = Training(network, data, Schedule.selection(conditions.protocol, epochs), generator)

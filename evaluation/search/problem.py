@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from evaluation.search.failures import MachineFailures
 from evaluation.search.forecast import Forecast
 from evaluation.search.job_queue import JobQueue
 from evaluation.search.seeds import derived_seed
-from evaluation.search.trials import Trials
+from evaluation.search.trials import Trials, trained_work
 from evaluation.search.work import MakeWork
 from evaluation.settings.config import Budget, RunConfig
 from evaluation.training.tasks.task import Augmentation
 from methods.fronts import relative_hypervolume
 from methods.method import Evaluation
+from spaces import work
 from spaces.costs import COSTS
 from spaces.costs.trace import total_params
 from spaces.errors import InputError
@@ -27,6 +29,7 @@ from spaces.multipliers.multiplier import Multiplier
 from spaces.space import Architecture
 from spaces.warmup import first_step_watched
 
+T = TypeVar("T")
 AHEAD = 4  # candidates that a method may announce for each worker
 
 
@@ -71,8 +74,11 @@ class SearchProblem:
         self.queue = JobQueue(EXECUTORS[config.executor](self.work, recipe, Forecast(self.costs), config.place))
         self.machine = MachineFailures()
         self.searched, self.judged = (
-            Trials(purpose, config.seed, self.queue, self.machine, self.costs) for purpose in ("search", "selection")
+            Trials(purpose, config.seed, self.queue, self.machine, self.costs, len(self.data.training))
+            for purpose in ("search", "selection")
         )
+        self._own_work = 0.0  # of networks that the method trains itself, in the steps so far
+        self._counted = work.Counted()  # in the step in progress
         self._before_step: dict | None = None
         self.warm = False  # in this process
 
@@ -84,12 +90,20 @@ class SearchProblem:
     # -- for methods -------------------------------------------------------------------------------------------------
 
     def train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """See ``methods.method.Problem.train_batches``."""
         protocol = self.config.protocol
         augmentation = Augmentation(protocol.crop_padding, protocol.flip)
         batches = self.data.training.shuffled(protocol.search_batch, self.generator, augmentation)
         if not self.warm:
             batches, self.warm = first_step_watched(batches, self.device), True
-        return batches
+        return self._while_there_is_time(batches)
+
+    def _while_there_is_time(self, batches: Iterator[T]) -> Iterator[T]:
+        """The first batch in any case."""
+        for number, batch in enumerate(batches):
+            if number and self.searched.out_of_time():
+                return
+            yield batch
 
     def validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.data.validation.shuffled(self.config.protocol.search_batch, self.generator)
@@ -161,16 +175,36 @@ class SearchProblem:
         """
         self._before_step, self.searched.asked_before = self._position(), self.searched.asked
         try:
-            yield
+            with self.counting():
+                yield
         finally:
             self._before_step = None
 
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Around what a method computes itself, candidates apart: its work is part of ``search_work``."""
+        with work.counting() as self._counted:
+            yield
+        self._own_work += self._counted.macs
+        self._counted = work.Counted()
+
+    @property
+    def search_work(self) -> float:
+        """Trained work of the search so far, in MACs: of its candidates, and of networks that the method trains itself."""
+        return self._own_work + self._counted.macs + self.searched.work
+
+    def judging_work(self, architecture: Architecture) -> float:
+        """Trained work of judging it, in MACs."""
+        return trained_work(self.costs(architecture)[2], len(self.data.training), self.selection_epochs)
+
     def _position(self) -> dict:
-        """Where the random numbers and the count of evaluations stand."""
+        """Where the random numbers, the count of evaluations and the work stand."""
         return {
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
             "asked": self.searched.asked,
+            "own_work": self._own_work,
+            "candidates_work": self.searched.work,
         }
 
     def state_dict(self) -> dict:
@@ -187,3 +221,4 @@ class SearchProblem:
         self.searched.asked = state["asked"]
         self.searched.restore(state["evaluations"], state["trained"], self.space)
         self.judged.restore(state["judged"], [], self.space)
+        self._own_work, self.searched.work = state.get("own_work", 0.0), state.get("candidates_work", 0.0)

@@ -12,6 +12,7 @@ from evaluation.search.failures import MachineFailures
 from evaluation.search.job_queue import JobQueue
 from methods.method import Evaluation
 from spaces.space import Architecture, Space
+from spaces.work import PASSES
 
 Known = tuple[str, int]  # key and epochs
 
@@ -22,6 +23,16 @@ class Trial:
 
     evaluation: Evaluation
     seconds: float
+    work: float  # see ``trained_work``
+    work_so_far: float  # of all trials up to this one
+
+
+def trained_work(macs: float, images: int, epochs: int) -> float:
+    """MACs of a training: three passes (``spaces.work.PASSES``) of every image in every epoch.
+
+    The look at validation in its end is not counted, and one that fails counts as if it had not.
+    """
+    return float(PASSES * macs * images * epochs)
 
 
 @dataclass
@@ -39,7 +50,9 @@ class Trials:
     how many were worked on at once.
 
     Set by the harness: ``on_result(result, waited)`` is called as soon as a result is kept, with the seconds that were
-    spent on waiting for it; ``out_of_time`` says whether no further job may be begun.
+    spent on waiting for it; ``out_of_time`` says whether no further job may be begun, whatever it is that has run out.
+    Where that is no time, ``strict`` says that nothing which others have begun by then is waited for, either: so what is
+    evaluated does not depend on how many were at work.
     """
 
     def __init__(
@@ -49,16 +62,21 @@ class Trials:
         queue: JobQueue,
         machine: MachineFailures,
         costs: Callable[[Architecture], tuple[float, int, int]],
+        images: int,
     ) -> None:
-        self.purpose, self.seed = purpose, seed
+        self.purpose, self.seed, self.images = purpose, seed, images  # that a candidate is trained on
         self.queue, self.machine, self.costs = queue, machine, costs
         self.trials: dict[Known, Trial] = {}
         self.trained: dict[str, Trained] = {}
         self.announced: dict[Known, _Announced] = {}
         self.asked = 0  # evaluations that were given, repeated ones included
         self.asked_before = 0  # the step in progress
+        self.work = (
+            0.0  # of all trials that were given, up to the last one; a step that is repeated begins where it did
+        )
         self.on_result: Callable[[Result, float], None] = lambda *_: None
         self.out_of_time: Callable[[], bool] = lambda: False
+        self.strict = False
 
     def announce(
         self,
@@ -85,7 +103,9 @@ class Trials:
         asked = [(architecture.key, epochs) for architecture in architectures]
         wanted: dict[Known, _Wanted] = {}
         for at, architecture in enumerate(architectures):
-            if asked[at] not in self.trials:
+            if asked[at] in self.trials:
+                self.work = max(self.work, self.trials[asked[at]].work_so_far)
+            else:
                 wanted.setdefault(asked[at], _Wanted(architecture, parents[at] if parents else None))
         due = [] if self.asked > self.asked_before else asked[:1]  # what even a step that is out of time is given
         if not self.out_of_time():
@@ -117,6 +137,8 @@ class Trials:
                 self.on_result(result, waited)
                 if self.out_of_time():
                     self.queue.withdraw()
+                    if self.strict:
+                        return
             if self.out_of_time():
                 return
 
@@ -143,10 +165,16 @@ class Trials:
     def _keep(self, job: Job, result: Result) -> None:
         """Raises InputError where the machine is to blame for this failure and the last one."""
         self.machine.note(result.suspicion)
-        self.trials[job.known] = Trial(result.evaluation, result.seconds)
+        work = trained_work(result.evaluation.macs, self.images, job.missing_epochs)
+        self._add(job.known, Trial(result.evaluation, result.seconds, work, 0.0))
+        self.work = self.trials[job.known].work_so_far
         before = self.trained.get(job.architecture.key)
         if result.trained is not None and (before is None or before.epochs <= job.epochs):
             self.trained[job.architecture.key] = result.trained
+
+    def _add(self, known: Known, trial: Trial) -> None:
+        before = next(reversed(self.trials.values())).work_so_far if self.trials else 0.0
+        self.trials[known] = replace(trial, work_so_far=before + trial.work)
 
     def retain(self, keys: Iterable[str]) -> None:
         """Forget the weights of all other candidates."""
@@ -157,6 +185,11 @@ class Trials:
     @property
     def evaluations(self) -> list[Evaluation]:
         return [trial.evaluation for trial in self.trials.values()]
+
+    @property
+    def last(self) -> Trial:
+        """The one that was evaluated last."""
+        return next(reversed(self.trials.values()))
 
     def of(self, key: str) -> Trial | None:
         """The one of most epochs of a candidate, if it was evaluated."""
@@ -193,7 +226,7 @@ class Trials:
 
     def to_plain(self) -> list[dict]:
         """For a checkpoint; weights are apart, in ``weights_to_plain``."""
-        return [{**vars(t.evaluation), "seconds": t.seconds} for t in self.trials.values()]
+        return [{**vars(t.evaluation), "seconds": t.seconds, "work": t.work} for t in self.trials.values()]
 
     def weights_to_plain(self) -> list[dict]:
         return [
@@ -206,7 +239,9 @@ class Trials:
         self.trials = {}
         for data in trials:
             evaluation = Evaluation(**{field.name: data[field.name] for field in fields(Evaluation)})
-            self.trials[evaluation.key, evaluation.epochs] = Trial(evaluation, data["seconds"])
+            usual = trained_work(evaluation.macs, self.images, evaluation.epochs)  # of an older checkpoint
+            trial = Trial(evaluation, data["seconds"], data.get("work", usual), 0.0)
+            self._add((evaluation.key, evaluation.epochs), trial)
         trained = [Trained(space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in weights]
         self.trained = {t.architecture.key: t for t in trained}
 

@@ -5,6 +5,7 @@ from evaluation.search.conditions import Conditions
 from evaluation.search.evaluators import EVALUATORS, Evaluator
 from evaluation.search.final_epochs import EpochResult, FinalEpoch, FinalEpochs
 from evaluation.settings.config import RunConfig
+from spaces import work
 
 
 class Work:
@@ -15,7 +16,8 @@ class Work:
         self.final = FinalEpochs(conditions)
 
     def __call__(self, job: Job | FinalEpoch) -> Result | EpochResult:
-        return self.evaluator.evaluate(job) if isinstance(job, Job) else self.final.run(job)
+        with work.paused():  # counted by what was asked for: see ``trials.trained_work``
+            return self.evaluator.evaluate(job) if isinstance(job, Job) else self.final.run(job)
 
 
 class MakeWork:

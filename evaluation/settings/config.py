@@ -22,31 +22,52 @@ COMPARISON_BUDGET = "10h"
 COMPARISON_SNAPSHOTS = 3
 
 
+class Spent(NamedTuple):
+    """What a search has used up so far."""
+
+    seconds: float  # of devices
+    steps: int
+    evaluations: int  # candidates
+    work: float  # trained, in MACs
+
+
 @dataclass(frozen=True)
 class Budget:
-    """When the search stage stops: after so many device-seconds, steps or trained candidates."""
+    """When the search stage stops: after so many device-seconds, steps, trained candidates or MACs of trained work."""
 
     seconds: float | None = None
     steps: int | None = None
     evaluations: int | None = None
+    work: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """``60s``, ``5m``, ``2h``, ``10steps`` or ``200evals``; the empty text sets no limit. Raises InputError otherwise."""
+        """``60s``, ``5m``, ``2h``, ``10steps``, ``200evals`` or ``2e13macs``; the empty text sets no limit.
+
+        Raises InputError otherwise.
+        """
         if not text:
             return cls()
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?|evals?)", text.strip())
-        counted = match and match[2] not in _SECONDS
+        match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d{1,2})?)\s*(s|m|h|steps?|evals?|macs)", text.strip().lower())
+        counted = match and match[2] not in (*_SECONDS, "macs")
         if not match or float(match[1]) <= 0 or (counted and not match[1].isdigit()):
-            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h, 10steps or 200evals")
+            raise InputError(f"budget '{text}' is not understood; write 60s, 5m, 2h, 10steps, 200evals or 2e13macs")
+        if match[2] == "macs":
+            return cls(work=float(match[1]))
         if counted:
             return cls(**{"steps" if match[2].startswith("step") else "evaluations": int(match[1])})
         return cls(seconds=float(match[1]) * _SECONDS[match[2]])
 
-    def share(self, seconds: float, steps: int, evaluations: int) -> float:
-        """How much of it is spent, from 0; at 1 it is used up. 0 where nothing is limited."""
-        spent = ((seconds, self.seconds), (steps, self.steps), (evaluations, self.evaluations))
-        return max((done / limit for done, limit in spent if limit is not None), default=0.0)
+    def share(self, spent: Spent, reserved_seconds: float = 0.0, reserved_work: float = 0.0) -> float:
+        """How much of it is used up, from 0, where a part is reserved; at 1 all of it. 0 where nothing is limited."""
+        limits = (self.seconds, self.steps, self.evaluations, self.work)
+        reserved = (reserved_seconds, 0, 0, reserved_work)
+        shares = (
+            done / (limit - kept) if limit > kept else 1.0
+            for done, limit, kept in zip(spent, limits, reserved)
+            if limit is not None
+        )
+        return max(shares, default=0.0)
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -126,8 +147,10 @@ class Options(RunOptions):
     seeds: int = 1
     """Number of runs per method, with consecutive seeds."""
     budget: str = ""
-    """Search until this much device time, steps or trained candidates are spent: 60s, 5m, 2h, 10steps, 200evals.
-    Where several methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
+    """Search until this much is spent: device time (60s, 5m, 2h), trained work (2e13macs: MACs × images × epochs × 3, which
+    no other load on the machine can change), steps (10steps) or trained candidates (200evals). Of time and work, what it
+    takes to judge the proposals is set apart. Where several methods are compared without it, all get the protocol's;
+    alone, a method stops by its own settings."""
     evaluator: str = "training"
     """How candidates are evaluated; other packages can add a way, such as a table of results."""
     snapshots: int = -1
@@ -224,7 +247,9 @@ class RunConfig:
             object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
         require_baselines(self.baselines)
         if self.deterministic and Budget.parse(self.budget).seconds is not None:
-            raise InputError("--deterministic needs a --budget in steps or evals: device time is never the same twice")
+            raise InputError(
+                "--deterministic needs a --budget in steps, evals or macs: device time is never the same twice"
+            )
 
     @property
     def place(self) -> Place:

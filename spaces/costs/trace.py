@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from spaces import work
 from spaces.arithmetic.factory import Sum
 from spaces.multipliers.multiplier import Multiplier
 
@@ -69,7 +70,7 @@ def trace(network: nn.Module, input_shape: tuple[int, ...], integer: bool) -> li
     for module in bypassed:
         module.forward = _first  # type: ignore[method-assign]  # of this object, until its end
     try:
-        with torch.no_grad():
+        with torch.no_grad(), work.paused():
             network.eval()(torch.zeros(1, *input_shape, device=device))
     finally:
         network.train(training)

@@ -1,0 +1,165 @@
+"""Trained work: counted as layers compute it, booked by stage, and kept to as a budget, whatever it is that spends it."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from evaluation.runs.folder import HISTORY, read_history
+from evaluation.runs.record import MEASURING, Record
+from evaluation.search.evaluators import EVALUATORS
+from evaluation.search.executors import EXECUTORS
+from evaluation.search.executors.serial import Serial
+from spaces import work
+from spaces.costs.trace import total_macs, trace
+from spaces.graphed_step import WARM, GraphedStep
+from tests import tiny
+from tests.evaluators import NoOp
+from tests.running import finished_run, resume, stopped_run, without_times
+from tests.tape import TapeRecorder
+
+IMAGES, ALL = 60, 120  # of the tiny problem: in its training part, and in both
+SHORT = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=1)
+GRID = {"space": "grid", "space_config": {"rows": 2, "columns": 4, "levels_back": 4}}
+QUICKLY = {"evaluator": "noop", "baselines": "none", "protocol": SHORT, **GRID}
+
+
+class Backwards(Serial):
+    """Has room for four jobs, and ends the last one first."""
+
+    parallel = 4
+
+    def next(self):
+        self.queue.rotate(1)
+        return super().next()
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    with EVALUATORS.temporarily("noop", NoOp), EXECUTORS.temporarily("backwards", Backwards):
+        yield
+
+
+# -- counting ----------------------------------------------------------------------------------------------------------
+
+
+def network() -> nn.Sequential:
+    """27 × 4 × 16 = 1,728 MACs, and 64 × 3 = 192, for an image (3, 4, 4)."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def test_a_pass_counts_three_times_with_gradients_and_once_without():
+    net, images = network(), torch.randn(5, 3, 4, 4)
+    net(images)  # outside
+    with work.counting() as counted:
+        net(images)
+        assert counted.macs == 3 * 5 * (1728 + 192)
+        with torch.no_grad():
+            net(images)
+        assert counted.macs == 4 * 5 * (1728 + 192)
+        with work.paused():
+            net(images)
+            trace(net, (3, 4, 4), integer=False)
+        trace(net, (3, 4, 4), integer=False)
+        assert counted.macs == 4 * 5 * (1728 + 192)
+    net(images)
+    assert counted.macs == 4 * 5 * (1728 + 192)
+
+
+def test_a_replayed_step_counts_as_the_step_itself():
+    counts = []
+    for recorder in (None, TapeRecorder()):
+        net = network()
+        step = GraphedStep(lambda images, net=net: net(images).sum().backward(), [], recorder)
+        with work.counting() as counted:
+            for size in (4, 4, 4, 4, 2, 4, 4):
+                step(torch.randn(size, 3, 4, 4))
+        counts.append(counted.macs)
+    assert recorder.replayed == 6 - WARM
+    assert counts == [3 * 26 * 1920.0] * 2
+
+
+def test_a_supernet_counts_what_it_computes():
+    """Of first order: every batch of both parts once, with gradients; the control that samples computes less."""
+    spent = {}
+    for relaxation in ("softmax", "gumbel"):
+        problem = tiny.problem("approxdarts")
+        cls, settings = tiny.METHODS["approxdarts"], tiny.method_config("approxdarts")
+        method = cls(problem, cls.Config(**settings | {"relaxation": relaxation, "warmup": 0}))
+        with problem.repeatable_step():
+            method.step()
+        spent[relaxation] = problem.search_work
+        if relaxation == "softmax":
+            macs = total_macs(trace(method.net, problem.shape.input_shape, integer=True))
+            assert problem.search_work == 3 * macs * 2 * IMAGES
+    assert 0 < spent["gumbel"] < 0.6 * spent["softmax"]
+
+
+# -- booking -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_stage_is_booked_with_what_it_trained(tmp_path):
+    folder, record = finished_run(tmp_path, tiny.run_config("random", snapshots=1, baselines="none"))
+    lines = read_history(folder.path / HISTORY)
+    final = sum(3 * finalist.macs * ALL * 2 for finalist in record.finalists)
+    assert record.ledger["final"].work == final and record.ledger["test"].work == 0
+    search, selection = record.ledger["search"].work, record.ledger["selection"].work
+    assert lines[-1]["work"] == search + selection + final
+    assert record.account.spent == search + selection and record.account.unit == "MAC"
+    assert search % (3 * IMAGES) == 0 and 0 < selection <= search
+    assert record.anytime[-1].work == search and record.anytime[-1].judging_work == selection
+    assert record.ledger[MEASURING].work == record.anytime[0].judging_work
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_a_child_that_goes_on_counts_the_epochs_that_were_missing():
+    problem = tiny.problem("evoapproxnas", space="grid", evaluator="noop")
+    one = problem.space.sample(problem.rng)
+    macs = problem.costs(one)[2]
+    problem.evaluate([one], 2, [None])
+    assert problem.search_work == 3 * macs * IMAGES * 2
+    problem = tiny.problem("evoapproxnas", space="grid")
+    problem.evaluate([one], 2, [None])
+    problem.evaluate([one], 3, [one])
+    problem.evaluate([one], 3, [one])  # known
+    assert problem.search_work == 3 * macs * IMAGES * 3
+
+
+# -- keeping to it -----------------------------------------------------------------------------------------------------
+
+
+def spent_at_most_one_candidate_more(record: Record, granted: float) -> None:
+    """By one candidate, and, as it may be proposed, by its judging."""
+    largest = 3 * IMAGES * max(finalist["macs"] for finalist in (vars(each) for each in record.finalists))
+    spent = record.ledger["search"].work + record.ledger["selection"].work
+    assert (record.account.spent, record.account.granted) == (spent, granted)
+    assert granted <= spent <= granted + 3 * largest
+
+
+@pytest.mark.parametrize("name", ["random", "evoapproxnas"])
+def test_a_budget_of_work_holds_and_is_the_same_whatever_was_at_work(name, tmp_path):
+    """Also where it ends within the first population, or in the middle of a batch; and after a kill."""
+    settings = {"batch": 5} if name == "random" else {"population": 8}
+    config = tiny.run_config(name, budget="9e7macs", **QUICKLY)
+    config = dataclasses.replace(config, method_config={**config.method_config, **settings})
+    _, record = finished_run(tmp_path / "a", config)
+    spent_at_most_one_candidate_more(record, 9e7)
+    other = dataclasses.replace(config, executor="backwards")
+    found = [finished_run(tmp_path / "b", other)[1], resume(stopped_run(tmp_path / "c", config, 3))]
+    for each in found:
+        assert without_times(each) == without_times(record)
+        assert each.ledger["search"].work == record.ledger["search"].work
+
+
+def test_a_supernet_stops_within_an_epoch(tmp_path):
+    """A batch is what it exceeds its budget by."""
+    _, whole = finished_run(tmp_path / "a", tiny.run_config("approxdarts", baselines="none", protocol=SHORT))
+    searched, judged = whole.ledger["search"].work, whole.ledger["selection"].work
+    granted = 0.5 * searched + judged
+    config = tiny.run_config("approxdarts", budget=f"{granted:.0f}macs", baselines="none", protocol=SHORT)
+    _, record = finished_run(tmp_path / "b", config)
+    batches = 3 * (3 + 2 * 3)  # of three epochs, the first of which is a warm-up
+    assert record.account.granted == pytest.approx(granted, rel=1e-6)
+    assert granted <= record.account.spent <= granted + 2 * searched / batches + 2 * judged
+    assert record.ledger["search"].work < 0.9 * searched
