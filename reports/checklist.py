@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evaluation.runs import accounts
-from evaluation.runs.record import STAGES, Record
+from evaluation.runs.record import STAGES
 from evaluation.significance import needed_pairs
 from methods import METHODS
 from reports.load import Loaded, Run, Section
@@ -141,13 +141,14 @@ def _confounders(loaded: Loaded) -> _Answer:
     for section in compared:
         if differing := _differing(measured(run) for run in section.runs):
             return NO, f"{section.title}: runs differ in {_list(differing)}.", ()
-    told = [accounts.compared(_records(section)) for section in compared]
+    named = ({name: [run.record for run in runs] for name, runs in section.variants.items()} for section in compared)
+    told = [accounts.compared(methods) for methods in named]
     for section, spent in zip(compared, told):
-        if spent is not None and not spent[0]:
+        if spent and not spent[0]:
             return NO, f"{section.title}: ✗ methods were not given the same: {spent[1]}.", ()
     budgets = sorted({run.record.budget or "none" for section in compared for run in section.runs})
     text = f"Device, threads, engine, library versions and budget ({_list(budgets)}) are equal within each section."
-    text = " ".join([text, *(f"{spent[1].capitalize()}." for spent in told if spent is not None)])
+    text = " ".join([text, *(f"S{spent[1][1:]}." for spent in told if spent)])
     return YES, f"{text} What else ran on the machine, the records do not say.", ()
 
 
@@ -244,11 +245,6 @@ def _compared(loaded: Loaded) -> list[Section]:
     """What is compared with one another in the sections with something to compare: methods in their usual settings."""
     sections = zip(loaded.sections, _methods(loaded))
     return [section.pictured[""] for section, methods in sections if len(methods) > 1]
-
-
-def _records(section: Section) -> dict[str, list[Record]]:
-    """Records that searched, by method."""
-    return {name: [run.record for run in runs if not _given(run)] for name, runs in section.variants.items()}
 
 
 def _methods(loaded: Loaded) -> list[set[str]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.runs.record import LARGEST
+from evaluation.runs.sound_records import LARGEST
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import named_protocol
 from reports.load import Loaded, Run, load
