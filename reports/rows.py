@@ -18,6 +18,11 @@ def saving_column(model: str, base: str) -> str:
     return f"{model}_saving_vs_{base}"
 
 
+def exact_column(model: str) -> str:
+    """The name of the column that holds the share of a cost in fp32 that exact int8 saves, whatever the circuits."""
+    return f"{model}_int8_saving_vs_fp32"
+
+
 def rows_of(record: Record) -> list[dict[str, Any]]:
     """A row per finalist; ``best`` marks that of the highest validation accuracy. None is a number that was not measured."""
     rows = [_row(record, number, finalist) for number, finalist in enumerate(record.finalists, 1)]
@@ -69,7 +74,7 @@ def _costs(finalist: Finalist) -> dict[str, float | None]:
         for model, figures in finalist.costs.items()
         for base in SAVINGS
     }
-    return values | savings
+    return values | savings | {exact_column(model): f.saving("fp32", "int8") for model, f in finalist.costs.items()}
 
 
 def _split(record: Record, finalist: Finalist) -> dict[str, float | None]:

@@ -124,7 +124,7 @@ def test_a_fourth_arithmetic_and_a_third_cost_through_a_whole_run(tmp_path):
         reference = space.costs(space.reference(), run.problem.shape)
         assert (record["cost"], record["reference_cost"]) == ("macs", sum(row.macs for row in reference))
         for number, finalist in enumerate(record["finalists"], 1):
-            assert set(finalist["costs"]) == {"horowitz45", "approxdarts", "memory", "macs"}
+            assert set(finalist["costs"]) == {"horowitz45", "system45", "approxdarts", "memory", "macs"}
             macs, energy = finalist["costs"]["macs"], finalist["costs"]["horowitz45"]
             rows = space.costs(space.from_json(finalist["architecture"]), shape)
             assert macs["unit"] == "MAC"

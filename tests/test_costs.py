@@ -5,12 +5,14 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from evaluation.runs.architecture_files import resolve
 from spaces.arithmetic.factory import FixedLayers, Sum
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.expected import ExpectedCellCost
@@ -25,7 +27,7 @@ from spaces.multipliers import catalogue
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
-HOROWITZ, APPROXDARTS, MEMORY = COSTS["horowitz45"], COSTS["approxdarts"], COSTS["memory"]
+HOROWITZ, SYSTEM, APPROXDARTS, MEMORY = (COSTS[name] for name in ("horowitz45", "system45", "approxdarts", "memory"))
 every_model = pytest.mark.parametrize("model", COSTS.values(), ids=lambda model: model.name)
 EXACT = catalogue.get("mul8s_1KV8")
 HALF = Multiplier(name="half", signed=True, table=catalogue.get("mul8s_1KX2").table, power_mw=0.2125)
@@ -136,6 +138,40 @@ def test_approxdarts_by_hand():
     assert fp32 == Cost({"multiplications": pytest.approx(1048 * 3.7), "additions": 0.0})
     assert int8 == Cost({"multiplications": pytest.approx(904 * 3.7 + 144 * 0.391), "additions": 0.0})
     assert approximate == Cost({"multiplications": pytest.approx(904 * 3.7 + 144 * 0.391 / 2), "additions": 0.0})
+
+
+def test_system_by_hand():
+    """Beside operations: 3.1 pJ for each of 48 + 48 + 10 outputs and each of 48 + 4 averages, and all that is moved."""
+    rows = rows_of(HALF, integer=True)
+    fp32, int8, approximate = (SYSTEM.network(rows.values(), a) for a in ("fp32", "int8", "approximate"))
+    for cost, arithmetic in ((fp32, "fp32"), (int8, "int8"), (approximate, "approximate")):
+        operations = HOROWITZ.network(rows.values(), arithmetic)
+        around = {"memory": operations.apart["memory"]}
+        around |= {"requantisation": 0.0, "divisions": 52 * 3.7} if cost is fp32 else {}
+        around = {"requantisation": 106 * 3.1, "divisions": 52 * 3.1} | around
+        assert cost.parts == pytest.approx(dict(operations.parts) | around) and not cost.apart
+    rows = rows_of(HALF, integer=False)  # averages in fp32
+    assert SYSTEM.network(rows.values(), "int8").parts["divisions"] == pytest.approx(52 * 3.7)
+
+
+def test_a_saving_depends_on_what_is_counted():
+    """The first network that was recorded: 31.5 % below exact int8 by arithmetic, and 7.8 % with all that is around it."""
+    given = resolve(str(Path(__file__).with_name("golden") / "first_network.json"))
+    space = CellSpace(given.library, CellSpace.config_of(given.architecture), scope="all", choice="edge")
+    rows = space.costs(given.architecture, NetworkShape(8, 3, 10, (1, 8, 8), False))
+    int8, approximate = (SYSTEM.network(rows, arithmetic).parts for arithmetic in ("int8", "approximate"))
+    operations = ["multiplications", "additions"]
+    saved = {
+        counted: round(100 * (1 - sum(approximate[p] for p in parts) / sum(int8[p] for p in parts)), 1)
+        for counted, parts in {
+            "arithmetic": operations,
+            "requantisation": [*operations, "requantisation"],
+            "memory": [*operations, "memory"],
+            "both": [*operations, "requantisation", "memory"],
+            "all": list(int8),
+        }.items()
+    }
+    assert saved == {"arithmetic": 31.5, "requantisation": 21.3, "memory": 9.2, "both": 8.1, "all": 7.8}
 
 
 def test_memory_by_hand():

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from evaluation.runs import units
 from evaluation.runs.accounts import amount
-from evaluation.runs.record import MEASURING, STAGES, Record, in_order
+from evaluation.runs.record import HEADLINES, MEASURING, STAGES, Record, in_order
 from spaces.cli.terminal import Terminal
 
 SHORT = {"approximate": "approx."}  # names of arithmetics in narrow columns
@@ -16,7 +16,7 @@ SHORT = {"approximate": "approx."}  # names of arithmetics in narrow columns
 
 def show(console: Terminal, record: Record, folder: str) -> None:
     """Finalists with accuracy and cost, where the cost goes, and the time per stage."""
-    console.print(Group("", _finalists(record), "", _split(record), "", _times(record)))
+    console.print(Group("", _finalists(record), "", _savings(record), "", _split(record), "", _times(record)))
     for (stage, reason), count in Counter((f.stage, f.reason) for f in record.failures).items():
         console.print(f"failed in {stage}, {count} ×: {reason}")
     for note in record.notes:
@@ -57,6 +57,23 @@ def _finalists(record: Record) -> Group:
         )
         genotypes.append(f"  {number}  {finalist.summary}")
     return Group(table, *genotypes)
+
+
+def _savings(record: Record) -> Table:
+    """By every accounting of the headlines, and which part of it any 8-bit integers save."""
+    title = "what is saved by each cost model: below fp32, of it by int8 and by circuits, and below int8"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for header in ("finalist", "cost model", "vs fp32, %", "by int8, points", "by circuits, points", "vs int8, %"):
+        table.add_column(header, justify="left" if header in ("finalist", "cost model") else "right")
+    for number, finalist in enumerate(record.finalists, 1):
+        models = [name for name in dict.fromkeys((record.cost, *HEADLINES)) if name in finalist.costs]
+        for name in models:
+            cost = finalist.costs[name]
+            whole, exact = cost.saving("fp32"), cost.saving("fp32", "int8")
+            circuits = None if whole is None or exact is None else whole - exact
+            shown = (_percent(value) for value in (whole, exact, circuits, cost.saving("int8")))
+            table.add_row(str(number) if name == models[0] else "", name, *shown, end_section=name == models[-1])
+    return table
 
 
 def _split(record: Record) -> Table:

@@ -15,6 +15,10 @@ from spaces.files.schema import typed
 STAGES = ("search", "selection", "final", "test")
 MEASURING = "snapshots"  # time spent on watching a search, which is none of its own
 COMPLETE = "complete"
+HEADLINES = (
+    "horowitz45",
+    "system45",
+)  # cost models whose savings are told side by side: operations, and the whole system
 
 
 @dataclass(frozen=True)

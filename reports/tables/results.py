@@ -1,14 +1,14 @@
 """What the searches found: a row per method, and a row per finalist."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evaluation.runs import units
-from evaluation.runs.record import STAGES
+from evaluation.runs.record import HEADLINES, STAGES
 from reports import statistics
 from reports.load import Run, Section
-from reports.rows import SAVINGS, saving_column
+from reports.rows import SAVINGS, exact_column, saving_column
 from reports.statistics import Reference
 from reports.tables.table import (
     COUNT,
@@ -73,7 +73,18 @@ def results(section: Section) -> tuple[Measure, ...]:
         Measure("MACs", _named("macs"), COUNT),
         *(Measure(f"{noun} {n}, {unit}", _named(section.cost_column(n)), form, main=n == main) for n in names),
         *(Measure(f"saved vs {b}, %", _named(saving_column(section.cost, b)), PERCENT, main=True) for b in SAVINGS),
+        *_headlines(section),
     )
+
+
+def _headlines(section: Section) -> Iterator[Measure]:
+    """What of the saving is int8's, and the same by the other accountings of the headlines, where a record has them."""
+    yield Measure("of it by int8, points", _named(exact_column(section.cost)), PERCENT)
+    for model in HEADLINES:
+        if model != section.cost and saving_column(model, "int8") in section.finalists:
+            for base in SAVINGS:
+                yield Measure(f"saved vs {base} by {model}, %", _named(saving_column(model, base)), PERCENT)
+            yield Measure(f"of it by int8 by {model}, points", _named(exact_column(model)), PERCENT)
 
 
 def measures_note(section: Section) -> str:
@@ -81,7 +92,8 @@ def measures_note(section: Section) -> str:
     noun, aside = units.noun(section.unit), f", without {section.apart}" if section.apart else ""
     return (
         "Errors are of the test images; drop: test accuracy in exact int8 − approximate, run by run. "
-        f"{noun.capitalize()} is per inference{aside}."
+        f"{noun.capitalize()} is per inference{aside}. Of what is saved vs fp32, exact 8-bit integers save a part with any "
+        "circuit: the rest is the circuits'."
     )
 
 

@@ -12,6 +12,7 @@ COSTS: Registry[CostModel] = Registry(
     "approxnas.costs",
     {
         "horowitz45": "spaces.costs.horowitz45:HOROWITZ45",
+        "system45": "spaces.costs.system45:SYSTEM45",
         "approxdarts": "spaces.costs.approxdarts:APPROXDARTS",
         "memory": "spaces.costs.memory:MEMORY",
     },

@@ -44,6 +44,7 @@ class LayerCost:
     integer: bool
     geometry: LayerGeometry = LayerGeometry()
     share: float = 1.0
+    averages: int = 0  # outputs that are the average of a window
 
 
 def trace(network: nn.Module, input_shape: tuple[int, ...], integer: bool) -> list[LayerCost]:
@@ -107,7 +108,9 @@ def _row(
         everywhere = isinstance(module, nn.AdaptiveAvgPool2d)
         window = inputs[0].numel() // outputs if everywhere else math.prod(_pair(module.kernel_size))
         adds = outputs * (window - 1)
-    return LayerCost(name, kind, macs, multiplier, adds, params, moved, integer, _geometry(module, inputs[0], output))
+    averages = outputs if isinstance(module, (nn.AvgPool2d, nn.AdaptiveAvgPool2d)) else 0
+    geometry = _geometry(module, inputs[0], output)
+    return LayerCost(name, kind, macs, multiplier, adds, params, moved, integer, geometry, averages=averages)
 
 
 def _geometry(module: nn.Module, first: torch.Tensor, output: torch.Tensor) -> LayerGeometry:
