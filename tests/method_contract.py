@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,21 @@ def a_method_finishes_and_proposes_valid_architectures(name: str, _: Path) -> No
         assert torch.isfinite(network(torch.zeros(2, *problem.shape.input_shape))).all()
 
 
+def global_generators() -> tuple:
+    """Where they stand: nothing is to be drawn from them, since checkpoints do not hold them."""
+    return random.getstate(), [str(part) for part in np.random.get_state()], torch.get_rng_state().tolist()  # noqa: NPY002
+
+
 def same_seed_same_result_and_another_seed_another(name: str, _: Path) -> None:
     runs = []
     for seed in (0, 0, 1):
+        random.seed(len(runs))
+        np.random.seed(len(runs))  # noqa: NPY002
+        torch.manual_seed(len(runs))
+        before = global_generators()
         _, method = make(name, seed=seed)
         reports = [method.step(), method.step()]
+        assert global_generators() == before
         runs.append((reports, [a.key for a in method.proposals()], method.state_dict()))
     assert runs[0][:2] == runs[1][:2]
     assert same(runs[0][2], runs[1][2])

@@ -118,9 +118,7 @@ def test_gdas_samples_one_operation_and_dartspt_selects_by_perturbation():
 def test_bad_settings_are_refused_under_the_methods_own_name(cls):
     with pytest.raises(InputError, match=f"^{cls.Config.method} needs weight decays"):
         dataclasses.replace(cls.Config(), clip=0.0)
-    with pytest.raises(
-        InputError, match=f"^{cls.Config.method} searches differentiable spaces \\(cells\\), not 'grid'"
-    ):
+    with pytest.raises(InputError, match=f"^{cls.Config.method} searches differentiable spaces \\(.*cells.*\\), not"):
         cls(tiny.problem("random", space="grid"), cls.Config())
 
 

@@ -45,7 +45,8 @@ def campaign(method: str, folder: Path, moments: int) -> list[dict]:
     ]
     out = str(folder / "whole")
     jobs = [{"arguments": [*flags, "--out", out], "signal": "", "out": out}]
-    first = sorted(METHODS).index(method) * moments  # so that the methods together get every signal
+    order = [*ONE_OF_EACH_KIND, *sorted(METHODS.keys() - {*ONE_OF_EACH_KIND})]
+    first = order.index(method) * moments  # so that the methods together get every signal
     rng, names = random.Random(f"{method}-{moments}"), list(CODES)
     for number in range(moments):
         out = str(folder / f"run{number}")

@@ -25,7 +25,7 @@ from spaces import stopping
 from spaces.errors import InputError
 from spaces.files import saving
 from tests import tiny
-from tests.method_contract import every_method
+from tests.method_contract import ONE_OF_EACH_KIND, global_generators
 from tests.running import SMALL_RANDOM, finished_run, quiet, resume, stopped_run, without_times
 
 CPU = torch.device("cpu")
@@ -373,20 +373,16 @@ def test_a_run_that_asks_for_cuda_goes_on_on_a_cpu_when_told_to(tmp_path, capsys
     assert read_record(folder / "record.json").device.type == "cpu"
 
 
-@every_method
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_nothing_is_drawn_from_global_generators(name, tmp_path):
     """A checkpoint does not hold them, and need not."""
-
-    def states() -> tuple:
-        return random.getstate(), [str(part) for part in np.random.get_state()], torch.get_rng_state().tolist()  # noqa: NPY002
-
     config = tiny.run_config(name, space_config={"nodes": 1}, baselines="none")
     results = []
     for seed in (1, 2):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)
-        before = states()
+        before = global_generators()
         results.append(finished_run(tmp_path, config)[1])
-        assert states() == before
+        assert global_generators() == before
     assert without_times(results[0]) == without_times(results[1])

@@ -59,7 +59,7 @@ def test_a_candidate_is_judged_by_its_task(place):
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_searches_for_another_task(place, name):
-    problem = tiny.problem(name, task=place)
+    problem = tiny.problem(name, task=place, space_config={"nodes": 1})
     method = METHODS[name](problem, METHODS[name].Config(**tiny.method_config(name)))
     report = method.step()
     if name != "zero":  # which trains nothing
