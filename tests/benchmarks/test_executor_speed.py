@@ -1,9 +1,12 @@
 """What executors cost beyond the work itself, and how a run's time falls with workers: the figures of docs/scaling.md."""
 
 import dataclasses
+import functools
 import math
 import resource
+import time
 
+import numpy as np
 import pytest
 
 from evaluation.search.evaluators import EVALUATORS
@@ -17,6 +20,7 @@ from tests.running import new_run, quiet
 
 JOBS = {"processes": 10_000, "ray": 1000}
 SECONDS, SLEEPING = 0.5, 24  # of a job, and how many there are
+EPOCHS, CANDIDATES = 10, 12  # of a real one, and how many
 
 
 @pytest.fixture
@@ -64,6 +68,36 @@ def test_jobs_that_wait(benchmark, pool):
     benchmark.pedantic(work_off, (made, [("pid", SECONDS)] * SLEEPING), rounds=1)
     workers = made.parallel
     benchmark.extra_info["share of the ideal"] = SECONDS * SLEEPING / workers / benchmark.stats["mean"]
+
+
+@pytest.mark.parametrize("kind", ["processes", "ray"])
+def test_candidates_that_train(benchmark, kind):
+    """Real ones, of one thread each, by one worker and by two. The machine must have two cores that nobody else uses."""
+    if kind == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
+    long = dataclasses.replace(tiny.PROTOCOL, selection_epochs=EPOCHS)
+    seconds, shares, found = {}, {}, {}
+    for workers in (1, 2):
+        problem = tiny.problem("random", executor=kind, workers=workers, ray_num_cpus=0.5, protocol=long)
+        rng = np.random.default_rng(0)
+        first, drawn = ([problem.space.sample(rng) for _ in range(count)] for count in (2 * workers, CANDIDATES))
+        for architecture in drawn:
+            problem.cost_of(architecture)
+        problem.announce(first)  # all workers are ready, and have compiled what they need
+        problem.evaluate(first)
+        began, computed = time.perf_counter(), problem.searched.seconds
+        run = functools.partial(problem.evaluate, drawn)
+        problem.announce(drawn)
+        found[workers] = benchmark.pedantic(run, rounds=1) if workers == 2 else run()
+        seconds[workers] = time.perf_counter() - began
+        shares[workers] = (problem.searched.seconds - computed) / CANDIDATES
+        problem.close()
+    assert found[1] == found[2]
+    benchmark.extra_info["s per candidate, 1 and 2 workers"] = tuple(shares.values())
+    benchmark.extra_info["times the throughput of one worker"] = seconds[1] / seconds[2]
+    benchmark.extra_info["ms per candidate beyond its training, 1 worker"] = (
+        1000 * (seconds[1] - shares[1] * CANDIDATES) / CANDIDATES
+    )
 
 
 @pytest.mark.parametrize("samples", [50, 200])
