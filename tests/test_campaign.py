@@ -1,6 +1,7 @@
 """Campaigns: plans, owners, and runs that one command carries out, goes on with, and never does twice."""
 
 import dataclasses
+import errno
 import io
 import itertools
 import json
@@ -25,6 +26,7 @@ from evaluation.campaigns.plan import read_plan
 from evaluation.runs.folder import RECORD, read_record
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
+from spaces.files import saving
 from tests.running import run_here, without_times
 
 SMALL = """
@@ -208,6 +210,19 @@ def test_failed_runs_are_marked_and_tried_again_when_asked_for(tmp_path):
     folder.forgive(run.name)
     assert folder.status(run.name) is Status.BEGUN
     assert chosen([run], ["s0"]) == chosen([run], ["random*s0"]) == [run]
+
+
+def test_a_disk_that_is_too_full_for_a_mark_is_no_success(tmp_path, monkeypatch):
+    def full(path, mode):  # noqa: ARG001
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    (run,) = read_plan(plan_of(tmp_path, SMALL.format(seeds=1)))
+    folder, told = CampaignFolder(tmp_path / "out"), []
+    monkeypatch.setattr(saving, "_open", full)
+    ended = work.carry_out(folder, run, quietly=False)
+    assert ended.failure.startswith("No space left on device ") and folder.status(run.name) is Status.NEW
+    assert table.show_end(Terminal(file=io.StringIO()), folder, [run], told.append) == 1
+    assert told == ["1 more is not done; the same command goes on"]
 
 
 def test_the_forecast_is_the_median_of_the_most_similar_records(tmp_path):
