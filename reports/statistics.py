@@ -4,6 +4,7 @@ Fronts are what the harness judged at moments of a search: points (validation er
 a section is measured against one reference, whatever the space that it searched. Nothing here imports torch.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import moocore
 import numpy as np
 from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 from evaluation import significance
 from evaluation.cli import comparison
@@ -23,7 +25,11 @@ from reports.load import Run, Section
 from reports.variants import SETTINGS, settings_of
 
 Front = Sequence[Sequence[float]] | np.ndarray  # points (validation error 0..1, cost): (n, 2)
-CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of bootstrap intervals
+CONFIDENCE, FEWEST, FEWEST_OF_MEDIAN, RESAMPLES, SEED = 0.95, 3, 6, 9999, 0  # of intervals
+# Values of a mean from which its interval is a bootstrap one: of fewer, BCa intervals of 95 % held the mean of normal
+# values in 72 % (of 3), 84 % (5) and 93 % (10) of 400 samples, Student's in 95 %, 94 % and 97 %; and of exponential ones in
+# 65 %, 78 % and 87 %, Student's in 87 %, 87 % and 89 %.
+FEWEST_OF_BOOTSTRAP = 20
 OUTSIDE = 2.0  # a normalised coordinate that no front of the box reaches
 
 
@@ -183,14 +189,18 @@ def attainment(fronts: Sequence[Front], reference: Reference) -> dict[str, np.nd
 
 
 def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.mean) -> tuple[float, float] | None:
-    """The bootstrap 95 % interval of the mean, bias-corrected and accelerated (Efron, 1987); seeded.
+    """The 95 % interval of the mean: Student's, from 20 values on the bootstrap's, bias-corrected and accelerated (Efron,
+    1987); seeded.
 
-    For another ``statistic``, such as np.median, by percentiles. None below three values (six for a median, whose range
-    alone would be taken else), and where it degenerates. With few values such intervals are narrower than they should be.
+    For another ``statistic``, such as np.median, by percentiles of the bootstrap. None below three values (six for a median,
+    whose range alone would be taken else), and where it degenerates.
     """
     sample = np.array(list(values), dtype=float)
     if sample.size < (FEWEST if statistic is np.mean else FEWEST_OF_MEDIAN) or np.ptp(sample) == 0:
         return None
+    if statistic is np.mean and sample.size < FEWEST_OF_BOOTSTRAP:
+        half = student.ppf((1 + CONFIDENCE) / 2, sample.size - 1) * sample.std(ddof=1) / math.sqrt(sample.size)
+        return float(sample.mean() - half), float(sample.mean() + half)
     method = "BCa" if statistic is np.mean else "percentile"
     with warnings.catch_warnings():  # of degenerate samples, which show as NaN
         warnings.simplefilter("ignore")

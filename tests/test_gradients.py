@@ -110,6 +110,34 @@ def test_gradients_of_a_linear_layer_equal_a_loop(method, multiplier):
     assert torch.allclose(layer.weight.grad, grad_w, rtol=1e-4, atol=1e-4 * grad_w.abs().max().item())
 
 
+@pytest.mark.parametrize("multiplier", [ROUGH, NOISY], ids=lambda multiplier: multiplier.name)
+@pytest.mark.parametrize("method", ["slope", "difference"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_padded_positions_count_in_gradients_that_know_the_circuit(groups, method, multiplier):
+    """Product by product over an image that carries its padding: T[code of zero, w] moves with w, too."""
+    layer = ApproxConv2d(
+        3, 3, 3, padding=1, stride=2, groups=groups, bias=False, multiplier=multiplier, gradient=method
+    )
+    x, seed = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 3, 2)
+    leaf = x.clone().requires_grad_()
+    (layer(leaf) * seed).sum().backward()
+    table, factors = layer_table(multiplier), gradient_factors(layer_table(multiplier), method)
+    by_a, by_b = factors.a_left @ factors.a_right, factors.b_left @ factors.b_right
+    a, s_x, zero_point = quantised(x, multiplier.signed)
+    a = F.pad(a, (1, 1, 1, 1), value=zero_point)
+    s_w = layer.weight.detach().abs().amax(dim=(1, 2, 3)) / 127
+    b = torch.round(layer.weight.detach() / s_w[:, None, None, None]).long()
+    grad_x, grad_w, inputs = torch.zeros(a.shape), torch.zeros(b.shape), 3 // groups
+    for n, o, p, q, c, i, j in np.ndindex(2, 3, 3, 2, inputs, 3, 3):
+        at = (n, c + (o if groups == 3 else 0), 2 * p + i, 2 * q + j)
+        row, column = int(a[at]) - table.a_lo, int(b[o, c, i, j]) - table.b_lo
+        grad_x[at] += seed[n, o, p, q] * s_w[o] * float(by_a[row, column])
+        grad_w[o, c, i, j] += seed[n, o, p, q] * s_x * (float(by_b[row, column]) - zero_point)
+    grad_x = grad_x[:, :, 1:-1, 1:-1]
+    assert torch.allclose(leaf.grad, grad_x, rtol=1e-4, atol=1e-4 * grad_x.abs().max().item())
+    assert torch.allclose(layer.weight.grad, grad_w, rtol=1e-4, atol=1e-4 * grad_w.abs().max().item())
+
+
 def test_an_unknown_gradient_suggests_the_nearest():
     with pytest.raises(InputError, match="did you mean slope"):
         ApproxConv2d(1, 1, 1, multiplier=EXACT, gradient="slop")

@@ -217,7 +217,18 @@ def exhaustive_bca(sample: list[float]) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-def test_the_interval_against_all_resamples():
+def test_the_interval_of_few_values_is_students():
+    sample = [0.61, 0.64, 0.70, 0.71, 0.75]  # mean 0.682, standard deviation 0.0563
+    half = 2.7764 * 0.056303 / math.sqrt(5)
+    assert statistics.interval(sample) == pytest.approx((0.682 - half, 0.682 + half), abs=1e-5)
+    many = [math.sin(at) for at in range(20)]  # bounded and symmetric: wider by Student's law than they vary
+    half = 2.0930 * np.std(many, ddof=1) / math.sqrt(20)
+    low, high = statistics.interval(many)
+    assert high - low != pytest.approx(2 * half, rel=0.01) and high - low == pytest.approx(2 * half, rel=0.15)
+
+
+def test_the_interval_against_all_resamples(monkeypatch):
+    monkeypatch.setattr(statistics, "FEWEST_OF_BOOTSTRAP", 3)
     sample = [0.61, 0.64, 0.70, 0.71, 0.75]
     assert statistics.interval(sample) == pytest.approx(exhaustive_bca(sample), abs=0.004)
     six = [0.1, 0.2, 0.3, 0.5, 0.6, 0.9]

@@ -44,7 +44,11 @@ class Dataset:
 
     @functools.cached_property  # every checkpoint asks for it
     def fingerprint(self) -> str:
-        """Of the training images: a resumed run must see the same data."""
+        """Of the training images and their labels: a resumed run must see the same data.
+
+        Those of the test part have a fingerprint of their own, which is taken where they are read, in a run's last stage,
+        and stands beside this one in the record (``Record.test_fingerprint``): runs on other test images share no table.
+        """
         return self.train.fingerprint
 
 

@@ -29,8 +29,8 @@ from reports.tables.table import (
 HYPERVOLUME, IGD_PLUS = Form(3), Form(4)
 
 AVERAGES = (
-    "Mean ± sample standard deviation (from two runs on) over the searches of a row; in brackets the bootstrap 95 % "
-    "interval of the mean (from three values on that are not all equal; of few it is narrower than it should be). (k of n): "
+    "Mean ± sample standard deviation (from two runs on) over the searches of a row; in brackets the 95 % interval "
+    "of the mean (Student's; from 20 values on the bootstrap's; from three on that are not all equal). (k of n): "
     "measured in k of n searches; –: in none."
 )
 CHOSEN = (

@@ -98,7 +98,7 @@ def number(value: float | None, form: Form, runs: Iterable[str] = ()) -> Cell:
 def average(values: Sequence[tuple[Run, float | None]], form: Form, with_interval: bool = False) -> Cell:
     """The mean over runs of what was measured, ± its sample standard deviation from two values on.
 
-    "(k of n)": measured in k of n runs. ``with_interval``: the bootstrap 95 % interval of the mean in brackets, too.
+    "(k of n)": measured in k of n runs. ``with_interval``: the 95 % interval of the mean in brackets, too.
     """
     measured = [form.scaled(value) for _, value in values if value is not None]
     runs = tuple(run.name for run, value in values if value is not None)

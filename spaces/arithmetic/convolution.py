@@ -115,6 +115,8 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, packed.index, packed.scale)
         ctx.geometry, ctx.factors, ctx.zero_point, ctx.dtypes = geometry, factors, zero_point, (x.dtype, weight.dtype)
         ctx.fill, straight_through = codes.scale.zero, factors is gradient_factors(table, "straight-through")
+        # A product with the code of zero is that of zero, and moves with its weight by nothing: so says this alone.
+        ctx.pads = not straight_through and geometry.padding != (0, 0)
         ctx.depthwise = straight_through and depthwise.suit(tuple(packed.index.shape), geometry, x.device)
         return y.to(x.dtype)
 
@@ -127,9 +129,15 @@ class _Convolution(torch.autograd.Function):
                 grad, index, step, w_index, w_scale, ctx.fill, ctx.geometry, wanted
             )
         else:
+            geometry = ctx.geometry
+            if ctx.pads:
+                index, geometry = geometry.pad(index, ctx.fill), geometry.unpadded()
             grad_x, grad_w = product_gradients(
-                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, ctx.geometry, wanted
+                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, geometry, wanted
             )
+            if grad_x is not None and ctx.pads:
+                top, left = ctx.geometry.padding
+                grad_x = grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left]
         if grad_x is not None:
             grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
