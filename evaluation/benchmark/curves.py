@@ -63,6 +63,11 @@ class Curve:
     seconds: tuple[float, ...]
     failure: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """See ``evaluation.search.forecast.Ended``."""
+        return bool(self.failure)
+
 
 class CurveTraining:
     """Trains entries of a plan's table, on a device."""

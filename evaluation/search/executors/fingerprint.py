@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 
 FOLDERS = ("spaces", "methods", "evaluation")  # what a worker's results depend on
-ENDINGS = (".py", ".csv", ".xz")
+ENDINGS = (".py", ".csv", ".xz", ".npz")
 ROOT = Path(__file__).parents[3]
 
 
