@@ -191,6 +191,23 @@ def test_parts_of_a_set_share_its_memory_and_give_the_batches_of_a_copy():
     assert len(whole) == 75
 
 
+def test_every_seed_splits_the_images_its_own_way():
+    """Runs of one seed, whatever their method, share a split; that of seed 0 is the protocol's."""
+    splits = {
+        (method, seed): tiny.problem(method, seed=seed).data.split
+        for method in ("random", "evoapproxnas")
+        for seed in (0, 1, 2)
+    }
+    for seed in (0, 1, 2):
+        ours, theirs = splits["random", seed], splits["evoapproxnas", seed]
+        assert all(np.array_equal(one, other) for one, other in zip(ours, theirs))
+        assert np.array_equal(np.sort(np.concatenate(ours)), np.arange(120))
+    first, second, third = (splits["random", seed][0].tolist() for seed in (0, 1, 2))
+    assert first != second != third != first
+    labels = tiny.dataset().train.labels
+    assert first == datasets.split_index(labels, tiny.PROTOCOL.validation_share, tiny.PROTOCOL.split_seed)[0].tolist()
+
+
 def test_split_indices_are_a_stratified_partition():
     labels = dataset([20, 30, 50]).train.labels
     rest, taken = datasets.split_index(labels, 0.4, seed=0)

@@ -163,6 +163,7 @@ class Record:
     task: str = "image_classification"
     evaluator: str = "training"  # of the search's candidates
     seed: int
+    split_seed: int | None = None  # of the split into training and validation part; before it was kept: the protocol's
     protocol: ProtocolUsed
     scope: str
     multiplier_choice: str | None = None

@@ -24,6 +24,7 @@ from evaluation.runs.record import (
     Record,
 )
 from evaluation.runs.state import RunState
+from evaluation.search.data import split_seed
 from evaluation.search.problem import SearchProblem
 from evaluation.settings.baselines import recorded_arithmetics
 from evaluation.settings.config import RunConfig
@@ -59,6 +60,7 @@ def record_of(
         dataset_origin=dataset.origin,
         dataset_fingerprint=dataset.fingerprint,
         test_fingerprint=state.test_fingerprint,
+        split_seed=split_seed(config.protocol, config.seed),
         protocol=ProtocolUsed(protocol.pop("name"), config.protocol.hash, protocol),
         multipliers=tuple(config.multipliers),
         versions=_versions(),

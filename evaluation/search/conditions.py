@@ -52,7 +52,7 @@ class Conditions:
         shape = NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
         auxiliary = protocol.auxiliary_weight > 0
         final = replace(shape, channels=protocol.final_channels, cells=protocol.final_cells, auxiliary=auxiliary)
-        data = SearchData(dataset, protocol, task, device, split)
+        data = SearchData(dataset, protocol, task, device, split, config.seed)
         return cls(space, shape, final, data, protocol, CandidateCosts(space, shape, COSTS[config.cost]))
 
 

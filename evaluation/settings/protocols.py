@@ -32,7 +32,7 @@ class Protocol:
     validation_share: float = 0.5
     """Share of the training images kept for validation during search and selection (DARTS: half)."""
     split_seed: int = 0
-    """Seed of the stratified split into training and validation part."""
+    """Seed of the stratified split into training and validation part; a run's own seed is added to it."""
     search_channels: int = 16
     """Initial channels of networks in search and selection."""
     search_cells: int = 8
