@@ -280,6 +280,25 @@ except stopping.Stopped:
 """
 
 
+REPLACED = """
+import os, signal, time
+from spaces.cli.commands import guarded, leave
+
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # as Ray does in its waits
+
+leave(guarded(work, lambda: "farewell"))
+"""
+
+
+def test_a_sigterm_keeps_its_code_where_a_library_makes_it_a_ctrl_c():
+    assert finish(start(sys.executable, "-c", REPLACED)) == (143, "farewell\n")
+
+
 def test_a_second_sigterm_changes_nothing():
     assert finish(start(sys.executable, "-c", TWICE)) == (143, "tidied up\n")
 

@@ -34,7 +34,7 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
         with stopping.on_stop(farewell) as stop:
             code = _complaining(work, advice, stop)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and not stop.number:  # Ray makes a SIGTERM a Ctrl-C
             stop.number = getattr(error, "number", stopping.STOPS[0])
         if not stop.number:
             raise
