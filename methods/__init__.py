@@ -18,6 +18,7 @@ METHODS: "Registry[type[Method]]" = Registry(
         "approxdarts": "methods.approxdarts:ApproxDarts",
         "asha": "methods.asha:Asha",
         "dartspt": "methods.dartspt:DartsPt",
+        "ddarts": "methods.ddarts:DDarts",
         "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
         "gdas": "methods.gdas:Gdas",
         "local_search": "methods.local_search:LocalSearch",

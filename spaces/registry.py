@@ -72,6 +72,11 @@ def differentiable() -> list[str]:
     return [name for name, cls in SPACES.items() if hasattr(cls, "supernet")]
 
 
+def cell_by_cell() -> list[str]:
+    """The names of those whose cells need not be alike."""
+    return [name for name in differentiable() if getattr(SPACES[name], "cell_by_cell", False)]
+
+
 def sharing() -> list[str]:
     """The names of those in which the inputs of nodes can be weighed against each other."""
     return [

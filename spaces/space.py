@@ -215,6 +215,8 @@ class DifferentiableSpace(Space, Protocol):
     ``choices`` may be those that the space offers, or the same ones tied otherwise (``Choice.untied``).
     """
 
+    cell_by_cell: ClassVar[bool] = False  # whether ``derive`` gives positions that share nothing cells of their own
+
     def choices(self, shape: NetworkShape) -> dict[str, Choice]:
         """What is to be decided, by name."""
 

@@ -25,8 +25,12 @@ ONE_OF_EACH_KIND = (
 )  # whose whole runs CI kills; the others' are killed in "slow"
 
 
+# An epoch of a supernet is one batch
+FAST = dataclasses.replace(tiny.PROTOCOL, search_batch=60, finalists=1, final_epochs=1)
+
+
 def make(name: str, **changes):
-    problem = tiny.problem(name, space_config={"nodes": 1}, **changes)
+    problem = tiny.problem(name, space_config={"nodes": 1}, protocol=FAST, **changes)
     cls = METHODS[name]
     return problem, cls(problem, cls.Config(**tiny.method_config(name)))
 
@@ -129,8 +133,7 @@ def a_run_keeps_its_budget_of_steps_and_reads_the_test_set_at_the_end_only(name:
         stages_of_reading.append(run.state.stage)
         return tiny.dataset().test()
 
-    protocol = dataclasses.replace(tiny.PROTOCOL, finalists=1, final_epochs=1)
-    config = tiny.run_config(name, budget="1steps", baselines="none", protocol=protocol, space_config={"nodes": 1})
+    config = tiny.run_config(name, budget="1steps", baselines="none", protocol=FAST, space_config={"nodes": 1})
     run = Run(config, tiny.dataset(read), CPU, tiny.library(config))
     folder = RunFolder.create(parent, config, tiny.library(config))
     run.execute(folder, quiet())

@@ -12,6 +12,7 @@ from torch import nn
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.arithmetic.factory import FixedLayers
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
+from spaces.cells.building import expand_cells
 from spaces.cells.network import DropPath, FixedCell
 from spaces.cells.operations import FactorizedReduce
 from spaces.cells.sites import CellConfig
@@ -143,6 +144,24 @@ def test_what_cannot_be_built_is_refused():
     refused("unknown multiplier.*mul8s_1KVX.*did you mean", a=replace(architecture, multiplier="mul8s_1KVX"))
     with pytest.raises(InputError, match="mul8s_1KR3"):  # known to the catalogue, but not in this library
         space.costs(replace(architecture, multiplier="mul8s_1KR3"), SHAPE)
+
+
+def test_cells_for_less_depth_are_repeated_part_by_part():
+    space = space_of(nodes=1)
+    rng = np.random.default_rng(0)
+    cells = [per_position(space.sample(rng), 8).cells[at] for at in range(8)]  # reductions at 2 and 5
+    named = {id(cell): at for at, cell in enumerate(cells)}
+
+    def names(given: list, depth: int) -> list[int]:
+        return [named[id(cell)] for cell in expand_cells(tuple(given), depth)]
+
+    assert names(cells, 8) == list(range(8))
+    assert names(cells, 13) == [0, 1, 0, 1, 2, 3, 4, 3, 5, 6, 7, 6, 7]  # reductions at 4 and 8
+    few = [cells[0], cells[2], cells[5]]  # no normal cells but the first
+    assert names(few, 9) == [0, 0, 0, 2, 0, 0, 5, 0, 0]
+    architecture = CellArchitecture(tuple(cells), cells[0].multiplier, "all")
+    deeper = space.build(architecture, replace(SHAPE, cells=13))
+    assert torch.isfinite(deeper(torch.zeros(2, *SHAPE.input_shape))).all()
 
 
 @pytest.mark.parametrize(

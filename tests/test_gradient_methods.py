@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from methods.dartspt import DartsPt, DartsPtConfig
+from methods.ddarts import DDarts, DDartsConfig
 from methods.derivation import Derivation, best_selections
 from methods.gdas import Gdas, GdasConfig
 from methods.pcdarts import PcDarts, PcDartsConfig
@@ -193,3 +194,96 @@ def test_the_likeliest_architectures_against_all_of_them():
     everything = sorted(itertools.product((1, 2, 3), (1, 2, 3), (0, 1)), key=lambda key: -total(key))
     assert found == everything[:7]
     assert len(derivation.likeliest(scores, 50)) == 18
+
+
+# -- D-DARTS -----------------------------------------------------------------------------------------------------------
+
+
+def ddarts(**settings) -> DDarts:
+    return DDarts(problem("ddarts"), DDartsConfig(**{"epochs": 1, "choice_lr": 0.1, **settings}))
+
+
+def batches(made) -> tuple:
+    return next(made.train_batches()), next(made.validation_batches())
+
+
+@pytest.mark.parametrize("ablation", ["none", "constant", "credit"])
+def test_each_cells_choices_get_the_gradient_of_their_own_loss_and_no_other(ablation):
+    method = ddarts(ablation=ablation)
+    train, judging = batches(method.problem)
+    alpha, seen = method.logits["alpha"], []
+    with torch.no_grad():
+        alpha += 0.5 * torch.randn_like(alpha)  # gates that differ
+        method.loss(judging, None)
+    method.net.eval()  # so that a pass changes nothing
+    method.losses.copy_(method.ablation_losses(judging))
+    weights = copy(method.net.state_dict())
+    method.bilevel.choice_optimiser.step = lambda: seen.append(alpha.grad.clone())
+    method.bilevel.choice_step(train, judging)
+    assert same(weights, copy(method.net.state_dict()))
+    covered = 0
+    for cell in range(3):
+        (rows,) = method.rows_of(cell).values()
+        loss = method.loss(judging, None) + method.own_loss(cell)
+        cost = super(DDarts, method).cost_term()
+        (expected,) = torch.autograd.grad(loss + cost, [alpha])
+        assert torch.allclose(seen[0][rows], expected[rows], rtol=1e-4, atol=1e-6)
+        others = [row for row in range(len(alpha)) if row not in rows]
+        (own,) = torch.autograd.grad(method.own_loss(cell), [alpha])
+        assert own[rows][:, 1:].abs().min() > 0 and not own[others].any()
+        covered += len(rows)
+    assert covered == len(alpha)  # no two cells share a row
+
+
+def test_a_cell_is_credited_for_what_the_loss_loses_without_it_in_credit_alone():
+    given = torch.tensor([-1.0, 0.5, 0.5])
+    gradients = {}
+    for ablation in ("none", "constant", "credit"):
+        method = ddarts(ablation=ablation, zero_one_weight=0.0)
+        method.losses.copy_(given)
+        (gradients[ablation],) = torch.autograd.grad(
+            sum(method.own_loss(c) for c in range(3)), [method.logits["alpha"]]
+        )
+    assert not gradients["none"].any() and not gradients["constant"].any()
+    (first,), (second,) = (method.rows_of(cell).values() for cell in (0, 1))
+    assert (gradients["credit"][first][:, 1:] < 0).all()  # its gates open
+    assert (gradients["credit"][second][:, 1:] > 0).all()
+
+
+def test_ablation_losses_against_passes_by_hand():
+    method = ddarts()
+    _, judging = batches(method.problem)
+    method.net.eval()
+    losses, state = [], method.problem.generator.get_state()
+    found = method.ablation_losses(judging)
+    assert found.mean().item() == pytest.approx(0, abs=1e-3)
+    method.problem.generator.set_state(state)
+    probabilities = method.relaxation.probabilities(method.logits)
+    with torch.no_grad():
+        whole = method.loss_under(probabilities, None, judging, None)
+        for cell in range(3):
+            (rows,) = method.rows_of(cell).values()
+            alpha = probabilities["alpha"].clone()
+            alpha[rows] = torch.rand((len(rows), 8), generator=method.problem.generator)
+            losses.append(method.loss_under({**probabilities, "alpha": alpha}, None, judging, None) - whole)
+    mean = sum(losses) / 3
+    assert torch.allclose(found, torch.stack([-(loss - mean) / mean for loss in losses]), rtol=1e-3, atol=1e-4)
+
+
+def test_the_ablation_passes_are_on_the_account():
+    work = {}
+    for ablation in ("none", "constant"):
+        method = ddarts(ablation=ablation)
+        with method.problem.repeatable_step():
+            method.step()
+        work[ablation] = method.problem.search_work
+    assert work["constant"] > 1.3 * work["none"]
+
+
+def test_cells_differ_and_a_space_of_equal_cells_is_refused():
+    method = ddarts()
+    with torch.no_grad():
+        method.logits["alpha"].copy_(torch.randn_like(method.logits["alpha"]))
+    assert len(method.proposals()[0].cells) == 3
+    with pytest.raises(InputError, match="lets cells differ, which those of 'bench' cannot; search cells"):
+        DDarts(tiny.problem("ddarts", space="bench"), DDartsConfig())

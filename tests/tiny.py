@@ -40,6 +40,7 @@ SMALL = {
     "approxdarts": {"epochs": 3, "warmup": 1, "proposals": 3, "relaxation": "gumbel", "choice_lr": 0.1},
     "asha": {"samples": 4, "eta": 2, "resource": 2},
     "dartspt": {"epochs": 1, "proposals": 2, "judged": 1},
+    "ddarts": {"epochs": 2, "proposals": 2},
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
     "gdas": {"epochs": 2, "proposals": 2},
     "local_search": {"samples": 4, "starts": 2},

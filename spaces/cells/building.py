@@ -1,5 +1,6 @@
 """How a cell architecture becomes a network, what that costs, and which weights a child's network can start from."""
 
+import itertools
 from dataclasses import replace
 
 import torch
@@ -59,16 +60,39 @@ def inherited(child: CellArchitecture, parent: CellArchitecture, shape: NetworkS
 
 
 def expand_cells(cells: tuple[Cell, ...], depth: int) -> list[Cell]:
-    """One cell per position: the pair (normal, reduction) repeated, or the given list if it has one per position."""
-    positions = [position in reduction_positions(depth) for position in range(depth)]
-    if [cell.reduction for cell in cells] == [False, True]:
+    """One cell per position: the pair (normal, reduction) repeated, or the given list if it has one per position.
+
+    A list for less depth is repeated part by part: reduction cells end the first and the second part of a network, and
+    the normal cells of each part come again and again in the deeper one's (D-DARTS, arXiv 2108.09306). A part that has
+    none takes those of the part before it.
+    """
+    positions = _kinds(depth)
+    given = [cell.reduction for cell in cells]
+    if given == [False, True]:
         return [cells[1] if reduction else cells[0] for reduction in positions]
-    if [cell.reduction for cell in cells] != positions:
+    if given == positions:
+        return list(cells)
+    if not 3 <= len(cells) <= depth or given != _kinds(len(cells)):
         raise InputError(
             f"{len(cells)} cells do not fit a network of {depth}: give (normal, reduction), or {depth} cells with "
-            f"reductions at {' and '.join(map(str, reduction_positions(depth)))}"
+            f"reductions at {' and '.join(map(str, reduction_positions(depth)))}, or fewer likewise"
         )
-    return list(cells)
+    first, second = reduction_positions(len(cells))
+    parts = [cells[:first], cells[first + 1 : second], cells[second + 1 :]]
+    for at in (1, 2):
+        parts[at] = parts[at] or parts[at - 1]
+    reductions, normals = iter((cells[first], cells[second])), itertools.cycle(parts[0])
+    found, rest = [], iter(parts[1:])
+    for reduction in positions:
+        found.append(next(reductions if reduction else normals))
+        if reduction:
+            normals = itertools.cycle(next(rest))
+    return found
+
+
+def _kinds(depth: int) -> list[bool]:
+    """Of every position whether it is a reduction cell."""
+    return [position in reduction_positions(depth) for position in range(depth)]
 
 
 def _edge_places(cell: Cell) -> list[tuple[tuple[int, int, str], str]]:

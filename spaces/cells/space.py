@@ -38,6 +38,7 @@ class CellSpace(CellSites, DifferentiableSpace):
     architecture_type = CellArchitecture
     scopes = SCOPES
     operation_names = OPERATION_NAMES
+    cell_by_cell = True
     published: ClassVar[Mapping[str, CellArchitecture]] = published.ARCHITECTURES
 
     @classmethod
