@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,8 +34,9 @@ def ray_cluster(work: Callable[[Any], Any], recipe: Recipe, limits: Limits, plac
 
 
 def _ray(address: str = "") -> Any:
-    if not address or "RAY_AUTH_TOKEN" in os.environ or TOKEN.exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as clusters do that "ray start" starts; read at the import
+    has_token = not address or "RAY_AUTH_TOKEN" in os.environ or TOKEN.exists()  # a cluster here makes one
+    if has_token and "ray" not in sys.modules:  # read at the import
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as for clusters that "ray start" starts
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault(
         "RAY_worker_niceness", "0"
