@@ -199,7 +199,7 @@ NEARLY = {
     "other nodes": (lambda: darts(1, space_config={"nodes": 5}), "space_config"),
     "another table": (lambda: darts(1, tables={"mul8s_1KV8": "0" * 64}), "tables"),
     "no tables": (lambda: {k: v for k, v in darts(1).items() if k != "tables"}, "tables is not recorded"),
-    "settings of no method": (lambda: darts(1, method_config=None), "approxdarts.epochs is not recorded"),
+    "settings of no method": (lambda: darts(1, method_config=None), "approxdarts.relaxation is not recorded"),
     "two circuits": (lambda: darts(1, multipliers=["mul8s_1KV8", "mul8s_1KTY"]), "multipliers"),
     "an unknown method": (lambda: darts(1, method="mine"), "no row is measured by the method mine"),
     "cells of another name": (lambda: given("DARTS_V2", "DARTS_V1"), "its cells are not those of DARTS_V2"),
