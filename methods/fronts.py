@@ -1,5 +1,6 @@
 """Fronts of error and cost: who is on them, how good they are, and whom to show of many."""
 
+import bisect
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -29,12 +30,22 @@ def relative_hypervolume(evaluations: Sequence[Evaluation], reference_cost: floa
 def representatives(evaluations: Sequence[Evaluation], count: int, reference_cost: float) -> list[Evaluation]:
     """At most ``count`` points of the Pareto front: the most accurate, then, one by one, what adds most hypervolume."""
     front = pareto_front(evaluations)
-    chosen, rest = front[:1], front[1:]
-    while rest and len(chosen) < count:
-        best = max(rest, key=lambda e: relative_hypervolume([*chosen, e], reference_cost))
+    points = [(min(e.error, 1.0), min(e.cost / reference_cost, 1.0)) for e in front]
+    chosen = [0][: len(front)]
+
+    def gain(at: int) -> float:
+        """The rectangle that a point adds lies between its neighbours of those chosen: one costs more, one errs more."""
+        place = bisect.bisect(chosen, at)
+        errs = points[chosen[place]][0] if place < len(chosen) else 1.0
+        return (errs - points[at][0]) * (points[chosen[place - 1]][1] - points[at][1])
+
+    rest, order = list(range(1, len(front))), list(chosen)
+    while rest and len(order) < count:
+        best = max(rest, key=gain)
         rest.remove(best)
-        chosen.append(best)
-    return chosen
+        bisect.insort(chosen, best)
+        order.append(best)
+    return [front[at] for at in order]
 
 
 def spread_over_cost(
