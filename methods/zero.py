@@ -63,7 +63,7 @@ class Zero:
         """Draw a batch of networks. Errors are not known, and reported as 1."""
         for _ in range(min(self.config.batch, max(1, self.config.samples - len(self.drawn)))):
             network = self.space.sample(self.problem.rng)
-            self.drawn.append(network.with_multiplier(self.multiplier.name, self.space.scope))
+            self.drawn.append(self.space.on_multiplier(network, self.multiplier.name))
         self.steps += 1
         cheap = self.kept()
         costs = [self.problem.cost_of(architecture) for architecture in cheap]

@@ -127,6 +127,10 @@ class Space(Protocol):
         """Numbers (features,) from which a model can predict; as many for every architecture of this space."""
         return hashed(self.edges(architecture), self.operation_names, [multiplier.name for multiplier in self.library])
 
+    def on_multiplier(self, architecture: Any, name: str) -> Architecture:
+        """The same network with one multiplier wherever there is a choice of them."""
+        return architecture.with_multiplier(name, self.scope)
+
     def reference(self) -> Architecture:
         """A large network, always the same: its cost in exact int8 is the unit of hypervolumes."""
 

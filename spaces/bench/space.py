@@ -3,8 +3,9 @@
 Nothing here imports torch before a network is built.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("edge", "network")
 _ATTEMPTS = 1000
+MOST_KEPT = 10_000  # architectures that were drawn, or traced
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class BenchSpace(DifferentiableSpace):
         self.outer = min(library, key=lambda each: error_metrics(each).mre_pct)
         self._multipliers = {multiplier.name: multiplier for multiplier in library}
         self._edges = places(config.nodes)
+        self._built: dict[tuple[tuple[int, ...], tuple[int, ...]], BenchArchitecture] = {}  # their keys take time
+        self._traced: dict[tuple[Any, ...], list[tuple[LayerCost, int | None]]] = {}
         if choice == "network":
             self._ties = [0] * len(self._edges)
         elif config.sites == "nodes":
@@ -110,7 +114,7 @@ class BenchSpace(DifferentiableSpace):
 
         return draw(architecture)
 
-    @property
+    @functools.cached_property
     def sites(self) -> tuple[str, ...]:
         if self.choice == "network":
             return ("network",)
@@ -124,7 +128,12 @@ class BenchSpace(DifferentiableSpace):
         """A uniform draw of an operation for every edge and a multiplier for every site."""
         operations = rng.integers(len(self.operations), size=len(self._edges))
         multipliers = rng.integers(len(self.library), size=len(self.sites))
-        return self._architecture(operations.tolist(), multipliers.tolist())
+        genes = tuple(operations.tolist()), tuple(multipliers.tolist())
+        if genes not in self._built:
+            if len(self._built) >= MOST_KEPT:
+                self._built.clear()
+            self._built[genes] = self._architecture(*genes)
+        return self._built[genes]
 
     def _architecture(self, operations: Sequence[int], multipliers: Sequence[int]) -> BenchArchitecture:
         edges = (
@@ -163,6 +172,10 @@ class BenchSpace(DifferentiableSpace):
 
     def _random_multiplier(self, rng: np.random.Generator) -> str:
         return self.library[int(rng.integers(len(self.library)))].name
+
+    def on_multiplier(self, architecture: BenchArchitecture, name: str) -> BenchArchitecture:
+        """Around the cells nothing is chosen."""
+        return replace(architecture.with_multiplier(name, self.scope), outer=self.outer.name)
 
     def reference(self) -> BenchArchitecture:
         """3×3 convolutions everywhere, on the multiplier of the highest power."""
@@ -247,13 +260,35 @@ class BenchSpace(DifferentiableSpace):
         return build(architecture, shape, layers)
 
     def costs(self, architecture: BenchArchitecture, shape: NetworkShape) -> "list[LayerCost]":
-        """The cost rows of one inference, traced on the ``meta`` device: no arithmetic is done."""
+        """The cost rows of one inference, traced on the ``meta`` device: no arithmetic is done.
+
+        Networks that differ in multipliers alone are traced once.
+        """
+        steps, output = architecture.program
+        topology = (shape, output, *((step.operation, step.reads) for step in steps))
+        if topology not in self._traced:
+            if len(self._traced) >= MOST_KEPT:
+                self._traced.clear()
+            self._traced[topology] = self._trace(architecture, shape)
+        multipliers = [self._multiplier(step.multiplier) if step.multiplier else None for step in steps]
+        outer = self._multiplier(architecture.outer)
+        rows = []
+        for row, step in self._traced[topology]:
+            if row.multiplier is not None:
+                row = replace(row, multiplier=outer if step is None else multipliers[step])
+            rows.append(row)
+        return rows
+
+    def _trace(self, architecture: BenchArchitecture, shape: NetworkShape) -> "list[tuple[LayerCost, int | None]]":
+        """Every row, and the step of its cell that it belongs to, if to any."""
         import torch
 
         from spaces.costs.trace import trace
 
         with torch.device("meta"):
-            return trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
+            rows = trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
+        parts = [row.name.split(".") for row in rows]
+        return [(row, int(p[3]) if p[0] == "cells" and p[2] == "operations" else None) for row, p in zip(rows, parts)]
 
     def inherited(self, child: BenchArchitecture, parent: BenchArchitecture, shape: NetworkShape) -> dict[str, str]:
         """Operations of the same kind that read alike, whatever their multiplier, and all outside the cells."""

@@ -1,5 +1,6 @@
 """A multiplier is its truth table; everything else about it is a published figure or is computed from the table."""
 
+import functools
 import hashlib
 import math
 from dataclasses import dataclass, field
@@ -98,6 +99,7 @@ class ErrorMetrics:
     zero_operand: int  # the largest |product| that is returned although an operand is zero
 
 
+@functools.lru_cache(maxsize=1024)
 def error_metrics(multiplier: Multiplier) -> ErrorMetrics:
     """Recompute every error figure from the truth table."""
     exact = exact_products(multiplier.signed)
