@@ -2,9 +2,9 @@
 
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from evaluation.search.executors.executor import Limits, Outcome, Recipe
@@ -19,6 +19,8 @@ class Serial:
     def __init__(self, work: Callable[[Any], Any], recipe: Recipe, limits: Limits, place: object) -> None:  # noqa: ARG002
         self.work, self.limits = work, limits
         self.queue: deque[tuple[int, Any]] = deque()
+        self.at_work: tuple[Any, float] | None = None  # the job, and when it was begun
+        self.watched = False
 
     @property
     def parallel(self) -> int:
@@ -30,9 +32,15 @@ class Serial:
 
     def next(self) -> tuple[int, Outcome]:
         number, job = self.queue.popleft()
+        if not self.watched:
+            self.watched = True
+            threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True).start()
         began = time.monotonic()
-        with self._watched(job, began):
+        self.at_work = (job, began)
+        try:
             result = self.work(job)
+        finally:
+            self.at_work = None
         self.limits.note(job, result, time.monotonic() - began)
         return number, Outcome(result)
 
@@ -44,22 +52,20 @@ class Serial:
     def close(self) -> None:
         self.queue.clear()
 
-    @contextmanager
-    def _watched(self, job: Any, began: float) -> Iterator[None]:
-        """Nobody but a person can end a job of this process: one that takes too long is told."""
-        ended = threading.Event()
-        threading.Thread(target=self._watch, args=(job, began, ended), daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
 
-    def _watch(self, job: Any, began: float, ended: threading.Event) -> None:
-        while not ended.wait(LOOK):
+def _watch(executor: "weakref.ref[Serial]") -> None:
+    """Nobody but a person can end a job of this process: one that takes too long is told, once."""
+    told = None
+    while (serial := executor()) is not None:
+        at_work = serial.at_work
+        if at_work is not None and at_work is not told:
+            job, began = at_work
             took = time.monotonic() - began
-            if self.limits.exceeded(job, took):
+            if serial.limits.exceeded(job, took):
+                told = at_work
                 say(
                     f"warning: a training has not ended after {took:.0f} s, many times what others took; if it hangs, stop "
                     "this run and go on with --resume and --executor processes, which ends such ones"
                 )
-                return
+        del serial
+        time.sleep(LOOK)
