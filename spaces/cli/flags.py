@@ -10,9 +10,9 @@ import io
 import itertools
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, Union
 
 import tyro
 
@@ -66,6 +66,20 @@ def parse_with_tyro(
         lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
         reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
         raise InputError(f"{reason}; see {' '.join(filter(None, (program, subcommand)))} --help") from None
+
+
+def parse_subcommand(commands: Mapping[str, type], program: str, description: str, arguments: Sequence[str]) -> Any:
+    """An instance of the dataclass in ``commands`` that the first argument names. Raises InputError; --help exits with 0."""
+    command = arguments[0] if arguments else ""
+    if command in commands:
+        known = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(commands[command])}
+        require_known(arguments, known, f"flag of {command}")
+    elif command not in ("--help", "-h"):
+        if not command or command.startswith("-"):
+            raise InputError(f"say what to do: {', '.join(commands)}; see {program} --help")
+        raise suggest(command, commands, "command")
+    everything: Any = Union[tuple(Annotated[cls, tyro.conf.subcommand(name)] for name, cls in commands.items())]  # noqa: UP007
+    return parse_with_tyro(everything, program, description, arguments, command, (tyro.conf.FlagCreatePairsOff,))
 
 
 def _wrapped(text: str) -> str:

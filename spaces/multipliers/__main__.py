@@ -9,19 +9,18 @@ Bad input ends with one line that says what to do, and exit code 2. Nothing here
 """
 
 import csv
-import dataclasses
 import io
 import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import tyro
 
 from spaces.cli.commands import guarded, leave
-from spaces.cli.flags import parse_with_tyro, require_known
+from spaces.cli.flags import parse_subcommand
 from spaces.errors import InputError, suggest
 from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
@@ -103,17 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> Any:
     """The command. Raises InputError; exits with 0 after --help."""
-    command = arguments[0] if arguments else ""
-    if command in COMMANDS:
-        require_known(
-            arguments, {f"--{field.name}" for field in dataclasses.fields(COMMANDS[command])}, f"flag of {command}"
-        )
-    elif command not in ("--help", "-h"):
-        if not command or command.startswith("-"):
-            raise InputError(f"say what to do: {', '.join(COMMANDS)}; see {PROGRAM} --help")
-        raise suggest(command, COMMANDS, "command")
-    everything: Any = Union[tuple(Annotated[cls, tyro.conf.subcommand(name)] for name, cls in COMMANDS.items())]  # noqa: UP007
-    return parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments, command, config=(tyro.conf.FlagCreatePairsOff,))
+    return parse_subcommand(COMMANDS, PROGRAM, DESCRIPTION, arguments)
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
