@@ -13,6 +13,7 @@ Bad input ends with one line that says what to do, and exit code 2. Ctrl-C ends 
 import sys
 from pathlib import Path
 
+from evaluation.benchmark.flags import with_table
 from evaluation.cli.config_files import as_toml, expanded
 from evaluation.cli.flags import (
     PLACE_FLAGS,
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str]) -> Asked:
     """Raises InputError; exits with 0 after --help."""
+    arguments = with_table(arguments)
     early = Parser(PROGRAM, help_flag=False)
     early.add_argument("--method", nargs="+")
     early.add_argument("--space", default=Options.space)

@@ -1,59 +1,239 @@
 """The command line: tables of trained networks.
 
     python -m evaluation.table info
-    python -m evaluation.table front fashion14
+    python -m evaluation.table front
+    python -m evaluation.table query architecture.json
     python -m evaluation.table build evaluation/benchmark/plans/fashion14.toml --executor processes
+    python -m evaluation.table verify --entries 10
+    python -m evaluation.table compare --method random local_search zero --seeds 200 --budget 2e12macs --to comparison.jsonl
+    python -m evaluation.table ranks comparison.jsonl
 
 Bad input ends with one line that says what to do, and exit code 2. A build that was stopped goes on with the same command.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from spaces.cli.commands import guarded, leave
-from spaces.cli.flags import Parser, path
+import tyro
+
+from spaces.cli.commands import guarded, leave, say
+from spaces.cli.flags import Parser, parse_subcommand, path
+from spaces.errors import InputError
 
 PROGRAM = "python -m evaluation.table"
+DESCRIPTION = """Tables of trained networks: every network of a small space on every multiplier, trained several times, with
+whole learning curves. Searches look candidates up in them with evaluation.run --evaluator table.
+
+compare searches with many methods under many seeds and ranks them; its flags are those of evaluation.run, and --to FILE,
+where searches are kept (comparison.jsonl), and --proposals, how many networks each hands over (20)."""
+DIFFERS = 1  # exit code
+DEFAULT = "fashion14"
+COMPARE = "compare"  # takes the flags of evaluation.run
+PROPOSALS = 20
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a table holds, what it was made with, and how far its networks differ."""
+
+    table: tyro.conf.Positional[str] = DEFAULT
+    """Name of a table inside the package, or a .npz file."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """The true front: the networks that no other beats in test error and cost at once."""
+
+    table: tyro.conf.Positional[str] = DEFAULT
+    """Name of a table inside the package, or a .npz file."""
+    cost: str = "horowitz45"
+    """Cost model."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a table knows of one network: the error after every epoch, training by training."""
+
+    architecture: tyro.conf.Positional[str]
+    """A file of evaluation.run (finalist1.json, proposals.json, record.json), or the beginning of a network's key."""
+    table: str = DEFAULT
+    """Name of a table inside the package, or a .npz file."""
+    cost: str = "horowitz45"
+    """Cost model."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """Train the networks of a plan, and write their table. The same command goes on after a stop."""
+
+    plan: tyro.conf.Positional[Path]
+    """TOML file; evaluation/benchmark/plan.py says what is in it."""
+    out: Path | None = None
+    """The .npz file to write; by default it is called as the plan, in the current folder."""
+    executor: Literal["serial", "processes", "ray"] = "serial"
+    """Where networks are trained: here, in processes of this machine, or on a Ray cluster."""
+    workers: int = 0
+    """Workers of an executor; 0 takes one per core."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto (CUDA if there is one), cpu or cuda."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Train random entries again, and compare: on a machine like that of the table every digit is the same; exit code 1
+    where an error differs by more than the trainings of that network do among each other."""
+
+    table: tyro.conf.Positional[str] = DEFAULT
+    """Name of a table inside the package, or a .npz file."""
+    entries: int = 3
+    """Entries to train again."""
+    seed: int = 0
+    """Of the draw."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """auto (CUDA if there is one), cpu or cuda."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How the searches of a comparison fared: regret to the true front, ranks, and whether anything beats the controls."""
+
+    comparison: tyro.conf.Positional[Path]
+    """The .jsonl file of table compare."""
+
+
+COMMANDS = {"info": Info, "front": Front, "query": Query, "build": Build, "verify": Verify, "ranks": Ranks}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return guarded(lambda: _work(_parser().parse(arguments)), lambda: "stopped; the same command goes on")
+    return guarded(
+        lambda: _work(arguments),
+        lambda: "stopped; the same command goes on",
+    )
 
 
-def _parser() -> Parser:
-    parser = Parser(PROGRAM, "Tables of trained networks")
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="train the networks of a plan")
-    build.add_argument("plan", type=path)
-    build.add_argument("--out", type=path, default=None)
-    build.add_argument("--executor", default="serial")
-    build.add_argument("--workers", type=int, default=0)
-    build.add_argument("--device", default="auto")
-    return parser
+def _work(arguments: list[str]) -> int:
+    if arguments[:1] == [COMPARE]:
+        return _compare(arguments[1:])
+    return run(parse_subcommand(COMMANDS, PROGRAM, DESCRIPTION, arguments), arguments)
 
 
-def _work(options: argparse.Namespace) -> int:
-    from evaluation.benchmark.building import build
-    from evaluation.benchmark.plan import TablePlan
-    from evaluation.runs.progress import RunProgress
-    from evaluation.settings.config import Place
+def run(command: Any, arguments: list[str]) -> int:
+    """Carry out a parsed command; returns the exit code."""
+    if isinstance(command, Build):
+        return _build(command, arguments)
+    if isinstance(command, Ranks):
+        return _ranks(command.comparison)
+    from evaluation.benchmark import presentation
+    from evaluation.benchmark.table import BenchTable
     from spaces.cli.terminal import Terminal
 
-    plan = TablePlan.read(options.plan)
-    out = options.out or Path(options.plan).with_suffix(".npz")
-    command = f"{PROGRAM} build {options.plan}"
-    with RunProgress(Terminal(), f"{out}") as progress:
-        progress.stage("trained", 1)
+    table, console = BenchTable.load(command.table), Terminal()
+    if isinstance(command, Info):
+        console.print(presentation.info(table))
+    elif isinstance(command, Front):
+        console.print(presentation.front(table, command.cost))
+    elif isinstance(command, Query):
+        console.print(presentation.entry(table, presentation.named(table, command.architecture), command.cost))
+    else:
+        return _verify(command, table)
+    return 0
+
+
+def _build(command: Build, arguments: list[str]) -> int:
+    from evaluation.benchmark.building import build
+    from evaluation.benchmark.plan import TablePlan
+    from evaluation.cli.processes import command_line
+    from evaluation.runs.progress import RunProgress
+    from evaluation.settings.config import Place, require_ranges
+    from spaces.cli.terminal import Terminal
+
+    place = Place(executor=command.executor, workers=command.workers)
+    require_ranges(place)
+    plan, out = TablePlan.read(command.plan), command.out or Path(f"{command.plan.stem}.npz")
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out}: a table is an .npz file; end its name in .npz")
+    with RunProgress(Terminal(), str(out)) as progress:
+        begun = False
 
         def show(done: int, total: int, note: str) -> None:
-            progress.expect(total)
+            nonlocal begun
+            if not begun:
+                progress.stage("trained", total, done)
+                begun = True
             progress.step(done, note)
 
-        build(plan, out, Place(executor=options.executor, workers=options.workers), options.device, command, show)
+        build(plan, out, place, command.device, command_line("evaluation.table", arguments), show)
     return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    """Flags are those of evaluation.run, and --to and --proposals."""
+    from evaluation.benchmark.trajectories import Trajectory, TrajectoryFile, compare
+    from evaluation.cli.config_files import expanded
+    from evaluation.cli.plan import plan_runs
+    from evaluation.run import all_flags, parse
+    from evaluation.runs.progress import RunProgress
+    from spaces.cli.terminal import Terminal
+
+    own = Parser(f"{PROGRAM} {COMPARE}", "Search on a table. All other flags are those of python -m evaluation.run.")
+    add = own.add_argument
+    add("--to", type=path, default=Path("comparison.jsonl"), help="where searches are kept (default: comparison.jsonl)")
+    add("--proposals", type=int, default=PROPOSALS, help=f"networks that each hands over (default: {PROPOSALS})")
+    options, rest = own.parse_known_args(arguments)
+    if options.proposals < 1:
+        raise InputError("--proposals must be at least 1")
+    asked = parse(["--evaluator", "table", *expanded(rest, all_flags)])
+    methods = {name: _proposing(config, options.proposals) for name, config in asked.methods.items()}
+    if not asked.options.budget:
+        raise InputError("searches are compared under a budget; say which, such as --budget 2e12macs")
+    configs, library = plan_runs(asked._replace(methods=methods), "")
+    seeds = range(asked.options.seed, asked.options.seed + asked.options.seeds)
+    file = TrajectoryFile(options.to)
+    with RunProgress(Terminal(), str(options.to)) as progress:
+        begun = False
+
+        def show(done: int, total: int, latest: Trajectory | None) -> None:
+            nonlocal begun
+            if not begun:
+                progress.stage("searches", total, done)
+                begun = True
+            progress.step(done, f"{latest.method}, seed {latest.seed}" if latest else "")
+
+        compare({config.method: config for config in configs}, library, seeds, file, show)
+    return _ranks(options.to)
+
+
+def _proposing(config: Any, count: int) -> Any:
+    """A method's settings with so many proposals, where it has them: a front is longer than what is trained in full."""
+    return replace(config, proposals=count) if hasattr(config, "proposals") else config
+
+
+def _ranks(file: Path) -> int:
+    from evaluation.benchmark import presentation
+    from evaluation.benchmark.trajectories import TrajectoryFile
+    from spaces.cli.terminal import Terminal
+
+    if not file.exists():
+        raise InputError(f"'{file}' does not exist; table compare writes such files")
+    Terminal().print(presentation.ranks(TrajectoryFile(file)))
+    return 0
+
+
+def _verify(command: Verify, table: Any) -> int:
+    from evaluation.benchmark.verifying import verify
+
+    if command.entries < 1:
+        raise InputError("--entries must be at least 1")
+    wrong = 0
+    for checked in verify(table, command.entries, command.seed, command.device):
+        say(checked.line)
+        wrong += not checked.within
+    say(f"{command.entries} entries, {wrong} beyond what trainings differ by")
+    return DIFFERS if wrong else 0
 
 
 if __name__ == "__main__":

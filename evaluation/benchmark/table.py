@@ -26,6 +26,7 @@ from spaces.files.reading import parsing
 from spaces.files.saving import save_bytes
 from spaces.files.schema import typed
 from spaces.registry import architecture_from_json
+from spaces.shape import NetworkShape
 from spaces.space import Architecture, Space
 
 SCHEMA = 1
@@ -125,6 +126,12 @@ class BenchTable:
             errors = self.arrays["fp32_test"][self.arrays["fp32_of"][at], :, -1] / self.header.test_images
             return float(errors.mean())
         return float(self.mean_test[self.at(exact(architecture, self.header.plan)), -1])
+
+    @property
+    def shape(self) -> NetworkShape:
+        """In which its networks were built: that of candidates."""
+        protocol, header = self.header.protocol, self.header
+        return NetworkShape(protocol.search_channels, protocol.search_cells, header.classes, header.input_shape)
 
     def make_space(self) -> Space:
         return self.header.plan.make_space()

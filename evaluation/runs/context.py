@@ -1,12 +1,15 @@
 """What the stages of a run share: its settings, problem and ledger, how far it has come, and its folder."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
 
 import torch
 
 from evaluation.datasets import Dataset
 from evaluation.runs import state
-from evaluation.runs.folder import RunFolder
+from evaluation.runs.folder import CONFIG, PROPOSALS, RunFolder
 from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
 from evaluation.search.executors.executor import Loss
@@ -14,9 +17,11 @@ from evaluation.search.problem import SearchProblem
 from evaluation.search.trials import trained_work
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed, memory
+from methods.method import Method
 from spaces.arithmetic import emulate
 from spaces.costs.trace import total_macs
 from spaces.errors import InputError
+from spaces.files.saving import save_json
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import layer_table
 
@@ -53,6 +58,27 @@ class RunContext:
             rows = self.problem.space.costs(architecture, self.final_shape)
             self._final_macs[architecture.key] = total_macs(rows)
         return trained_work(self._final_macs[architecture.key], len(self.problem.data.everything), 1)
+
+    @property
+    def where(self) -> str:
+        """What to call the place of its settings."""
+        return str(self.folder.path / CONFIG)
+
+    def again(self, seed: int) -> Self:
+        """The same run for another seed, at its beginning; see ``SearchProblem.again``."""
+        other = copy.copy(self)
+        other.config, other.problem = replace(self.config, seed=seed), self.problem.again(seed)
+        other.ledger, other.state = Ledger(self.device), RunState()
+        return other
+
+    def remember(self, method: Method) -> None:
+        """Keep the method's state for the checkpoint: a copy, since a step changes its parts before it is over."""
+        self.state.method = copy.deepcopy(method.state_dict())
+
+    def keep_proposals(self) -> None:
+        """Write what the search has proposed."""
+        plain = [architecture.to_json() for architecture in self.state.proposals]
+        save_json(self.folder.path / PROPOSALS, plain)
 
     def save(self) -> None:
         """Save, but not while the machine may be broken: what failed by it is to be tried again then."""

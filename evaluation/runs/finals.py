@@ -40,6 +40,7 @@ def final(run: RunContext, progress: RunProgress) -> None:
     """
     epochs = run.config.protocol.final_epochs
     trained = _trained(run)
+    _look_up(run, trained)
     progress.stage("final", len(trained) * epochs, _epochs_done(run, trained))
     _note_devices(run)
     failed: dict[str, EpochResult] = {}
@@ -63,6 +64,14 @@ def final(run: RunContext, progress: RunProgress) -> None:
             note = result.failure or f"loss {result.loss:.3f}"
             progress.step(_epochs_done(run, trained), f"finalist {each.finalist + 1}, {each.arithmetic}: {note}")
             meter.start()
+
+
+def _look_up(run: RunContext, trained: list[Trained]) -> None:
+    """The accuracies that the evaluator knows without a training."""
+    for each in trained:
+        known = run.problem.work.test_accuracy(run.state.finalists[each.finalist], each.arithmetic)
+        if known is not None:
+            run.state.results[each.name] = {"accuracy": known}
 
 
 def _is_left(run: RunContext, each: Trained) -> bool:
@@ -163,8 +172,10 @@ def _note_devices(run: RunContext) -> None:
 
 def test(run: RunContext, progress: RunProgress) -> None:
     """Read the test set, once, and judge every trained network on it."""
-    trained = [each for each in _trained(run) if "failure" not in run.state.results[each.name]]
+    trained = [each for each in _trained(run) if not run.state.results[each.name]]  # neither failed nor looked up
     progress.stage("test", len(trained))
+    if not trained:
+        return
     images = run.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
     run.state.test_fingerprint = images.fingerprint
     with run.ledger.measure("test"):

@@ -2,20 +2,55 @@
 
 import time
 from types import TracebackType
+from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 from spaces.cli.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite them
 
 
-class RunProgress:
+class Progress(Protocol):
+    """What the stages of a run tell of their progress."""
+
+    def stage(self, name: str, total: int, done: int = 0) -> None:
+        """A new stage of ``total`` steps begins, ``done`` of them finished earlier."""
+
+    def expect(self, total: int) -> None:
+        """The stage turns out to have ``total`` steps."""
+
+    def note(self, note: str) -> None:
+        """What goes on within a step."""
+
+    def step(self, done: int, note: str) -> None:
+        """``done`` steps of the stage are finished."""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
+
+class Unseen(Progress):
+    """Of runs that are too many, and too short, to be watched one by one."""
+
+    def stage(self, name: str, total: int, done: int = 0) -> None: ...
+
+    def expect(self, total: int) -> None: ...
+
+    def note(self, note: str) -> None: ...
+
+    def step(self, done: int, note: str) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+class RunProgress(Progress):
     """Stage, step, validation error, energy and time left. Use as a context manager."""
 
     def __init__(self, console: Terminal, title: str) -> None:
         self.console, self.title = console, title
-        self._live = Progress(
+        self._live = Bars(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),

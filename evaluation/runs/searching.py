@@ -1,6 +1,5 @@
 """The first two stages of a run: the search, and the selection of finalists among its proposals."""
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -10,9 +9,8 @@ import numpy as np
 
 from evaluation.runs import checkpoints, spending, units
 from evaluation.runs.context import RunContext
-from evaluation.runs.folder import CONFIG, PROPOSALS
 from evaluation.runs.ledger import Meter
-from evaluation.runs.progress import RunProgress
+from evaluation.runs.progress import Progress
 from evaluation.runs.record import MEASURING
 from evaluation.search import failures
 from evaluation.search.candidates import Result
@@ -24,7 +22,6 @@ from methods.fronts import pareto_front, relative_hypervolume
 from methods.method import Evaluation, Method, StepReport
 from spaces.errors import InputError
 from spaces.files.reading import parsing
-from spaces.files.saving import save_json
 from spaces.files.schema import typed
 from spaces.space import Architecture
 
@@ -47,15 +44,15 @@ def make_method(run: RunContext, settings: str) -> Method:
     return method
 
 
-def search(run: RunContext, progress: RunProgress) -> None:
+def search(run: RunContext, progress: Progress) -> None:
     """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
     resumed = run.state.method is not None
     with ExitStack() as booked:
         if not resumed:
             booked.enter_context(run.ledger.measure("search"))
             booked.enter_context(run.problem.counting())
-        method = make_method(run, str(run.folder.path / CONFIG))
-    _remember(run, method)
+        method = make_method(run, run.where)
+    run.remember(method)
     budget = Budget.parse(run.config.budget)
     run.problem.searched.strict = budget.seconds is None
     progress.stage("search", 100 if run.config.budget else 1)
@@ -79,15 +76,10 @@ def search(run: RunContext, progress: RunProgress) -> None:
         raise InputError(run.why_no_proposals())
     run.state.method = None
     run.problem.retain(())
-    save_json(run.folder.path / PROPOSALS, [architecture.to_json() for architecture in run.state.proposals])
+    run.keep_proposals()
 
 
-def _remember(run: RunContext, method: Method) -> None:
-    """Keep the method's state for the checkpoint: a copy, since a step changes its parts before it is over."""
-    run.state.method = copy.deepcopy(method.state_dict())
-
-
-def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress) -> StepReport:
+def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -> StepReport:
     """One step. After every candidate the run is saved, and a budget of time or work looked at, as it is before every
     batch of a method's own training: at most one candidate, or batch, is beyond it.
     """
@@ -109,7 +101,7 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: RunProgress
                 f"the search cannot go on ({reason}); make the protocol's networks smaller, or look whether the machine "
                 "is to blame, with python -m evaluation.check_device"
             ) from error
-        _remember(run, method)
+        run.remember(method)
     run.ledger.set_work("search", run.problem.search_work)
     run.record_step("search", report.validation_error, report.cost, report.diagnostics)
     return report
@@ -147,7 +139,7 @@ def _booked(
             trials.on_result, trials.out_of_time = before
 
 
-def _show(run: RunContext, report: StepReport, progress: RunProgress) -> None:
+def _show(run: RunContext, report: StepReport, progress: Progress) -> None:
     note = _note(run, report.validation_error, report.cost)
     if run.config.budget:
         done = min(100, int(100 * run.state.share))
@@ -157,7 +149,7 @@ def _show(run: RunContext, report: StepReport, progress: RunProgress) -> None:
         progress.step(report.step, note)
 
 
-def _snapshot_if_due(run: RunContext, method: Method, progress: RunProgress) -> None:
+def _snapshot_if_due(run: RunContext, method: Method, progress: Progress) -> None:
     """Judge the proposals of this moment as if the search ended here, if the next of the moments has come."""
     parts = run.config.snapshots + 1
     mark = int(run.state.share * parts)
@@ -189,7 +181,7 @@ def _look_at(run: RunContext, proposals: list[Architecture], judged: list[Evalua
     )
 
 
-def selection(run: RunContext, progress: RunProgress) -> None:
+def selection(run: RunContext, progress: Progress) -> None:
     """Train every proposal briefly, judge it on validation, keep an even spread of the accurate Pareto front."""
     proposals = run.state.proposals
     progress.stage("selection", len(proposals), run.state.selected)

@@ -1,4 +1,4 @@
-"""How a candidate is evaluated. Training is the first way; a table of results is another.
+"""How a candidate is evaluated: trained, or looked up in a table of networks that were.
 
 A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in the group ``approxnas.evaluators``.
 """
@@ -12,7 +12,11 @@ from spaces.plugins import Registry
 
 
 class Evaluator(Protocol):
-    """Constructed as ``cls(conditions)``."""
+    """Constructed as ``cls(conditions)``.
+
+    One that knows more than a training would tell also has ``test_accuracy(architecture, arithmetic)``: that of a finalist
+    after a training in full, which then does not take place.
+    """
 
     def evaluate(self, job: Job) -> Result:
         """The result of a job, which depends on nothing else. Raises no error for a candidate that fails."""
@@ -29,5 +33,10 @@ class Training:
 
 
 EVALUATORS: Registry[Callable[[Conditions], Evaluator]] = Registry(
-    "evaluator", "approxnas.evaluators", {"training": "evaluation.search.evaluators:Training"}
+    "evaluator",
+    "approxnas.evaluators",
+    {
+        "training": "evaluation.search.evaluators:Training",
+        "table": "evaluation.benchmark.evaluator:TableEvaluator",
+    },
 )

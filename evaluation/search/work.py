@@ -6,6 +6,7 @@ from evaluation.search.evaluators import EVALUATORS, Evaluator
 from evaluation.search.final_epochs import EpochResult, FinalEpoch, FinalEpochs
 from evaluation.settings.config import RunConfig
 from spaces import work
+from spaces.space import Architecture
 
 
 class Work:
@@ -18,6 +19,11 @@ class Work:
     def __call__(self, job: Job | FinalEpoch) -> Result | EpochResult:
         with work.paused():  # counted by what was asked for: see ``trials.trained_work``
             return self.evaluator.evaluate(job) if isinstance(job, Job) else self.final.run(job)
+
+    def test_accuracy(self, architecture: Architecture, arithmetic: str) -> float | None:
+        """Of a finalist, where the evaluator knows it without a training."""
+        known = getattr(self.evaluator, "test_accuracy", None)
+        return None if known is None else known(architecture, arithmetic)
 
 
 class MakeWork:

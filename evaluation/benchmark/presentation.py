@@ -1,0 +1,150 @@
+"""What a table holds, for people."""
+
+import numpy as np
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from scipy.stats import kendalltau
+
+from evaluation.benchmark.ranking import PARTS, granted_by, rank
+from evaluation.benchmark.regret import Landscape
+from evaluation.benchmark.table import BenchTable, embedded
+from evaluation.benchmark.trajectories import TrajectoryFile
+from evaluation.runs import units
+from evaluation.settings.config import Budget
+from spaces.costs import COSTS
+from spaces.errors import InputError
+from spaces.files.untrusted_text import shortened
+from spaces.space import Architecture
+
+
+def info(table: BenchTable) -> RenderableType:
+    """Facts: size, noise, front, provenance."""
+    header, landscape = table.header, Landscape.of(table, "horowitz45")
+    errors, front = table.mean_test[:, -1], list(landscape.front)
+    noise = float(np.sqrt(table.test[:, :, -1].var(axis=1, ddof=1).mean())) if table.seeds > 1 else float("nan")
+    tau = kendalltau(table.mean_validation[:, -1], errors).statistic
+    unit, size = units.suited(COSTS["horowitz45"].unit, float(landscape.costs.min()))
+    facts = {
+        "networks": f"{len(table)} × {table.seeds} trainings × {table.epochs} epochs",
+        "space": f"{header.plan.space}, {', '.join(header.plan.multipliers)}",
+        "data": header.dataset_origin,
+        "images": f"{header.train_images:,} train, {header.validation_images:,} validate, {header.test_images:,} test",
+        "test error": f"{errors.min():.1%} to {errors.max():.1%}; one training differs from another by {noise:.2%} (sd)",
+        "cost": f"{landscape.costs.min() / size:.3g} to {landscape.costs.max() / size:.3g} {unit} per inference (horowitz45)",
+        "front": (
+            f"{len(front)} networks, {errors[front].max() - errors[front].min():.1%} of error, a factor of "
+            f"{landscape.costs[front].max() / landscape.costs[front].min():.1f} in cost"
+        ),
+        "validation and test": f"rank networks alike: Kendall's τ {tau:.2f}",
+        "trained": f"{table.seconds[:, :, -1].sum() / 3600:.2f} h on {header.device}",
+        "failures": str(len(header.failures)),
+        "made by": header.command,
+        "versions": ", ".join(f"{name} {version}" for name, version in header.versions.items()),
+    }
+    shown = Table(box=None, show_header=False)
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column()
+    for name, fact in facts.items():
+        shown.add_row(name, fact)
+    return shown
+
+
+def front(table: BenchTable, cost: str) -> RenderableType:
+    """The true front, most accurate first."""
+    landscape = Landscape.of(table, cost)
+    unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[list(landscape.front)].max()))
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in ("test error, %", f"cost, {unit}"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("network: the edges into each node", overflow="fold")
+    for at in landscape.front:
+        error, price = 100 * table.mean_test[at, -1], landscape.costs[at] / size
+        shown.add_row(f"{error:.2f}", f"{price:.3g}", table.architectures[at].short())
+    hypervolume = f"hypervolume {landscape.hypervolume:.4f} of (1, 1), by cost / that of {landscape.reference.short()}"
+    return Group(shown, hypervolume)
+
+
+def entry(table: BenchTable, architecture: Architecture, cost: str) -> RenderableType:
+    """Curves of one network."""
+    at, landscape = table.at(architecture), Landscape.of(table, cost)
+    unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[at]))
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.add_column("epoch", justify="right")
+    for number in range(table.seeds):
+        shown.add_column(f"#{number}", justify="right", no_wrap=True)
+    for name in ("mean", "validation", "seconds"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for epoch in range(table.epochs):
+        each = [f"{100 * error:.2f}" for error in table.test[at, :, epoch]]
+        means = (
+            100 * table.mean_test[at, epoch],
+            100 * table.mean_validation[at, epoch],
+            table.mean_seconds[at, epoch],
+        )
+        shown.add_row(str(epoch + 1), *each, *(f"{mean:.2f}" for mean in means))
+    references = {name: table.reference_test_error(architecture, name) for name in ("fp32", "int8")}
+    told = ", ".join(f"{name} {100 * error:.2f} %" for name, error in references.items())
+    return Group(
+        architecture.short(),
+        f"{landscape.costs[at] / size:.3g} {unit} per inference; test error of the same topology in {told}",
+        "Test error in % of every training and their mean, validation error, seconds of one thread:",
+        shown,
+    )
+
+
+def ranks(file: TrajectoryFile) -> RenderableType:
+    """The standings of a comparison. Raises InputError where it holds no search, or is of no table that there is."""
+    if not file.found:
+        raise InputError(f"{file.path} holds no search; table compare adds some")
+    table, budget = table_of(file), Budget.parse(file.common["budget"])
+    ranking = rank(file.found, Landscape.of(table, file.common["cost"]), budget)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("method", no_wrap=True)
+    for name in ("seeds", *(f"{part:.0%}" for part in PARTS), "±", "rank", "spent"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    granted = granted_by(budget)
+    for each in ranking.standings:
+        shown.add_row(
+            each.method + (" *" if each.control else ""),
+            str(each.seeds),
+            *(f"{1000 * regret:.1f}" for regret in each.regrets),
+            f"{500 * (each.interval[1] - each.interval[0]):.1f}",
+            "–" if each.rank is None else f"{each.rank:.2f}",
+            "–" if not granted else f"{each.spent / granted:.0%}{' ✗' if each.overrun else ''}",
+        )
+    notes = [
+        "Regret × 1000 (hypervolume of the true front minus that of the proposals by their true errors) after parts of the "
+        f"budget of {file.common['budget']}, the judging of proposals included; ±: half of the 95 % interval of its mean at "
+        "the end. *: a control.",
+    ]
+    if ranking.critical_difference is not None:
+        notes.append(
+            f"Mean ranks over the {ranking.shared_seeds} seeds that all have; they differ from "
+            f"{ranking.critical_difference:.2f} on (Nemenyi, 5 %)."
+        )
+    if ranking.friedman_p is not None:
+        notes.append(f"That all are alike: p = {ranking.friedman_p:.2g} (Friedman).")
+    return Group(Text(ranking.sentence, style="bold"), shown, " ".join(notes))
+
+
+def table_of(file: TrajectoryFile) -> BenchTable:
+    """The table on which the searches of a comparison went. Raises InputError where none in the package fits."""
+    for name in sorted(embedded()):
+        table = BenchTable.load(name)
+        if table.header.tables == file.common.get("tables") and table.header.protocol.hash == file.common.get(
+            "protocol"
+        ):
+            return table
+    raise InputError(f"{file.path} is of a table that this version of the package does not have")
+
+
+def named(table: BenchTable, text: str) -> Architecture:
+    """The network of a file, or whose key begins so. Raises InputError where there is none, or more than one."""
+    from evaluation.runs.architecture_files import resolve
+
+    found = [each for each in table.architectures if each.key.startswith(text.lower())] if len(text) >= 4 else []
+    if len(found) > 1:
+        raise InputError(f"{len(found)} networks have a key that begins with {shortened(text)}; write more of it")
+    return found[0] if found else resolve(text).architecture

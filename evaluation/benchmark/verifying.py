@@ -1,0 +1,61 @@
+"""Trains entries of a table again, to see that it holds what it says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.benchmark.curves import CurveJob, CurveTraining
+from evaluation.benchmark.table import BenchTable
+from evaluation.training.device import choose_device, use_threads
+from spaces.errors import InputError
+
+SPREADS = (
+    4.0  # standard deviations between trainings, by which a repeated one may differ: other processors round otherwise
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An entry that was trained again."""
+
+    line: str  # for people
+    same: bool  # to the last answer
+    within: bool
+
+
+def verify(table: BenchTable, entries: int, seed: int, device: str) -> Iterator[Checked]:
+    """Train so many random entries of the table again. Raises InputError where its data or truth tables are others now."""
+    _require_same_inputs(table)
+    use_threads(1, 1)
+    training = CurveTraining(table.header.plan, choose_device(device))
+    rng = np.random.default_rng(seed)
+    spread = float(np.sqrt(table.test[:, :, -1].var(axis=1, ddof=1).mean())) if table.seeds > 1 else 0.05
+    for _ in range(entries):
+        at, number = int(rng.integers(len(table))), int(rng.integers(table.seeds))
+        architecture = table.architectures[at]
+        curve = training(CurveJob(architecture, "approximate", number, table.epochs))
+        kept, now = table.arrays["test"][at, number], np.array(curve.test)
+        difference = abs(float(now[-1]) - float(kept[-1])) / table.header.test_images
+        same = bool((kept == now).all() and (table.arrays["validation"][at, number] == curve.validation).all())
+        found = "the same" if same else f"differs by {difference:.2%}"
+        error = kept[-1] / table.header.test_images
+        yield Checked(
+            f"{architecture.short()}, training {number}: test error {error:.2%}, {found}",
+            same,
+            same or difference <= SPREADS * spread,
+        )
+
+
+def _require_same_inputs(table: BenchTable) -> None:
+    from evaluation import datasets
+
+    plan = table.header.plan
+    dataset = datasets.load(plan.dataset)
+    if dataset.train.fingerprint != table.header.train_fingerprint:
+        raise InputError(f"the images of '{plan.dataset}' are not those that the table was made with")
+    changed = [multiplier.name for multiplier in plan.library if table.header.tables[multiplier.name] != multiplier.key]
+    if changed:
+        raise InputError(f"{', '.join(changed)}: not the truth table that the table was made with")
+    if plan.settings.hash != table.header.protocol.hash:
+        raise InputError(f"the protocol '{plan.protocol}' has changed since the table was made")
