@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from evaluation import datasets
 from evaluation import table as command
 from evaluation.benchmark import curves
 from evaluation.benchmark import table as tables
@@ -114,6 +116,20 @@ def test_a_query_is_the_mean_over_the_trainings(table):
     exact = network.with_multiplier("mul8s_1KV8", "all")
     assert table.reference_test_error(network, "int8") == table.query(exact).test_error
     assert table.reference_test_error(network, "fp32") == table.reference_test_error(exact, "fp32")
+
+
+def test_the_packages_table_is_that_of_its_plan_and_leaves_searches_something_to_find():
+    table, path = BenchTable.load("fashion14"), Path(tables.__file__).with_name("plans") / "fashion14.toml"
+    plan, header = TablePlan.read(path), table.header
+    assert header.plan == plan and header.plan_key == plan.key and not header.failures
+    assert header.train_fingerprint == datasets.load(plan.dataset).train.fingerprint
+    assert table.architectures == plan.networks()
+    landscape = Landscape.of(table, "horowitz45")
+    errors, costs = (values[list(landscape.front)] for values in (landscape.errors, landscape.costs))
+    assert np.ptp(errors) >= 0.08 and costs.max() >= 3 * costs.min()
+    rng = np.random.default_rng(0)
+    draws = [landscape.regret(rng.choice(len(table), 20, replace=False).tolist()) for _ in range(20)]
+    assert np.mean(draws) > 0.01
 
 
 # -- the front -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """What a table holds, for people."""
 
-import numpy as np
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -23,15 +22,15 @@ def info(table: BenchTable) -> RenderableType:
     """Facts: size, noise, front, provenance."""
     header, landscape = table.header, Landscape.of(table, "horowitz45")
     errors, front = table.mean_test[:, -1], list(landscape.front)
-    noise = float(np.sqrt(table.test[:, :, -1].var(axis=1, ddof=1).mean())) if table.seeds > 1 else float("nan")
+    spread = f"; one training differs from another by {table.noise:.2%} (sd)" if table.seeds > 1 else ""
     tau = kendalltau(table.mean_validation[:, -1], errors).statistic
     unit, size = units.suited(COSTS["horowitz45"].unit, float(landscape.costs.min()))
     facts = {
-        "networks": f"{len(table)} × {table.seeds} trainings × {table.epochs} epochs",
+        "networks": f"{len(table)}, each trained {times(table.seeds)} for {table.epochs} epochs",
         "space": f"{header.plan.space}, {', '.join(header.plan.multipliers)}",
         "data": header.dataset_origin,
         "images": f"{header.train_images:,} train, {header.validation_images:,} validate, {header.test_images:,} test",
-        "test error": f"{errors.min():.1%} to {errors.max():.1%}; one training differs from another by {noise:.2%} (sd)",
+        "test error": f"{errors.min():.1%} to {errors.max():.1%}{spread}",
         "cost": f"{landscape.costs.min() / size:.3g} to {landscape.costs.max() / size:.3g} {unit} per inference (horowitz45)",
         "front": (
             f"{len(front)} networks, {errors[front].max() - errors[front].min():.1%} of error, a factor of "
@@ -49,6 +48,10 @@ def info(table: BenchTable) -> RenderableType:
     for name, fact in facts.items():
         shown.add_row(name, fact)
     return shown
+
+
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def front(table: BenchTable, cost: str) -> RenderableType:

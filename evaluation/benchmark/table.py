@@ -89,6 +89,14 @@ class BenchTable:
         """Of a whole training."""
         return self.validation.shape[2]
 
+    @property
+    def noise(self) -> float:
+        """By which one training's test error differs from another's of the same network: pooled standard deviation.
+
+        Not known (NaN) where each was trained once.
+        """
+        return float(np.sqrt(self.test[:, :, -1].var(axis=1, ddof=1).mean())) if self.seeds > 1 else float("nan")
+
     def __len__(self) -> int:
         return len(self.architectures)
 

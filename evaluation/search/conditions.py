@@ -55,6 +55,10 @@ class Conditions:
         data = SearchData(dataset, protocol, task, device, split, config.seed)
         return cls(space, shape, final, data, protocol, CandidateCosts(space, shape, COSTS[config.cost]))
 
+    def again(self, config: RunConfig) -> "Conditions":
+        """Those of another seed: the images are split otherwise."""
+        return replace(self, data=self.data.again(config.protocol, config.seed))
+
 
 def make_space(config: RunConfig, library: Sequence[Multiplier]) -> Space:
     """The space that a run searches. Raises InputError where its settings do not fit together."""

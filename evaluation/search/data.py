@@ -1,5 +1,7 @@
 """The images of a search on their device, in two parts. The test set cannot be reached from here."""
 
+import copy
+
 import numpy as np
 import torch
 
@@ -36,5 +38,14 @@ class SearchData:
         self.statistics = channel_statistics(dataset.train)
         self.everything = DeviceImages(dataset.train, *self.statistics, device, task)
         # To compute it takes scikit-learn, whose import costs a worker more than a second.
-        self.split = split or split_index(dataset.train.labels, protocol.validation_share, split_seed(protocol, seed))
-        self.training, self.validation = (self.everything.part(part) for part in self.split)
+        self._divide(split or split_index(dataset.train.labels, protocol.validation_share, split_seed(protocol, seed)))
+
+    def again(self, protocol: Protocol, seed: int) -> "SearchData":
+        """The same images as another seed splits them."""
+        labels, other = self.everything.labels.cpu().numpy(), copy.copy(self)
+        other._divide(split_index(labels, protocol.validation_share, split_seed(protocol, seed)))
+        return other
+
+    def _divide(self, split: Split) -> None:
+        self.split = split
+        self.training, self.validation = (self.everything.part(part) for part in split)

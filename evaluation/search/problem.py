@@ -1,6 +1,5 @@
 """The problem that a method is given: space, data, costs, randomness and the evaluation of candidates."""
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,12 +42,23 @@ class SearchProblem:
     """
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, device: torch.device, library: Sequence[Multiplier]
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        device: torch.device,
+        library: Sequence[Multiplier],
+        conditions: Conditions | None = None,
     ) -> None:
-        self.device, self.selection_epochs = device, config.protocol.selection_epochs
-        self.conditions = Conditions.of(config, dataset, library, device)
+        protocol = config.protocol
+        self.config, self.dataset, self.device, self.library = config, dataset, device, tuple(library)
+        self.selection_epochs = protocol.selection_epochs
+        self.conditions = conditions or Conditions.of(config, dataset, library, device)
         self.space, self.shape, self.data = self.conditions.space, self.conditions.shape, self.conditions.data
         self.costs, self.task, self.cost_model = self.conditions.costs, self.data.everything.task, COSTS[config.cost]
+        self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
+        self.generator = torch.Generator(device).manual_seed(derived_seed(config.seed, config.method))
+        budget = Budget.parse(config.budget)
+        self.open_ended, self.evaluation_limit = bool(config.budget), budget.evaluations
         reference = self.space.costs(self.space.reference(), self.shape)
         self.reference_cost = self.cost_model.network(reference, "int8").total
         if self.reference_cost == 0:
@@ -60,7 +70,7 @@ class SearchProblem:
         self.work = make_work(self.conditions)
         recipe = RunRecipe(
             config,
-            tuple(library),
+            self.library,
             dataset.name,
             dataset.classes,
             dataset.train,
@@ -69,16 +79,6 @@ class SearchProblem:
             make_work,
         )
         self.queue = JobQueue(EXECUTORS[config.executor](self.work, recipe, Forecast(self.costs), config.place))
-        self.warm = False  # in this process
-        self._begin(config)
-
-    def _begin(self, config: RunConfig) -> None:
-        """All that a search changes, as at its beginning."""
-        self.config = config
-        self.rng = np.random.default_rng([config.seed, derived_seed(config.method)])
-        self.generator = torch.Generator(self.device).manual_seed(derived_seed(config.seed, config.method))
-        budget = Budget.parse(config.budget)
-        self.open_ended, self.evaluation_limit = bool(config.budget), budget.evaluations
         self.machine = MachineFailures()
         self.searched, self.judged = (
             Trials(purpose, config.seed, self.queue, self.machine, self.costs, len(self.data.training))
@@ -87,12 +87,12 @@ class SearchProblem:
         self._own_work = 0.0  # of networks that the method trains itself, in the steps so far
         self._counted = work.Counted()  # in the step in progress
         self._before_step: dict | None = None
+        self.warm = False  # in this process
 
     def again(self, seed: int) -> "SearchProblem":
-        """The same problem for another seed, at its beginning: on the same split of the images, and with the same workers."""
-        other = copy.copy(self)
-        other._begin(replace(self.config, seed=seed))
-        return other
+        """The same problem for another seed, at its beginning, without what all seeds have in common being made anew."""
+        config = replace(self.config, seed=seed)
+        return SearchProblem(config, self.dataset, self.device, self.library, self.conditions.again(config))
 
     @property
     def ahead(self) -> int:
