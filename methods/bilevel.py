@@ -114,8 +114,8 @@ class Bilevel:
                 self.loss(validation, self.held_out)
         else:
             with only(self.choices, self.weights):
-                gradients = torch.autograd.grad(self.loss(validation, self.held_out), self.choices)
-        penalties = torch.autograd.grad(self.penalty(), self.choices, allow_unused=True, materialize_grads=True)
+                gradients = _gradients(self.loss(validation, self.held_out), self.choices)
+        penalties = _gradients(self.penalty(), self.choices)
         for choice, gradient, extra in zip(self.choices, gradients, penalties):
             choice.grad = gradient + extra
         self.choice_optimiser.step()
@@ -169,6 +169,11 @@ def second_order_gradient(
                 ends.append(torch.autograd.grad(loss(train), choices, allow_unused=True, materialize_grads=True))
         _assign(weights, kept)
     return [d - lr * (plus - minus) / (2 * epsilon) for d, plus, minus in zip(direct, *ends)]
+
+
+def _gradients(of: Tensor, choices: list[Tensor]) -> tuple[Tensor, ...]:
+    """Zero for what it does not depend on: multipliers of a pass whose sampled operations multiply nothing."""
+    return torch.autograd.grad(of, choices, allow_unused=True, materialize_grads=True)
 
 
 @torch.no_grad()

@@ -105,6 +105,18 @@ def test_shares_are_never_sampled():
     assert torch.equal(Uniform(choices, generator)(logits).weights["gamma"], torch.full((2, 3), 1 / 3))
 
 
+def test_a_choice_that_no_sampled_operation_uses_is_left_alone():
+    """In the bench space an operation that multiplies nothing can be all that is sampled."""
+    made = tiny.problem("gdas", space="bench")
+    method = Gdas(made, GdasConfig(epochs=1, choice_decay=0.0, energy_weight=0.0))
+    skip = [method.choices["alpha"].options.index("skip_connect")] * method.choices["alpha"].count
+    with torch.no_grad():
+        method.logits["alpha"][range(len(skip)), skip] = 100.0
+    before = copy(method.logits)
+    method.step()
+    assert torch.equal(before["beta"], method.logits["beta"])
+
+
 # -- names of their own ------------------------------------------------------------------------------------------------
 
 

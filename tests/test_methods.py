@@ -26,6 +26,28 @@ def test_every_method_keeps_the_contract(check, name, tmp_path):
     check(name, tmp_path)
 
 
+@pytest.mark.parametrize("space", ["bench", "grid"])
+@every_method
+def test_every_method_searches_the_other_spaces_or_names_those_that_it_can(name, space):
+    problem, rng = tiny.problem(name, space=space), np.random.default_rng(0)
+
+    def evaluate(drawn, epochs=None, parents=None):  # noqa: ARG001
+        return [Evaluation(a.key, rng.random(), problem.cost_of(a), 1, 1, epochs=epochs or 1) for a in drawn]
+
+    problem.evaluate = evaluate
+    try:
+        method = METHODS[name](problem, METHODS[name].Config(**tiny.method_config(name)))
+    except InputError as error:
+        assert "cells" in str(error) and space in str(error)
+        assert hasattr(METHODS[name].Config, "method")  # a search over a supernet; all others search everywhere
+        return
+    for _ in range(2 if hasattr(method, "net") else 40):
+        if not method.finished:
+            method.step()
+    proposals = method.proposals()
+    assert proposals and all(problem.space.from_json(a.to_json()) == a for a in proposals)
+
+
 def test_an_unknown_method_is_refused_with_a_suggestion():
     with pytest.raises(InputError, match="did you mean approxdarts"):
         METHODS["aproxdarts"]
