@@ -163,3 +163,22 @@ def test_a_supernet_stops_within_an_epoch(tmp_path):
     assert record.account.granted == pytest.approx(granted, rel=1e-6)
     assert granted <= record.account.spent <= granted + 2 * searched / batches + 2 * judged
     assert record.ledger["search"].work < 0.9 * searched
+
+
+def test_a_network_is_judged_by_several_trainings(tmp_path):
+    """Its error is their mean, each has random numbers of its own, and all are booked; a checkpoint keeps them."""
+    protocol = dataclasses.replace(SHORT, judgements=3)
+    longer = [dataclasses.replace(each, selection_epochs=4) for each in (SHORT, protocol)]
+    problems = [tiny.problem(protocol=each) for each in longer]
+    drawn = [problems[0].space.sample(problems[0].rng) for _ in range(2)]
+    (once, _), found = problems[0].judge(drawn), problems[1].judge(drawn)
+    errors = {e.key: [trial.evaluation.error for trial in problems[1].judged.known(e.key)] for e in found}
+    assert all(evaluation.error == pytest.approx(sum(errors[evaluation.key]) / 3) for evaluation in found)
+    assert max(len(set(each)) for each in errors.values()) == 3
+    assert once.error == problems[1].judged.known(drawn[0].key)[0].evaluation.error
+    assert problems[1].judged.of(drawn[0].key).work == 3 * problems[0].judged.of(drawn[0].key).work
+    assert protocol.hash != SHORT.hash == dataclasses.replace(protocol, judgements=1).hash
+    config = tiny.run_config("random", **QUICKLY | {"protocol": protocol}, snapshots=1)
+    _, record = finished_run(tmp_path / "a", config)
+    assert without_times(resume(stopped_run(tmp_path / "b", config, 8))) == without_times(record)
+    assert record.anytime[-1].judging_work == record.ledger["selection"].work > 0

@@ -25,6 +25,9 @@ SHARED = (
 )  # fmt: skip
 
 
+LIMIT = 0.25  # of the cost of the reference network in exact int8
+
+
 def show(console: Terminal, records: list[Record]) -> None:
     """A table per group of runs that may be compared: same data, protocol, space, circuits, budget and device."""
     groups: dict[str, list[Record]] = {}
@@ -57,9 +60,9 @@ def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def common_cost(records: Iterable[Record]) -> float:
-    """The median cost of all points on the runs' final fronts: a level that most runs have something to say to."""
-    return median_low(cost for record in records for _, cost in record.anytime[-1].front)
+def cost_limit(record: Record) -> float:
+    """A level of cost at which errors are set side by side, fixed before any run: a share of the reference network's."""
+    return LIMIT * record.reference_cost
 
 
 def error_within(record: Record, most: float) -> float:
@@ -110,7 +113,7 @@ def paired(records: Iterable[Record]) -> list[significance.Comparison]:
 
 
 def _table(records: list[Record]) -> Table:
-    first, cost, target = records[0], common_cost(records), target_hypervolume(records)
+    first, cost, target = records[0], cost_limit(records[0]), target_hypervolume(records)
     faster = speed_ups(records)
     unit, seconds, form = _time_unit(records)
     table = Table(
@@ -172,6 +175,8 @@ def _remarks(records: list[Record]) -> list[str]:
         "× faster: time of the worst method to its own final hypervolume ÷ time of this one to the same; judging the "
         "proposals is part of it",
     ]
+    limit = f"{_amount(records[0], cost_limit(records[0]))}, {LIMIT:.0%} of the reference network's in exact int8"
+    lines.append(f"error, %: the lowest of a run's final proposals up to {limit}, fixed before any run")
     moments = records[0].snapshots + 1
     lines.append(
         f"hypervolumes are known at {moments} moment{'s' * (moments > 1)} of a search, and times no finer than that"

@@ -28,7 +28,7 @@ class KeptNetwork(TypedDict):
 class KeptProblem(TypedDict):
     rng: dict
     evaluations: list[KeptEvaluation]
-    judged: list[KeptEvaluation]
+    judgements: list[list[KeptEvaluation]]
     asked: int
     own_work: NotRequired[float]
     candidates_work: NotRequired[float]

@@ -14,7 +14,7 @@ from evaluation.runs.progress import Progress
 from evaluation.runs.record import MEASURING
 from evaluation.search import failures
 from evaluation.search.candidates import Result
-from evaluation.search.trials import Trials
+from evaluation.search.trials import Trial
 from evaluation.settings.config import Budget
 from evaluation.training import memory
 from methods import METHODS
@@ -91,7 +91,7 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -
     def out_of_time(meter: Meter) -> bool:
         return spending.is_over(run, budget, meter.seconds)
 
-    with _booked(run, "search", run.problem.searched, show, out_of_time):
+    with _booked(run, show, out_of_time):
         try:
             with memory.full_means_bad_input(run.config, "search"), run.problem.repeatable_step():
                 report = method.step()
@@ -108,27 +108,17 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -
 
 
 @contextmanager
-def _booked(
-    run: RunContext,
-    stage: str,
-    trials: Trials,
-    show: Callable[[Result], None] = lambda _: None,
-    out_of_time: Callable[[Meter], bool] = lambda _: False,
-    saves: bool = True,
-) -> Iterator[None]:
-    """Book the block to ``stage``, and its jobs one by one, as soon as each is done; then save the run."""
-    with run.ledger.measure(stage) as meter:
+def _booked(run: RunContext, show: Callable[[Result], None], out_of_time: Callable[[Meter], bool]) -> Iterator[None]:
+    """Book the block to the search, and its jobs one by one, as soon as each is done; then save the run."""
+    trials = run.problem.searched
+    with run.ledger.measure("search") as meter:
 
         def done(result: Result, waited: float) -> None:
             meter.book(waited, result.spent)
-            if trials is run.problem.searched:
-                run.ledger.set_work(stage, run.problem.search_work)
-            else:
-                run.ledger.add_work(stage, run.problem.judged.last.work)
-            run.note_losses(stage, result.evaluation.key, result.losses)
+            run.ledger.set_work("search", run.problem.search_work)
+            run.note_losses("search", result.evaluation.key, result.losses)
             show(result)
-            if saves:
-                run.save()
+            run.save()
             meter.start()
 
         before = trials.on_result, trials.out_of_time
@@ -137,6 +127,27 @@ def _booked(
             yield
         finally:
             trials.on_result, trials.out_of_time = before
+
+
+@contextmanager
+def _judging(run: RunContext, stage: str, saves: bool = True) -> Iterator[None]:
+    """The same for what is judged in the block."""
+    judged = run.problem.judged
+    with run.ledger.measure(stage) as meter:
+
+        def done(result: Result, waited: float, trial: Trial) -> None:
+            meter.book(waited, result.spent)
+            run.ledger.add_work(stage, trial.work)
+            run.note_losses(stage, result.evaluation.key, result.losses)
+            if saves:
+                run.save()
+            meter.start()
+
+        before, judged.on_trial = judged.on_trial, done
+        try:
+            yield
+        finally:
+            judged.on_trial = before
 
 
 def _show(run: RunContext, report: StepReport, progress: Progress) -> None:
@@ -156,7 +167,7 @@ def _snapshot_if_due(run: RunContext, method: Method, progress: Progress) -> Non
     if not max((taken["mark"] for taken in run.state.anytime), default=0) < mark < parts:
         return
     proposals = method.proposals()
-    with _booked(run, MEASURING, run.problem.judged):
+    with _judging(run, MEASURING):
         judged = run.problem.judge(proposals)
     _look_at(run, proposals, judged, mark)
     run.save()
@@ -187,12 +198,13 @@ def selection(run: RunContext, progress: Progress) -> None:
     progress.stage("selection", len(proposals), run.state.selected)
     run.problem.announce_judging(proposals[run.state.selected :])
     for number, architecture in enumerate(proposals[run.state.selected :], run.state.selected + 1):
-        known = run.problem.judged.of(architecture.key)
-        with nullcontext() if known else _booked(run, "selection", run.problem.judged, saves=False):
+        known = run.problem.judged.known(architecture.key)
+        whole = len(known) == len(run.problem.judged.repeats)
+        with nullcontext() if whole else _judging(run, "selection", saves=False):
             evaluation = run.problem.judge([architecture])[0]
-        if known:  # what a snapshot has judged already is booked, and reported, as if it were judged now
-            run.ledger.book("selection", known.seconds)
-            run.ledger.add_work("selection", known.work)
+        for trial in known:  # what a snapshot has judged already is booked, and reported, as if it were judged now
+            run.ledger.book("selection", trial.seconds)
+            run.ledger.add_work("selection", trial.work)
         run.record_step("selection", evaluation.error, evaluation.cost, {"candidate": number})
         run.state.selected = number
         run.save()

@@ -80,13 +80,14 @@ def _expected(run: RunContext) -> Reserve:
     if not count or not trained:
         return Reserve()
     macs = sum(trial.evaluation.macs for trial in trials) / len(trials)
-    work = count * trained_work(macs, problem.searched.images, problem.selection_epochs)
+    epochs = problem.selection_epochs * run.config.protocol.judgements
+    work = count * trained_work(macs, problem.searched.images, epochs)
     return Reserve(work * sum(trial.seconds for trial in trials) / trained, work)
 
 
 def _pace(run: RunContext) -> float:
     """Device-seconds per MAC of trained work: of what was judged so far, or else of the search."""
-    judged = list(run.problem.judged.trials.values())
+    judged = run.problem.judged.trials
     seconds, work = sum(trial.seconds for trial in judged), sum(trial.work for trial in judged)
     if not work:
         row = run.ledger.booked["search"]

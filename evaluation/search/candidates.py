@@ -39,6 +39,7 @@ class Job:
     epochs: int  # in all, those of an own parent included
     parent: Trained | None = None
     keeps_weights: bool = False  # whether the result shall hold them
+    repeat: int = 0  # which of several trainings, by which a network is judged: each has random numbers of its own
 
     @property
     def known(self) -> tuple[str, int]:
@@ -98,7 +99,8 @@ def train(job: Job, conditions: Conditions) -> Result:
 def trained_network(job: Job, conditions: Conditions) -> torch.nn.Module:
     """The job's network after its training; one that starts from itself trains for the epochs that are missing."""
     architecture, parent, epochs = job.architecture, job.parent, job.missing_epochs
-    seed = derived_seed(job.seed, job.purpose, architecture.key)
+    repeat = (job.repeat,) if job.repeat else ()
+    seed = derived_seed(job.seed, job.purpose, architecture.key, *repeat)
     network = build_seeded(lambda: conditions.space.build(architecture, conditions.shape), seed)
     if parent is not None:
         inherited = conditions.space.inherited(architecture, parent.architecture, conditions.shape)

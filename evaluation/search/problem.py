@@ -15,6 +15,7 @@ from evaluation.search.executors import EXECUTORS
 from evaluation.search.failures import MachineFailures
 from evaluation.search.forecast import Forecast
 from evaluation.search.job_queue import JobQueue
+from evaluation.search.judging import Judgements
 from evaluation.search.seeds import derived_seed
 from evaluation.search.trials import Trials, trained_work
 from evaluation.search.work import MakeWork
@@ -80,10 +81,9 @@ class SearchProblem:
         )
         self.queue = JobQueue(EXECUTORS[config.executor](self.work, recipe, Forecast(self.costs), config.place))
         self.machine = MachineFailures()
-        self.searched, self.judged = (
-            Trials(purpose, config.seed, self.queue, self.machine, self.costs, len(self.data.training))
-            for purpose in ("search", "selection")
-        )
+        shared = (config.seed, self.queue, self.machine, self.costs, len(self.data.training))
+        self.searched = Trials("search", *shared)
+        self.judged = Judgements([Trials("selection", *shared, repeat) for repeat in range(protocol.judgements)])
         self._own_work = 0.0  # of networks that the method trains itself, in the steps so far
         self._counted = work.Counted()  # in the step in progress
         self._before_step: dict | None = None
@@ -162,7 +162,9 @@ class SearchProblem:
         self.judged.announce(architectures, self.selection_epochs)
 
     def judge(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
-        """Train each from scratch under the selection protocol, whatever the search knows of it; cached by key."""
+        """Train each from scratch under the selection protocol, as often as it says, whatever the search knows of it; cached
+        by key.
+        """
         return self.judged.evaluate(architectures, self.selection_epochs)
 
     def end_search(self) -> float:
@@ -207,7 +209,8 @@ class SearchProblem:
 
     def judging_work(self, architecture: Architecture) -> float:
         """Trained work of judging it, in MACs."""
-        return trained_work(self.costs(architecture)[2], len(self.data.training), self.selection_epochs)
+        epochs = self.selection_epochs * self.config.protocol.judgements
+        return trained_work(self.costs(architecture)[2], len(self.data.training), epochs)
 
     def _position(self) -> dict:
         """Where the random numbers, the count of evaluations and the work stand."""
@@ -224,7 +227,7 @@ class SearchProblem:
             **(self._before_step or self._position()),
             "evaluations": self.searched.to_plain(),
             "trained": self.searched.weights_to_plain(),
-            "judged": self.judged.to_plain(),
+            "judgements": self.judged.to_plain(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -232,5 +235,5 @@ class SearchProblem:
         self.generator.set_state(state["generator"])
         self.searched.asked = state["asked"]
         self.searched.restore(state["evaluations"], state["trained"], self.space)
-        self.judged.restore(state["judged"], [], self.space)
+        self.judged.restore(state["judgements"], self.space)
         self._own_work, self.searched.work = state.get("own_work", 0.0), state.get("candidates_work", 0.0)

@@ -63,8 +63,10 @@ class Trials:
         machine: MachineFailures,
         costs: Callable[[Architecture], tuple[float, int, int]],
         images: int,
+        repeat: int = 0,
     ) -> None:
         self.purpose, self.seed, self.images = purpose, seed, images  # that a candidate is trained on
+        self.repeat = repeat  # see ``Job``
         self.queue, self.machine, self.costs = queue, machine, costs
         self.trials: dict[Known, Trial] = {}
         self.trained: dict[str, Trained] = {}
@@ -148,7 +150,7 @@ class Trials:
 
     def _job(self, architecture: Architecture, parent: Architecture | None, epochs: int, keeps_weights: bool) -> Job:
         start = self.trained.get(parent.key) if parent is not None else None
-        return Job(architecture, self.purpose, self.seed, epochs, start, keeps_weights)
+        return Job(architecture, self.purpose, self.seed, epochs, start, keeps_weights, self.repeat)
 
     def _result(self, job: Job, outcome: Outcome) -> Result:
         """A failure with what all attempts cost, where every one of them was lost."""

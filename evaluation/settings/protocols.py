@@ -12,7 +12,7 @@ from spaces.errors import InputError, suggest
 
 GradientPrecision = Annotated[Literal["auto", "bf16", "fp32"], tyro.conf.arg(prefix_name=False)]  # --gradient-precision
 # Settings that older records know nothing of, as they were then
-_AS_BEFORE = (("gradient_precision", "fp32"), ("warmup", 0.0), ("label_smoothing", 0.0))
+_AS_BEFORE = (("gradient_precision", "fp32"), ("warmup", 0.0), ("label_smoothing", 0.0), ("judgements", 1))
 LARGEST = 4096  # of any size that a person sets: beyond, a typing error is likelier than a wish
 
 
@@ -43,6 +43,8 @@ class Protocol:
     """Epochs of the brief training of a candidate, in selection and inside methods that train candidates."""
     selection_lr: float = 0.025
     """First learning rate of that training (SGD, cosine to zero)."""
+    judgements: int = 1
+    """Trainings from scratch, each by random numbers of its own, by whose mean error a proposal is judged."""
     finalists: int = 3
     """Proposals that are trained in full."""
     finalist_margin: float = 0.05
@@ -85,7 +87,7 @@ class Protocol:
         require_finite("protocol", self)
         if not 0 < self.validation_share < 1:
             raise InputError(f"validation_share must lie between 0 and 1, not {self.validation_share}")
-        for counted in ("search_batch", "selection_epochs", "finalists", "final_epochs", "batch"):
+        for counted in ("search_batch", "selection_epochs", "judgements", "finalists", "final_epochs", "batch"):
             if getattr(self, counted) < 1:
                 raise InputError(f"{counted} must be at least 1, not {getattr(self, counted)}")
         for positive in ("selection_lr", "final_lr", "clip"):
