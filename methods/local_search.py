@@ -4,7 +4,7 @@ White, Nolen, Savani, Exploring the Loss Landscape in NAS, UAI 2021 (arXiv 2005.
 which is Pareto local search (Paquete, Chiarandini, Stützle, 2004):
 
     A ← random architectures
-    repeat: of the Pareto front of A, take the most accurate whose neighbourhood is not looked through
+    repeat: of the Pareto front of A, take one at random whose neighbourhood is not looked through
             evaluate a neighbour that is new; where it is beaten by nothing in A, it is on the front, and next
 
 A space offers mutants rather than a list of neighbours, so a neighbourhood counts as looked through after so many of them.
@@ -67,8 +67,9 @@ class LocalSearch(ArchiveSearch):
         return self.new(lambda: self.problem.space.mutate(parent, self.problem.rng), count)
 
     def current(self) -> Evaluation | None:
-        """The most accurate that nothing beats and whose neighbours were not all tried."""
-        return next((e for e in self.front() if self.tried.get(e.key, 0) < self.neighbours), None)
+        """One of those that nothing beats and whose neighbours were not all tried."""
+        left = [evaluation for evaluation in self.front() if self.tried.get(evaluation.key, 0) < self.neighbours]
+        return left[int(self.problem.rng.integers(len(left)))] if left else None
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"tried": self.tried}
