@@ -32,7 +32,7 @@ class ZeroConfig:
     """Random networks to draw; none is trained."""
     batch: int = 50
     """Networks per step."""
-    mre: float = 5.0
+    mre: float = 30.0
     """Largest mean relative error of a multiplier, in percent."""
     share: float = 0.2
     """Of the networks drawn, how many are kept: those in which the fewest places multiply."""
