@@ -98,7 +98,8 @@ def disturbed(out: Path, flags: list[str], sign: str, seed: int) -> tuple[Path, 
     while True:
         with started(*arguments) as process:
             while process.poll() is None and sum(kills.values()) < KILLS and at_work(process, out, sign):
-                time.sleep(rng.uniform(0, 4))
+                # Later ones come later: where all takes long, it gets further than to its workers' start.
+                time.sleep(rng.uniform(0, 4 * 1.05 ** sum(kills.values())))
                 workers = workers_of(process.pid, sign) if sign else []
                 if workers and rng.random() < 0.7:
                     with contextlib.suppress(ProcessLookupError):

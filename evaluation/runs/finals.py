@@ -48,7 +48,6 @@ def final(run: RunContext, progress: RunProgress) -> None:
         distributed.announce(str(run.folder.path.resolve()), run.device.type)
         for each, outcome, waited in _outcomes(run, [each for each in trained if _is_left(run, each)]):
             meter.book(waited, spent(outcome))
-            run.ledger.add_work("final", run.epoch_work(each.finalist))
             key = run.state.finalists[each.finalist].key
             result = outcome.result or _given_up(outcome.losses)
             run.note_losses("final", key, outcome.losses if outcome.result else outcome.losses[:-1])
@@ -133,6 +132,7 @@ def _tell(run: RunContext, trained: list[Trained], failed: dict[str, EpochResult
             run.problem.machine.clear()
             loss = kept["losses"][kept["told"]]
             kept["told"] += 1
+            run.ledger.add_work("final", run.epoch_work(each.finalist))
             run.record_step("final", None, None, {"finalist": each.finalist, "epoch": kept["told"], "loss": loss})
         if each.name in failed:
             _fail(run, each, failed.pop(each.name))
@@ -144,6 +144,7 @@ def _tell(run: RunContext, trained: list[Trained], failed: dict[str, EpochResult
 
 
 def _fail(run: RunContext, each: Trained, result: EpochResult) -> None:
+    run.ledger.add_work("final", run.epoch_work(each.finalist))
     run.problem.machine.note(result.suspicion)
     run.state.results[each.name] = {"failure": result.failure}
     key = run.state.finalists[each.finalist].key
