@@ -171,9 +171,9 @@ def second_order_gradient(
     return [d - lr * (plus - minus) / (2 * epsilon) for d, plus, minus in zip(direct, *ends)]
 
 
-def _gradients(of: Tensor, choices: list[Tensor]) -> tuple[Tensor, ...]:
+def _gradients(of: Tensor, choices: list[Tensor]) -> list[Tensor]:
     """Zero for what it does not depend on: multipliers of a pass whose sampled operations multiply nothing."""
-    return torch.autograd.grad(of, choices, allow_unused=True, materialize_grads=True)
+    return list(torch.autograd.grad(of, choices, allow_unused=True, materialize_grads=True))
 
 
 @torch.no_grad()
