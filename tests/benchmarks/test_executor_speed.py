@@ -20,7 +20,7 @@ from tests.running import new_run, quiet
 
 JOBS = {"processes": 10_000, "ray": 1000}
 SECONDS, SLEEPING = 0.5, 24  # of a job, and how many there are
-EPOCHS, CANDIDATES = 10, 12  # of a real one, and how many
+EPOCHS, CANDIDATES = 10, 8  # of a real one, and how many
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_candidates_that_train(benchmark, kind):
     for workers in (1, 2):
         problem = tiny.problem("random", executor=kind, workers=workers, ray_num_cpus=0.5, protocol=long)
         rng = np.random.default_rng(0)
-        first, drawn = ([problem.space.sample(rng) for _ in range(count)] for count in (2 * workers, CANDIDATES))
+        drawn, first = ([problem.space.sample(rng) for _ in range(count)] for count in (CANDIDATES, workers))
         for architecture in drawn:
             problem.cost_of(architecture)
         problem.announce(first)  # all workers are ready, and have compiled what they need
