@@ -110,6 +110,9 @@ class Problem(Protocol):
 class Method(Protocol):
     """A search algorithm, constructed as ``cls(problem, config)``; the harness calls ``step`` until ``finished``.
 
+    A method may have ``signals() -> {name: {key of an architecture: value}}``, asked for at the end of the search: what it
+    believes of its proposals, lower for better. The record tells how well that ranks them as they are judged.
+
     ``load_state_dict`` of a fresh object with the same problem and config continues bit for bit. A run that is killed in
     the middle of a step repeats the step with the same random numbers, and finds in the cache what was evaluated already.
     """

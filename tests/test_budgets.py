@@ -1,6 +1,8 @@
 """Trained work: counted as layers compute it, booked by stage, and kept to as a budget, whatever it is that spends it."""
 
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ from torch import nn
 
 from evaluation.runs.folder import HISTORY, read_history
 from evaluation.runs.record import MEASURING, Record
+from evaluation.runs.recording import rank_correlations
 from evaluation.search.evaluators import EVALUATORS
 from evaluation.search.executors import EXECUTORS
 from evaluation.search.executors.serial import Serial
+from methods.random_search import RandomSearch
 from spaces import work
 from spaces.costs.trace import total_macs, trace
 from spaces.graphed_step import WARM, GraphedStep
@@ -182,3 +186,24 @@ def test_a_network_is_judged_by_several_trainings(tmp_path):
     _, record = finished_run(tmp_path / "a", config)
     assert without_times(resume(stopped_run(tmp_path / "b", config, 8))) == without_times(record)
     assert record.anytime[-1].judging_work == record.ledger["selection"].work > 0
+    assert all(len(each.errors) == 3 for each in record.judged)
+
+
+def test_what_a_search_believed_is_ranked_against_what_was_judged(tmp_path, monkeypatch):
+    """By all pairs: concordant less discordant ones."""
+    monkeypatch.setattr(
+        RandomSearch, "signals", lambda self: {"luck": dict.fromkeys(self.evaluations, 0.5)}, raising=False
+    )
+    settings = tiny.method_config("random") | {"samples": 60, "batch": 60}
+    config = tiny.run_config("random", method_config=settings, evaluator="noop", baselines="none", protocol=SHORT)
+    _, record = finished_run(tmp_path, config)
+    assert len(record.judged) >= 3 and record.rank_correlations["luck"] is None
+    assert {tuple(each.signals) for each in record.judged} == {("search error", "cost", "luck")}
+    for name in ("search error", "cost"):
+        pairs = [
+            math.copysign(1, (a.signals[name] - b.signals[name]) * (a.errors[0] - b.errors[0]))
+            for a, b in itertools.combinations(record.judged, 2)
+        ]
+        assert record.rank_correlations[name] == pytest.approx(sum(pairs) / len(pairs))
+    assert record.rank_correlations["search error"] == pytest.approx(1.0)  # the evaluator knows no chance
+    assert rank_correlations(record.judged[:2]) == {"search error": None, "cost": None, "luck": None}

@@ -58,6 +58,7 @@ class KeptState(TypedDict):
     reserve: NotRequired[dict]
     anytime: NotRequired[list[Moment]]
     proposals: list[dict]
+    signals: NotRequired[dict[str, dict[str, float]]]
     selected: int
     finalists: list[dict]
     failures: list[Failure]

@@ -133,6 +133,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A proposal as the harness judged it: the errors (validation, 0..1) of all its trainings, and what ``signals`` said of it
+    beforehand, lower for better."""
+
+    key: str
+    cost: float
+    errors: tuple[float, ...]
+    signals: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Finalist:
     """A network that was trained in full. ``costs`` are by the name of the cost model."""
 
@@ -184,6 +195,8 @@ class Record:
     reference_cost: float
     hypervolume: float | None  # at the end of the search; None without one
     anytime: tuple[Moment, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    rank_correlations: dict[str, float | None] | None = None  # of each signal with the mean judged error: Kendall's τ-b
     evaluations: int | None = None
     cache_hits: int | None = None
     finalists: tuple[Finalist, ...]

@@ -1,10 +1,12 @@
 """From a run that has ended to its record."""
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from statistics import fmean
 
 import torch
 
@@ -17,6 +19,7 @@ from evaluation.runs.record import (
     Device,
     Failure,
     Finalist,
+    Judged,
     Layer,
     LedgerRow,
     Moment,
@@ -53,7 +56,7 @@ def record_of(
     """The record of the run that these have led to."""
     protocol = asdict(config.protocol)
     anytime, booked = typed(state.anytime, tuple[Moment, ...]), typed(ledger.to_json(), dict[str, LedgerRow])
-    searched = config.architecture is None
+    searched, judged = config.architecture is None, _judged(problem, state)
     return Record(
         **{name: getattr(config, name) for name in SETTINGS},
         dataset=dataset.name,
@@ -72,12 +75,37 @@ def record_of(
         reference_cost=problem.reference_cost,
         hypervolume=anytime[-1].hypervolume if anytime else None,
         anytime=anytime,
+        judged=judged,
+        rank_correlations=rank_correlations(judged) if searched else None,
         evaluations=problem.searched.candidates,
         cache_hits=problem.searched.hits,
         finalists=tuple(_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))),
         notes=tuple(state.notes),
         failures=_failures(problem, state),
     )
+
+
+def _judged(problem: SearchProblem, state: RunState) -> tuple[Judged, ...]:
+    """The proposals, in their order."""
+    found = []
+    for key in (architecture.key for architecture in state.proposals):
+        evaluations = [trial.evaluation for trial in problem.judged.known(key)]
+        signals = {name: values[key] for name, values in state.signals.items() if key in values}
+        if evaluations:
+            found.append(Judged(key, evaluations[0].cost, tuple(e.error for e in evaluations), signals))
+    return tuple(found)
+
+
+def rank_correlations(judged: Sequence[Judged]) -> dict[str, float | None]:
+    """Kendall's τ-b of each signal with the mean judged error; None where there are fewer than three, or all are equal."""
+    from scipy.stats import kendalltau
+
+    found: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for each in judged for name in each.signals):
+        pairs = [(each.signals[name], fmean(each.errors)) for each in judged if name in each.signals]
+        tau = float(kendalltau(*zip(*pairs)).statistic) if len(pairs) >= 3 else math.nan
+        found[name] = tau if math.isfinite(tau) else None
+    return found
 
 
 def _finalist(index: int, problem: SearchProblem, state: RunState, final_shape: NetworkShape) -> Finalist:

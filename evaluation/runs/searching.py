@@ -74,9 +74,20 @@ def search(run: RunContext, progress: Progress) -> None:
     run.ledger.set_work("search", run.problem.search_work)
     if not run.state.proposals:
         raise InputError(run.why_no_proposals())
+    run.state.signals = _signals(run, method)
     run.state.method = None
     run.problem.retain(())
     run.keep_proposals()
+
+
+def _signals(run: RunContext, method: Method) -> dict[str, dict[str, float]]:
+    """What is believed of every proposal before it is judged: by the search's own evaluations, by its cost, by the method."""
+    keys = [architecture.key for architecture in run.state.proposals]
+    evaluated = {key: trial.evaluation.error for key in keys if (trial := run.problem.searched.of(key))}
+    costs = {each.key: run.problem.cost_of(each) for each in run.state.proposals}
+    own: dict[str, dict[str, float]] = getattr(method, "signals", dict)()
+    told = {"search error": evaluated, "cost": costs, **own}
+    return {name: {key: float(values[key]) for key in keys if key in values} for name, values in told.items() if values}
 
 
 def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -> StepReport:

@@ -66,6 +66,9 @@ def _shares(record: Any) -> Iterator[tuple[str, float]]:
         for name, value in accuracy.items():
             if value is not None:
                 yield f"finalists.{at}.accuracy.{name}", value
+    for at, judged in enumerate(record.judged):
+        for place, error in enumerate(judged.errors):
+            yield f"judged.{at}.errors.{place}", error
     for at, moment in enumerate(record.anytime):
         for place, (error, _) in enumerate(moment.front):
             yield f"anytime.{at}.front.{place}.0", error

@@ -30,6 +30,7 @@ class RunState:
     reserve: dict = field(default_factory=dict)  # of the budget: see ``spending.Reserve``; empty before the first
     anytime: list[dict] = field(default_factory=list)  # the front after parts of the search, and at its end
     proposals: list[Architecture] = field(default_factory=list)
+    signals: dict[str, dict[str, float]] = field(default_factory=dict)  # what was believed of them, by name and key
     selected: int = 0  # proposals that selection has dealt with
     finalists: list[Architecture] = field(default_factory=list)
     failures: list[dict] = field(default_factory=list)
