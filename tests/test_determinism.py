@@ -27,7 +27,7 @@ TINY_DARTS = [
 def timeless(value: object) -> object:
     """A record without seconds, wherever they are, without the ledger, and without the command, which names a folder."""
     if isinstance(value, dict):
-        gone = ("ledger", "command", "search_training_seconds", "device_seconds")
+        gone = ("ledger", "command", "search_training_seconds", "device_seconds", "judging_seconds")
         return {name: timeless(part) for name, part in value.items() if name not in gone}
     return [timeless(part) for part in value] if isinstance(value, list) else value
 
@@ -63,9 +63,9 @@ def test_torch_is_told_and_told_otherwise_again(monkeypatch):
 def test_a_budget_of_device_time_is_refused(tmp_path):
     answer = run_cli("--deterministic", "--budget", "60s", "--out", str(tmp_path / "runs"))
     assert answer.returncode == 2 and answer.stderr.count("\n") == 1
-    assert "steps or evals" in answer.stderr and not (tmp_path / "runs").exists()
+    assert "steps, evals or macs" in answer.stderr and not (tmp_path / "runs").exists()
     compared = run_cli("--deterministic", "--method", "approxdarts", "random")  # whose default is device time
-    assert compared.returncode == 2 and "steps or evals" in compared.stderr
+    assert compared.returncode == 2 and "steps, evals or macs" in compared.stderr
     with pytest.raises(InputError, match="steps"):
         tiny.run_config(deterministic=True, budget="2m")
     assert tiny.run_config(deterministic=True, budget="10steps").deterministic

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from methods import METHODS
 from tests.gpu import campaign
 
 
@@ -69,12 +68,19 @@ def test_the_budget_ends_it(make):
 def test_the_parts_and_why_they_are_skipped(tmp_path):
     options = campaign._parse(["--out", str(tmp_path), "--device", "cpu", "--dataset", "nowhere"])
     skipped = {part.name: part.skip for part in campaign.parts(options, tmp_path, tmp_path)}
-    assert list(skipped) == ["smoke", "check", "tests", "emulation", "step", *(f"run-{name}" for name in METHODS)]
+    assert list(skipped) == [
+        "smoke",
+        "check",
+        "tests",
+        "emulation",
+        "step",
+        *(f"run-{name}" for name in campaign.KINDS),
+    ]
     assert skipped["tests"] == skipped["emulation"] == "it needs a CUDA device"
     assert skipped["run-random"] == "there is no 'nowhere'"
     options = campaign._parse(["--out", str(tmp_path), "--dataset", str(tmp_path), "--only", "run", "tests"])
     chosen = list(campaign.parts(options, tmp_path, tmp_path))
-    assert [part.name for part in chosen] == ["tests", *(f"run-{name}" for name in METHODS)]
+    assert [part.name for part in chosen] == ["tests", *(f"run-{name}" for name in campaign.KINDS)]
     assert not any(part.skip for part in chosen)
     assert sum(part.limit for part in campaign._all_parts(options, tmp_path, tmp_path)) < 25 * 60
 
