@@ -249,6 +249,37 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path):
         compare(others, library, range(3), TrajectoryFile(whole.path), lambda *_: None)
 
 
+@pytest.mark.usefixtures("table")
+def test_what_was_proposed_last_counts_from_when_it_was_found():
+    configs, library = configs_of("--method", "random", "--budget", "6e12macs", "--random.samples", "280")
+    moments = trajectory(unkept_runs(configs, library)["random"].again(0)).moments
+    assert moments[-1].proposals == moments[-2].proposals and moments[-1].work > moments[-2].work
+    assert [moment.work for moment in moments] == sorted(moment.work for moment in moments)
+
+
+@pytest.mark.usefixtures("table")
+def test_files_of_others_are_read_by_nobody_and_kept(tmp_path):
+    configs, library = configs_of("--method", "random", "--budget", "2e11macs")
+    for name, text in {
+        "readme.md": "# A page\n",
+        "list.jsonl": '{"a": 1}\n',
+        "old.jsonl": "[1]\n{}\n",
+        "one": "line",
+    }.items():
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(InputError, match="no file of table compare"):
+            compare(configs, library, range(1), TrajectoryFile(path), lambda *_: None)
+        assert path.read_text() == text
+    journal = tmp_path / "mine.jsonl"
+    journal.write_text("notes\n")
+    with pytest.raises(InputError, match="no journal"):
+        build(
+            dataclasses.replace(PLAN, seeds=1, sample=1), tmp_path / "mine.npz", Place(), "cpu", "test", lambda *_: None
+        )
+    assert journal.read_text() == "notes\n"
+
+
 # -- ranks ---------------------------------------------------------------------------------------------------------------
 
 

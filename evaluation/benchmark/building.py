@@ -12,6 +12,7 @@ import torch
 
 from evaluation import datasets
 from evaluation.benchmark.curves import COST, FP32, TASK, Curve, CurveJob, CurveRecipe, table_shape
+from evaluation.benchmark.journal import whole_lines
 from evaluation.benchmark.plan import TablePlan
 from evaluation.benchmark.table import BenchTable, Header, exact
 from evaluation.datasets import split_index
@@ -25,7 +26,7 @@ from evaluation.training.device import choose_device
 from evaluation.training.tasks import TASKS
 from spaces.costs import COSTS
 from spaces.errors import InputError
-from spaces.files.json_files import is_json_object, parse_json
+from spaces.files.json_files import parse_json
 from spaces.files.saving import append_line, save_bytes
 from spaces.files.schema import typed
 from spaces.shape import NetworkShape
@@ -111,14 +112,13 @@ class Journal:
 
     def read(self) -> dict[str, Curve]:
         """All whole lines; a new journal is begun where there is none."""
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n") and is_json_object(line)]
+        whole, torn = whole_lines(self.path, "journal of a table")
         if not whole:
             save_bytes(self.path, (json.dumps({"plan": self.plan.key}) + "\n").encode())
             return {}
         if parse_json(whole[0], self.path).get("plan") != self.plan.key:
             raise InputError(f"{self.path} holds trainings of another plan; move it away, or choose another --out")
-        if len(whole) < len(lines):
+        if torn:
             save_bytes(self.path, *whole)
         entries = [parse_json(line, self.path) for line in whole[1:]]
         return {entry.pop("name"): typed(entry, Curve, str(self.path)) for entry in entries}

@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluation import datasets
 from evaluation.benchmark.evaluator import TableEvaluator
+from evaluation.benchmark.journal import whole_lines
 from evaluation.runs import searching, spending
 from evaluation.runs.context import RunContext
 from evaluation.runs.progress import Unseen
@@ -19,7 +20,7 @@ from evaluation.settings.config import RunConfig
 from evaluation.training.device import choose_device, use_threads
 from methods.method import Method
 from spaces.errors import InputError
-from spaces.files.json_files import is_json_object, parse_json
+from spaces.files.json_files import parse_json
 from spaces.files.saving import append_line, save_bytes
 from spaces.files.schema import typed
 from spaces.multipliers.multiplier import Multiplier
@@ -79,21 +80,24 @@ class UnkeptRun(RunContext):
     def note(self, proposals: list[Architecture]) -> None:
         """What is proposed now."""
         numbers = tuple(self.table.at(architecture) for architecture in proposals)
-        if self.moments and self.moments[-1].proposals == numbers:
-            return
+        if not self.moments or self.moments[-1].proposals != numbers:
+            self.moments.append(self.moment(proposals, numbers))
+
+    def moment(self, proposals: list[Architecture], numbers: tuple[int, ...]) -> Moment:
+        """These proposals, and what was spent up to now."""
         spent = spending.spent(self)
         seconds, work = spending.judging(self, proposals)
-        self.moments.append(Moment(spent.work + work, spent.seconds + seconds, spent.evaluations, numbers))
+        return Moment(spent.work + work, spent.seconds + seconds, spent.evaluations, numbers)
 
 
 def trajectory(run: UnkeptRun) -> Trajectory:
     """Search from the beginning to the end. Raises InputError where nothing is proposed."""
     run.begin()
     searching.search(run, Unseen())
-    last = run.moments.pop() if run.moments else None
-    run.note(run.state.proposals)  # what it had spent in the end
-    if last is not None and last.proposals != run.moments[-1].proposals:
-        run.moments.insert(-1, last)
+    run.note(run.state.proposals)
+    end = run.moment(run.state.proposals, run.moments[-1].proposals)
+    if end != run.moments[-1]:
+        run.moments.append(end)  # the same, at what had been spent in the end
     return Trajectory(run.config.method, run.config.seed, tuple(run.moments))
 
 
@@ -113,15 +117,14 @@ class TrajectoryFile:
         self.common: dict[str, Any] = {}
         self.methods: dict[str, dict[str, Any]] = {}
         self.found: list[Trajectory] = []
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n") and is_json_object(line)]
-        if len(whole) < len(lines):  # a process that was killed left a part of a line
-            save_bytes(self.path, *whole)
-        for number, line in enumerate(whole):
-            self._take(parse_json(line, self.path), number == 0)
+        self.lines, self.torn = whole_lines(path, "file of table compare")
+        for number, line in enumerate(self.lines):
+            self._take(parse_json(line, path), number == 0)
 
     def _take(self, data: dict[str, Any], first: bool) -> None:
         if first:
+            if not {"dataset", "space", "tables", "cost", "budget", "protocol"} <= data.keys():
+                raise InputError(f"{self.path} is no file of table compare (line 1)")
             self.common = data
         elif "config" in data:
             settings = typed(data, MethodSettings, str(self.path))
@@ -132,6 +135,8 @@ class TrajectoryFile:
     def begin(self, configs: Mapping[str, RunConfig]) -> None:
         """Make the file ready for more searches. Raises InputError where it holds others under other settings."""
         shared = common(next(iter(configs.values())))
+        if self.torn:
+            save_bytes(self.path, *self.lines)
         if not self.common:
             save_bytes(self.path, (json.dumps(shared) + "\n").encode())
             self.common = shared
