@@ -21,7 +21,7 @@ from evaluation.datasets.containers import open_container
 from evaluation.run import main
 from evaluation.runs import checkpoints
 from evaluation.runs.folder import read_record
-from evaluation.runs.record import Failure, Record
+from evaluation.runs.record import Failure, Judged, Record
 from evaluation.settings.config import RunConfig
 from methods import METHODS
 from reports import build
@@ -230,7 +230,8 @@ def optional_fields(cls: type, at: tuple = ()) -> list[tuple]:
 
 @pytest.mark.parametrize("path", optional_fields(Record), ids=lambda path: ".".join(map(str, path)))
 def test_what_a_record_need_not_have_is_not_asked_for(path, tmp_path):
-    whole = replace(read_record(SOMEBODYS), failures=(Failure("final", "loss is nan", "k", 1.0),))
+    failures, judged = (Failure("final", "loss is nan", "k", 1.0),), (Judged("k", 1.0, (0.5,), {"cost": 1.0}),)
+    whole = replace(read_record(SOMEBODYS), failures=failures, judged=judged)
     content = parse_json(json.dumps(whole.to_json()).encode(), "")
     *parents, last = path
     part = content
