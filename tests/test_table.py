@@ -24,6 +24,8 @@ from evaluation.cli.plan import plan_runs
 from evaluation.run import main as run_main
 from evaluation.run import parse
 from evaluation.runs.folder import read_record
+from evaluation.search.candidates import Job
+from evaluation.search.seeds import derived_seed
 from evaluation.settings.config import Budget, Place
 from spaces.bench.architecture import BenchArchitecture, BenchEdge
 from spaces.costs import COSTS
@@ -183,11 +185,24 @@ def test_a_run_on_a_table_is_booked_and_judged_by_it(table, tmp_path):
     assert record.ledger["search"].device_seconds == pytest.approx(12 * 5, abs=3)  # five seconds each, and its own
     (finalist,) = record.finalists
     at = table.index[finalist.key]
-    assert finalist.accuracy.validation == pytest.approx(1 - table.mean_validation[at, -1])
+    judging = (derived_seed(3, finalist.key) + 1) % 3  # the training after the one that the search saw
+    assert finalist.accuracy.validation == pytest.approx(1 - table.validation[at, judging, -1])
     assert finalist.accuracy.test["approximate"] == pytest.approx(1 - table.mean_test[at, -1])
     fp32 = table.arrays["fp32_test"][table.arrays["fp32_of"][at], :, -1].mean() / TEST
     assert finalist.accuracy.test["fp32"] == pytest.approx(1 - fp32)
     assert record.ledger["final"].device_seconds < 5
+
+
+def test_three_judgements_are_the_mean_of_three_trainings_at_the_price_of_three(table):
+    configs, library = configs_of("--method", "random", "--budget", "30evals", "--protocol.judgements", "3")
+    evaluator = unkept_runs(configs, library)["random"].problem.work.evaluator
+    network = table.architectures[9]
+    results = [evaluator.evaluate(Job(network, "selection", 0, 5, repeat=repeat)) for repeat in range(3)]
+    assert np.mean([result.evaluation.error for result in results]) == pytest.approx(table.mean_validation[9, -1])
+    assert sum(result.seconds for result in results) == 15
+    others, library = configs_of("--method", "random", "--budget", "30evals", "--protocol.selection-lr", "0.3")
+    with pytest.raises(InputError, match="no table has"):
+        unkept_runs(others, library)
 
 
 def test_a_search_sees_one_training_and_its_seed_says_which(table):

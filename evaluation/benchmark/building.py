@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from evaluation import datasets
-from evaluation.benchmark.curves import COST, FP32, TASK, Curve, CurveJob, CurveRecipe, table_shape
+from evaluation.benchmark.curves import COST, TASK, Curve, CurveJob, CurveRecipe
 from evaluation.benchmark.journal import whole_lines
 from evaluation.benchmark.plan import TablePlan
-from evaluation.benchmark.table import BenchTable, Header, exact
+from evaluation.benchmark.table import FP32, BenchTable, Header, exact, table_shape
 from evaluation.datasets import split_index
 from evaluation.runs.ledger import Ledger
 from evaluation.search.costs import CandidateCosts

@@ -10,23 +10,21 @@ import torch
 
 from evaluation import datasets
 from evaluation.benchmark.plan import TablePlan
+from evaluation.benchmark.table import FP32, table_shape
 from evaluation.datasets import split_index
 from evaluation.search import failures
 from evaluation.search.conditions import Conditions
 from evaluation.search.costs import CandidateCosts
 from evaluation.search.data import SearchData
 from evaluation.search.seeds import build_seeded, derived_seed
-from evaluation.settings.protocols import Protocol
 from evaluation.training.data import DeviceImages
 from evaluation.training.device import choose_device, use_threads
 from evaluation.training.loop import Schedule, Training, accuracy
 from evaluation.training.tasks import TASKS
 from spaces.costs import COSTS
-from spaces.shape import NetworkShape
 from spaces.space import Architecture
 
 TASK, COST = "image_classification", "horowitz45"
-FP32 = "fp32"
 WARM_UP = 2  # networks
 
 
@@ -139,11 +137,6 @@ class CurveTraining:
             torch.cuda.synchronize()
             return time.perf_counter()
         return time.process_time()
-
-
-def table_shape(protocol: Protocol, outputs: int, input_shape: tuple[int, ...]) -> NetworkShape:
-    """In which the networks of a table are built: that of candidates."""
-    return NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
 
 
 def _wrong(network: torch.nn.Module, images: DeviceImages) -> int:

@@ -13,9 +13,10 @@ from spaces.space import Architecture
 class TableEvaluator:
     """See ``evaluation.search.evaluators.Evaluator``.
 
-    A search sees one of a network's trainings, which one depends on its seed; judging sees the mean of all. Seconds are
-    those that the training took when the table was made. A candidate that goes on from its own parent takes those of the
-    epochs in between; one that inherits from another is given the result, and the seconds, of a training from scratch.
+    A search sees one of a network's trainings, which one depends on its seed; judging sees the next, as many as the
+    protocol's judgements. Seconds are those that the training took when the table was made. A candidate that goes on from
+    its own parent takes those of the epochs in between; one that inherits from another is given the result, and the seconds,
+    of a training from scratch.
     """
 
     def __init__(self, conditions: Conditions) -> None:
@@ -24,11 +25,9 @@ class TableEvaluator:
     def evaluate(self, job: Job) -> Result:
         """Raises InputError for a network or a number of epochs that the table does not have."""
         at, epoch = self.table.at(job.architecture), self.table.epoch(job.epochs)
-        if job.purpose == "search":
-            training = derived_seed(job.seed, job.architecture.key) % self.table.seeds
-            error, seconds = self.table.validation[at, training, epoch], self.table.seconds[at, training]
-        else:
-            error, seconds = self.table.mean_validation[at, epoch], self.table.mean_seconds[at]
+        ahead = 0 if job.purpose == "search" else 1 + job.repeat
+        training = (derived_seed(job.seed, job.architecture.key) + ahead) % self.table.seeds
+        error, seconds = self.table.validation[at, training, epoch], self.table.seconds[at, training]
         begun = job.epochs - job.missing_epochs
         spent = seconds[epoch] - (seconds[begun - 1] if begun else 0.0)
         evaluation = Evaluation(
@@ -58,7 +57,7 @@ def table_for(conditions: Conditions) -> BenchTable:
         same = (
             header.plan.space == conditions.space.name
             and header.plan.make_space().config == conditions.space.config
-            and header.protocol.hash == conditions.protocol.hash
+            and header.trains_as(conditions.protocol)
             and header.tables == wanted
             and header.train_fingerprint == trained_on
         )

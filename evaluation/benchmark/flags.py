@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from evaluation.benchmark.table import BenchTable
 from spaces.cli.flags import given_flags
 
 TABLE = "fashion14"
@@ -12,6 +11,8 @@ def with_table(arguments: Sequence[str]) -> list[str]:
     """The flags, and before them those that a search on the table needs, where candidates come from one."""
     if not any(a == "--evaluator=table" or pair == ("--evaluator", "table") for a, pair in _pairs(arguments)):
         return list(arguments)
+    from evaluation.benchmark.table import BenchTable  # others need not wait for it
+
     plan, given = BenchTable.load(TABLE).header.plan, given_flags(arguments)
     usual = {
         "--space": [plan.space],

@@ -136,9 +136,8 @@ def table_of(file: TrajectoryFile) -> BenchTable:
     """The table on which the searches of a comparison went. Raises InputError where none in the package fits."""
     for name in sorted(embedded()):
         table = BenchTable.load(name)
-        if table.header.tables == file.common.get("tables") and table.header.protocol.hash == file.common.get(
-            "protocol"
-        ):
+        plan, kept = table.header.plan, file.common
+        if (plan.space, plan.dataset, table.header.tables) == (kept["space"], kept["dataset"], kept["tables"]):
             return table
     raise InputError(f"{file.path} is of a table that this version of the package does not have")
 

@@ -1,7 +1,4 @@
-"""How good searches on a table are: regret to the exact front, ranks, and whether anything beats the controls.
-
-Nothing here imports torch but for the costs of the table's networks.
-"""
+"""How good searches on a table are: regret to the exact front, ranks, and whether anything beats the controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -25,12 +25,17 @@ from spaces.files.json_files import parse_json
 from spaces.files.reading import parsing
 from spaces.files.saving import save_bytes
 from spaces.files.schema import typed
+from spaces.multipliers.multiplier import error_metrics
 from spaces.registry import architecture_from_json
 from spaces.shape import NetworkShape
 from spaces.space import Architecture, Space
 
 SCHEMA = 1
 FP32 = "fp32"
+TRAINING = (  # settings of a protocol on which the training of a candidate depends
+    "validation_share", "split_seed", "search_channels", "search_cells", "selection_epochs", "selection_lr", "batch",
+    "momentum", "weight_decay", "clip", "crop_padding", "flip", "warmup", "gradient_precision",
+)  # fmt: skip
 _ARRAYS = ("validation", "test", "seconds", "fp32_validation", "fp32_test", "fp32_seconds", "fp32_of")
 
 
@@ -55,6 +60,10 @@ class Header:
     command: str
     failures: dict[str, str]  # "key/arithmetic/seed" → reason
     schema: int = SCHEMA
+
+    def trains_as(self, protocol: Protocol) -> bool:
+        """Whether a protocol trains candidates in the same way, however often it judges and whatever it does with finalists."""
+        return all(getattr(protocol, name) == getattr(self.protocol, name) for name in TRAINING)
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,7 @@ class BenchTable:
     @property
     def shape(self) -> NetworkShape:
         """In which its networks were built: that of candidates."""
-        protocol, header = self.header.protocol, self.header
-        return NetworkShape(protocol.search_channels, protocol.search_cells, header.classes, header.input_shape)
+        return table_shape(self.header.protocol, self.header.classes, self.header.input_shape)
 
     def make_space(self) -> Space:
         return self.header.plan.make_space()
@@ -175,10 +183,13 @@ class BenchTable:
 
 def exact(architecture: Architecture, plan: TablePlan) -> Architecture:
     """The same topology on the plan's most accurate multiplier."""
-    from spaces.multipliers.multiplier import error_metrics
-
     best = min(plan.library, key=lambda each: error_metrics(each).mre_pct)
     return architecture.with_multiplier(best.name, architecture.scope)
+
+
+def table_shape(protocol: Protocol, outputs: int, input_shape: tuple[int, ...]) -> NetworkShape:
+    """In which the networks of a table are built: that of candidates."""
+    return NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
 
 
 def _require_shapes(arrays: Mapping[str, np.ndarray], networks: int, header: Header) -> None:

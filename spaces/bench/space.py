@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from spaces.arithmetic.factory import FixedLayers
+    from spaces.bench.building import Traced
     from spaces.bench.network import BenchNetwork
     from spaces.bench.supernet import BenchSupernet, ExpectedBenchCost
     from spaces.costs.model import CostModel
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("edge", "network")
 _ATTEMPTS = 1000
-MOST_KEPT = 10_000  # architectures that were drawn, or traced
+MOST_KEPT = 10_000  # architectures that were drawn
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class BenchSpace(DifferentiableSpace):
         self._multipliers = {multiplier.name: multiplier for multiplier in library}
         self._edges = places(config.nodes)
         self._built: dict[tuple[tuple[int, ...], tuple[int, ...]], BenchArchitecture] = {}  # their keys take time
-        self._traced: dict[tuple[Any, ...], list[tuple[LayerCost, int | None]]] = {}
+        self._traced: Traced = {}
         if choice == "network":
             self._ties = [0] * len(self._edges)
         elif config.sites == "nodes":
@@ -264,44 +265,18 @@ class BenchSpace(DifferentiableSpace):
 
         Networks that differ in multipliers alone are traced once.
         """
-        steps, output = architecture.program
-        topology = (shape, output, *((step.operation, step.reads) for step in steps))
-        if topology not in self._traced:
-            if len(self._traced) >= MOST_KEPT:
-                self._traced.clear()
-            self._traced[topology] = self._trace(architecture, shape)
-        multipliers = [self._multiplier(step.multiplier) if step.multiplier else None for step in steps]
-        outer = self._multiplier(architecture.outer)
-        rows = []
-        for row, step in self._traced[topology]:
-            if row.multiplier is not None:
-                row = replace(row, multiplier=outer if step is None else multipliers[step])
-            rows.append(row)
-        return rows
+        from spaces.bench.building import costs
 
-    def _trace(self, architecture: BenchArchitecture, shape: NetworkShape) -> "list[tuple[LayerCost, int | None]]":
-        """Every row, and the step of its cell that it belongs to, if to any."""
-        import torch
+        def build() -> "BenchNetwork":
+            return self.build(architecture, shape, "fp32")
 
-        from spaces.costs.trace import trace
-
-        with torch.device("meta"):
-            rows = trace(self.build(architecture, shape, "fp32"), shape.input_shape, integer=True)
-        parts = [row.name.split(".") for row in rows]
-        return [(row, int(p[3]) if p[0] == "cells" and p[2] == "operations" else None) for row, p in zip(rows, parts)]
+        return costs(architecture, shape, self._multiplier, build, self._traced)
 
     def inherited(self, child: BenchArchitecture, parent: BenchArchitecture, shape: NetworkShape) -> dict[str, str]:
         """Operations of the same kind that read alike, whatever their multiplier, and all outside the cells."""
-        modules = {name: name for name in ("stem", "classifier")}
-        cells = range(shape.cells)
-        modules |= {f"transitions.{cell}": f"transitions.{cell}" for cell in cells}
-        theirs = [(step.operation, step.reads) for step in parent.program.steps]
-        for mine, step in enumerate(child.program.steps):
-            if (step.operation, step.reads) in theirs:
-                at = theirs.index((step.operation, step.reads))
-                theirs[at] = ("", ())  # once
-                modules |= {f"cells.{cell}.operations.{mine}": f"cells.{cell}.operations.{at}" for cell in cells}
-        return modules
+        from spaces.bench.building import inherited
+
+        return inherited(child, parent, shape)
 
     def _multiplier(self, name: str) -> Multiplier:
         if name not in self._multipliers:
