@@ -9,7 +9,7 @@ from itertools import combinations
 from statistics import mean, median
 
 import numpy as np
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import rankdata, t, wilcoxon
 
 LEVEL = 0.05  # of significance
 DIGITS = 12  # differences beyond are round-off, not ranks
@@ -125,6 +125,15 @@ def rank_biserial(differences: Sequence[float]) -> float:
 def _unequal(differences: Sequence[float]) -> np.ndarray:
     rounded = np.round(np.asarray(differences, dtype=float), DIGITS)
     return rounded[rounded != 0]
+
+
+def students_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Of the mean, by Student's t; the mean itself where all values are equal, or there is one."""
+    sample = np.asarray(values, dtype=float)
+    if np.ptp(sample) == 0:
+        return float(sample.mean()), float(sample.mean())
+    half = t.ppf((1 + confidence) / 2, sample.size - 1) * sample.std(ddof=1) / sample.size**0.5
+    return float(sample.mean() - half), float(sample.mean() + half)
 
 
 def lowest_p(pairs: int) -> float:

@@ -65,6 +65,7 @@ class ApproxDarts(SupernetSearch):
     """See the module's docstring. Works on every space that is differentiable."""
 
     Config: ClassVar[type[ApproxDartsConfig]] = ApproxDartsConfig
+    config: ApproxDartsConfig
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
         # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β.
         "quick": ApproxDartsConfig(
@@ -89,7 +90,6 @@ class ApproxDarts(SupernetSearch):
     }
 
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:
-        self.config = config
         super().__init__(problem, config, noise=1.0 if config.untrained else 1e-3)
         self.perturbation = Perturbation(self.choices, problem.rng) if config.selection == "perturbation" else None
 

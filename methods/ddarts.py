@@ -59,6 +59,7 @@ class DDarts(SupernetSearch):
     """See the module's docstring. Works on differentiable spaces whose cells need not be alike."""
 
     Config = DDartsConfig
+    config: DDartsConfig
     presets: ClassVar[dict[str, DDartsConfig]] = {
         # Ours: few epochs want higher learning rates, and gates that are not closed before they are tried.
         "quick": DDartsConfig(epochs=5, choice_lr=0.05, weight_lr=(0.03, 0.005), zero_one_weight=1.0),
@@ -68,7 +69,6 @@ class DDarts(SupernetSearch):
     }
 
     def __init__(self, problem: Problem, config: DDartsConfig) -> None:
-        self.config = config
         super().__init__(problem, config)
         self.losses = torch.zeros(problem.shape.cells, device=problem.device)  # L_AB of every cell
 

@@ -50,6 +50,7 @@ class Pipelined(SupernetSearch):
     """See the module's docstring. Works on every space that is differentiable."""
 
     Config = PipelinedConfig
+    config: PipelinedConfig
     presets: ClassVar[dict[str, PipelinedConfig]] = {
         # Ours: few epochs, a higher learning rate for α and β, and proposals for a front.
         "quick": PipelinedConfig(weight_epochs=6, choice_lr=0.05, weight_lr=(0.03, 0.005), derivation="spread"),
@@ -59,7 +60,6 @@ class Pipelined(SupernetSearch):
     }
 
     def __init__(self, problem: Problem, config: PipelinedConfig) -> None:
-        self.config = config
         super().__init__(problem, config)
         self.uniform = Uniform(self.choices, problem.generator)
 

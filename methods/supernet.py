@@ -80,6 +80,7 @@ class SupernetSearch(ABC):
 
     native_space = "cells"
     space: DifferentiableSpace
+    config: SupernetConfig  # a subclass has settings of its own
 
     def __init__(self, problem: Problem, config: SupernetConfig, noise: float = 1e-3) -> None:
         if not isinstance(problem.space, DifferentiableSpace):
@@ -87,9 +88,9 @@ class SupernetSearch(ABC):
             raise InputError(f"{config.method} searches differentiable spaces ({known}), not '{problem.space.name}'")
         if problem.evaluation_limit is not None:
             raise InputError(
-                f"{config.method} trains no candidates of its own; give its budget in device time or steps"
+                f"{config.method} trains no candidates of its own; give its budget in device time, trained work or steps"
             )
-        self.problem, self.settings, self.epoch = problem, config, 0
+        self.problem, self.config, self.epoch = problem, config, 0
         self.space, device = problem.space, problem.device
         self.choices = self.offered()
         with torch.random.fork_rng(devices=[]):
@@ -117,7 +118,7 @@ class SupernetSearch(ABC):
         if not choice.multipliers:
             return noise * drawn
         errors = [error_metrics(multiplier).mre_pct / 100 for multiplier in self.problem.space.library]
-        return torch.tensor([-self.settings.multiplier_prior * error for error in errors]) + 1e-3 * drawn
+        return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + 1e-3 * drawn
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class SupernetSearch(ABC):
 
     def begin_epoch(self, epochs: int) -> tuple[Tally, Tally]:
         """The tallies of training and validation, at zero, and the weights' learning rate in this epoch of so many."""
-        first, last = self.settings.weight_lr
+        first, last = self.config.weight_lr
         lr = last + (first - last) * 0.5 * (1 + math.cos(math.pi * self.epoch / epochs))
         set_learning_rate(self.bilevel.weight_optimiser, lr)
         return self.bilevel.begin_epoch()
@@ -178,7 +179,7 @@ class SupernetSearch(ABC):
     def cost_term(self) -> Tensor:
         """λ E[cost] / E[exact int8 cost]."""
         expected = self.cost(self.relaxation.probabilities(self.logits))
-        return self.settings.energy_weight * expected / self.exact_cost
+        return self.config.energy_weight * expected / self.exact_cost
 
     def endless_validation(self) -> Iterator[Batch]:
         while True:
@@ -188,7 +189,7 @@ class SupernetSearch(ABC):
 
     def proposals(self) -> list[Architecture]:
         """The published derivation first; then others of the same scores, with the cost taxed or subsidised."""
-        return self.derivation.spread(self.scores(), self.settings.proposals)
+        return self.derivation.spread(self.scores(), self.config.proposals)
 
     def scores(self) -> Weights:
         """By which options are derived: log-probabilities."""
@@ -198,7 +199,7 @@ class SupernetSearch(ABC):
         """The end of a step."""
         self.epoch += 1
         if not math.isfinite(train.loss):
-            name, weights, choices = self.settings.method, self.settings.weight_lr[0], self.settings.choice_lr
+            name, weights, choices = self.config.method, self.config.weight_lr[0], self.config.choice_lr
             raise InputError(
                 f"the supernet diverged (its loss is not finite): lower --{name}.weight-lr or --{name}.choice-lr, "
                 f"whichever is high (now {weights:g} and {choices:g})"

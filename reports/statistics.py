@@ -4,7 +4,6 @@ Fronts are what the harness judged at moments of a search: points (validation er
 a section is measured against one reference, whatever the space that it searched. Nothing here imports torch.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ from typing import NamedTuple
 import moocore
 import numpy as np
 from scipy.stats import bootstrap
-from scipy.stats import t as student
 
 from evaluation import significance
 from evaluation.cli import comparison
@@ -199,8 +197,7 @@ def interval(values: Iterable[float], statistic: Callable[..., np.ndarray] = np.
     if sample.size < (FEWEST if statistic is np.mean else FEWEST_OF_MEDIAN) or np.ptp(sample) == 0:
         return None
     if statistic is np.mean and sample.size < FEWEST_OF_BOOTSTRAP:
-        half = student.ppf((1 + CONFIDENCE) / 2, sample.size - 1) * sample.std(ddof=1) / math.sqrt(sample.size)
-        return float(sample.mean() - half), float(sample.mean() + half)
+        return significance.students_interval(sample, CONFIDENCE)
     method = "BCa" if statistic is np.mean else "percentile"
     with warnings.catch_warnings():  # of degenerate samples, which show as NaN
         warnings.simplefilter("ignore")

@@ -9,13 +9,13 @@ from scipy import stats
 
 from evaluation.benchmark.regret import Landscape
 from evaluation.benchmark.trajectories import Moment, Trajectory
+from evaluation.runs.accounts import TOLERANCE
 from evaluation.settings.config import Budget
-from evaluation.significance import LEVEL, Comparison
+from evaluation.significance import LEVEL, Comparison, students_interval
 from evaluation.significance import compare as compared
 
 CONTROLS = ("random", "local_search", "zero")
 PARTS = (0.1, 0.25, 0.5, 1.0)  # of the budget
-TOLERANCE = 0.1  # by which a search may overrun its budget
 
 
 @dataclass(frozen=True)
@@ -123,16 +123,7 @@ def _standing(
     spent = fmean(spent_of(each.moments[-1], budget) for each in searches)
     parts = [fmean(regret_at(each, landscape, budget, part * granted) for each in searches) for part in PARTS[:-1]]
     overrun = spent > (1 + TOLERANCE) * granted
-    return Standing(name, len(searches), (*parts, fmean(finals)), interval(finals), mean_rank, spent, overrun)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean by Student's t; the value itself where there is one."""
-    mean = fmean(values)
-    if len(values) < 2 or max(values) == min(values):
-        return mean, mean
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return mean - half, mean + half
+    return Standing(name, len(searches), (*parts, fmean(finals)), students_interval(finals), mean_rank, spent, overrun)
 
 
 def _mean_ranks(finals: Mapping[str, Mapping[int, float]], shared: Sequence[int]) -> dict[str, float]:

@@ -73,9 +73,7 @@ class Trials:
         self.announced: dict[Known, _Announced] = {}
         self.asked = 0  # evaluations that were given, repeated ones included
         self.asked_before = 0  # the step in progress
-        self.work = (
-            0.0  # of all trials that were given, up to the last one; a step that is repeated begins where it did
-        )
+        self.work = 0.0  # of all trials that were given, up to the last; a step that is repeated begins where it did
         self.on_result: Callable[[Result, float], None] = lambda *_: None
         self.out_of_time: Callable[[], bool] = lambda: False
         self.strict = False
