@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from evaluation.search.candidates import Job, Result, train
+from evaluation.searching.candidates import Job, Result, train
 from methods.method import Evaluation
 
 

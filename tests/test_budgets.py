@@ -11,9 +11,9 @@ from torch import nn
 from evaluation.runs.folder import HISTORY, read_history
 from evaluation.runs.record import MEASURING, Record
 from evaluation.runs.recording import rank_correlations
-from evaluation.search.evaluators import EVALUATORS
-from evaluation.search.executors import EXECUTORS
-from evaluation.search.executors.serial import Serial
+from evaluation.searching.evaluators import EVALUATORS
+from evaluation.searching.executors import EXECUTORS
+from evaluation.searching.executors.serial import Serial
 from methods.random_search import RandomSearch
 from spaces import work
 from spaces.costs.trace import total_macs, trace

@@ -7,11 +7,11 @@ from collections import deque
 import numpy as np
 import pytest
 
-from evaluation.search import candidates
-from evaluation.search.candidates import Job, Result
-from evaluation.search.evaluators import EVALUATORS
-from evaluation.search.executors import EXECUTORS
-from evaluation.search.executors.serial import Serial
+from evaluation.searching import candidates
+from evaluation.searching.candidates import Job, Result
+from evaluation.searching.evaluators import EVALUATORS
+from evaluation.searching.executors import EXECUTORS
+from evaluation.searching.executors.serial import Serial
 from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.method import Evaluation
 from spaces.errors import InputError

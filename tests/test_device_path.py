@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evaluation.search.problem import SearchProblem
+from evaluation.searching.problem import SearchProblem
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Schedule, Training
 from methods import METHODS, relaxations

@@ -11,9 +11,9 @@ import pytest
 import torch
 from deap import base, tools
 
-from evaluation.search import candidates
-from evaluation.search.candidates import Job, inherit
-from evaluation.search.problem import SearchProblem
+from evaluation.searching import candidates
+from evaluation.searching.candidates import Job, inherit
+from evaluation.searching.problem import SearchProblem
 from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.fronts import spread_over_cost
 from methods.method import Evaluation

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.search.evaluators import EVALUATORS
-from evaluation.search.executors import serial
-from evaluation.search.executors.executor import Outcome
-from evaluation.search.executors.pool import Died, Done, Pool, Ready
-from evaluation.search.executors.processes import ProcessWorkers
-from evaluation.search.forecast import HUNG, SHORTEST, Forecast
+from evaluation.searching.evaluators import EVALUATORS
+from evaluation.searching.executors import serial
+from evaluation.searching.executors.executor import Outcome
+from evaluation.searching.executors.pool import Died, Done, Pool, Ready
+from evaluation.searching.executors.processes import ProcessWorkers
+from evaluation.searching.forecast import HUNG, SHORTEST, Forecast
 from spaces.errors import InputError
 from tests import evaluators, jobs, tiny
 from tests.running import finished_run, without_times
@@ -174,10 +174,10 @@ def test_a_job_may_take_many_times_what_others_took_for_their_work():
 
 KILLED = """
 import sys, time
-from evaluation.search.executors import serial
-from evaluation.search.executors.executor import Outcome
-from evaluation.search.executors.pool import Died, Done, Pool, Ready
-from evaluation.search.executors.processes import ProcessWorkers
+from evaluation.searching.executors import serial
+from evaluation.searching.executors.executor import Outcome
+from evaluation.searching.executors.pool import Died, Done, Pool, Ready
+from evaluation.searching.executors.processes import ProcessWorkers
 from tests import jobs
 
 if __name__ == "__main__":
@@ -207,8 +207,8 @@ def test_no_worker_outlives_a_driver_that_is_killed(tmp_path):
 
 STOPPED = """
 import os, signal, sys, threading, time
-from evaluation.search.executors.pool import Pool
-from evaluation.search.executors.processes import ProcessWorkers
+from evaluation.searching.executors.pool import Pool
+from evaluation.searching.executors.processes import ProcessWorkers
 from spaces.cli.commands import guarded, leave
 from tests import jobs
 

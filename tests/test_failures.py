@@ -12,8 +12,8 @@ import torch
 from evaluation.runs import checkpoints, finals
 from evaluation.runs.folder import STATE, RunFolder
 from evaluation.runs.stages import WORK
-from evaluation.search import failures
-from evaluation.search.evaluators import EVALUATORS
+from evaluation.searching import failures
+from evaluation.searching.evaluators import EVALUATORS
 from evaluation.training.loop import Training
 from spaces.cli import commands
 from spaces.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation.search.problem import SearchProblem
+from evaluation.searching.problem import SearchProblem
 from evaluation.training import loop
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Schedule, Training

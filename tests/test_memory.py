@@ -11,7 +11,7 @@ import torch
 
 from evaluation.runs import finals
 from evaluation.runs.stages import Run
-from evaluation.search import candidates, failures
+from evaluation.searching import candidates, failures
 from evaluation.training import loop, memory
 from evaluation.training.data import DeviceImages, channel_statistics
 from evaluation.training.loop import Training, accuracy
@@ -142,7 +142,7 @@ def test_in_the_test_the_run_can_go_on_to_the_same_result(tmp_path, monkeypatch)
 
 def test_images_that_do_not_fit_end_with_one_line(tmp_path):
     code = (
-        "import sys, torch\nfrom evaluation import run\nfrom evaluation.search import data\n"
+        "import sys, torch\nfrom evaluation import run\nfrom evaluation.searching import data\n"
         "def full(*_): raise torch.OutOfMemoryError('CUDA out of memory.')\n"
         "data.DeviceImages = full\nsys.exit(run.main(sys.argv[1:]))\n"
     )

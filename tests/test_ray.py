@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from evaluation.search.executors import ray_cluster
-from evaluation.search.executors.fingerprint import fingerprint
-from evaluation.search.executors.pool import Pool, Ready
-from evaluation.search.executors.ray_cluster import Actor, RayWorkers
+from evaluation.searching.executors import ray_cluster
+from evaluation.searching.executors.fingerprint import fingerprint
+from evaluation.searching.executors.pool import Pool, Ready
+from evaluation.searching.executors.ray_cluster import Actor, RayWorkers
 from evaluation.settings.config import Place
 from spaces.errors import InputError
 from tests import jobs, tiny
@@ -90,5 +90,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
 
 
 def test_the_command_does_not_import_ray():
-    code = "import sys, evaluation.run, evaluation.campaign, evaluation.search.problem; sys.exit('ray' in sys.modules)"
+    code = (
+        "import sys, evaluation.run, evaluation.campaign, evaluation.searching.problem; sys.exit('ray' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ import torch
 
 from evaluation.cli.plan import plan_runs
 from evaluation.run import parse
-from evaluation.search.candidates import inherit
+from evaluation.searching.candidates import inherit
 from methods.random_search import RandomConfig, RandomSearch
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs.trace import total_macs

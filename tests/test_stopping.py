@@ -20,7 +20,7 @@ from evaluation.runs import checkpoints
 from evaluation.runs.folder import RunFolder, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
-from evaluation.search.seeds import derived_seed
+from evaluation.searching.seeds import derived_seed
 from spaces import stopping
 from spaces.errors import InputError
 from spaces.files import saving

@@ -24,8 +24,8 @@ from evaluation.cli.plan import plan_runs
 from evaluation.run import main as run_main
 from evaluation.run import parse
 from evaluation.runs.folder import read_record
-from evaluation.search.candidates import Job
-from evaluation.search.seeds import derived_seed
+from evaluation.searching.candidates import Job
+from evaluation.searching.seeds import derived_seed
 from evaluation.settings.config import Budget, Place
 from spaces.bench.architecture import BenchArchitecture, BenchEdge
 from spaces.costs import COSTS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.search import candidates
-from evaluation.search.candidates import Job
+from evaluation.searching import candidates
+from evaluation.searching.candidates import Job
 from evaluation.training.tasks import TASKS
 from evaluation.training.tasks.image_classification import ImageClassification
 from methods import METHODS

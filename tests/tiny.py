@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from evaluation.datasets import Dataset, ImageSet
-from evaluation.search.problem import SearchProblem
+from evaluation.searching.problem import SearchProblem
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import Protocol
 from methods import METHODS

@@ -17,10 +17,10 @@ from evaluation.benchmark.plan import TablePlan
 from evaluation.benchmark.table import FP32, BenchTable, Header, exact, table_shape
 from evaluation.datasets import split_index
 from evaluation.runs.ledger import Ledger
-from evaluation.search.costs import CandidateCosts
-from evaluation.search.executors import EXECUTORS
-from evaluation.search.forecast import Forecast
-from evaluation.search.job_queue import JobQueue
+from evaluation.searching.costs import CandidateCosts
+from evaluation.searching.executors import EXECUTORS
+from evaluation.searching.forecast import Forecast
+from evaluation.searching.job_queue import JobQueue
 from evaluation.settings.config import Place
 from evaluation.training.device import choose_device
 from evaluation.training.tasks import TASKS

@@ -12,11 +12,11 @@ from evaluation import datasets
 from evaluation.benchmark.plan import TablePlan
 from evaluation.benchmark.table import FP32, table_shape
 from evaluation.datasets import split_index
-from evaluation.search import failures
-from evaluation.search.conditions import Conditions
-from evaluation.search.costs import CandidateCosts
-from evaluation.search.data import SearchData
-from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.searching import failures
+from evaluation.searching.conditions import Conditions
+from evaluation.searching.costs import CandidateCosts
+from evaluation.searching.data import SearchData
+from evaluation.searching.seeds import build_seeded, derived_seed
 from evaluation.training.data import DeviceImages
 from evaluation.training.device import choose_device, use_threads
 from evaluation.training.loop import Schedule, Training, accuracy
@@ -39,7 +39,7 @@ class CurveJob:
 
     @property
     def kind(self) -> str:
-        """See ``evaluation.search.forecast.Timed``."""
+        """See ``evaluation.searching.forecast.Timed``."""
         return self.arithmetic
 
     @property
@@ -63,7 +63,7 @@ class Curve:
 
     @property
     def failed(self) -> bool:
-        """See ``evaluation.search.forecast.Ended``."""
+        """See ``evaluation.searching.forecast.Ended``."""
         return bool(self.failure)
 
 
@@ -145,7 +145,7 @@ def _wrong(network: torch.nn.Module, images: DeviceImages) -> int:
 
 @dataclass(frozen=True)
 class CurveRecipe:
-    """Gets a worker ready for a plan's trainings; see ``evaluation.search.executors.executor.Recipe``."""
+    """Gets a worker ready for a plan's trainings; see ``evaluation.searching.executors.executor.Recipe``."""
 
     plan: TablePlan
     device: str

@@ -2,16 +2,16 @@
 
 from evaluation.benchmark.table import BenchTable, embedded
 from evaluation.datasets import ImageSet
-from evaluation.search.candidates import Job, Result, Trained
-from evaluation.search.conditions import Conditions
-from evaluation.search.seeds import derived_seed
+from evaluation.searching.candidates import Job, Result, Trained
+from evaluation.searching.conditions import Conditions
+from evaluation.searching.seeds import derived_seed
 from methods.method import Evaluation
 from spaces.errors import InputError
 from spaces.space import Architecture
 
 
 class TableEvaluator:
-    """See ``evaluation.search.evaluators.Evaluator``.
+    """See ``evaluation.searching.evaluators.Evaluator``.
 
     A search sees one of a network's trainings, which one depends on its seed; judging sees the next, as many as the
     protocol's judgements. Seconds are those that the training took when the table was made. A candidate that goes on from
@@ -37,7 +37,7 @@ class TableEvaluator:
         return Result(evaluation, float(spent), kept)
 
     def test_accuracy(self, architecture: Architecture, arithmetic: str) -> float:
-        """Of a finalist: see ``evaluation.search.evaluators.Evaluator``."""
+        """Of a finalist: see ``evaluation.searching.evaluators.Evaluator``."""
         if arithmetic == "approximate":
             return 1.0 - self.table.query(architecture).test_error
         return 1.0 - self.table.reference_test_error(architecture, arithmetic)

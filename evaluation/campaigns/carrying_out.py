@@ -8,9 +8,9 @@ from evaluation.campaigns.folder import CampaignFolder, Status
 from evaluation.campaigns.plan import PlannedRun
 from evaluation.campaigns.table import Progress
 from evaluation.campaigns.work import RunWork
-from evaluation.search.executors.executor import Outcome
-from evaluation.search.executors.pool import Pool
-from evaluation.search.executors.processes import ProcessWorkers
+from evaluation.searching.executors.executor import Outcome
+from evaluation.searching.executors.pool import Pool
+from evaluation.searching.executors.processes import ProcessWorkers
 from spaces.cli.terminal import Terminal
 
 

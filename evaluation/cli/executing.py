@@ -22,7 +22,7 @@ from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
 from evaluation.runs.record import Record
 from evaluation.runs.stages import Run
-from evaluation.search.final_epochs import from_plain
+from evaluation.searching.final_epochs import from_plain
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed
 from evaluation.training.device import choose_device, set_determinism, use_threads

@@ -14,8 +14,8 @@ from torch import Tensor
 from evaluation.datasets import Dataset, ImageSet
 from evaluation.device_check.checks import TRAINING, Check, Outcome
 from evaluation.device_check.threads import threads
-from evaluation.search.problem import SearchProblem
-from evaluation.search.seeds import build_seeded
+from evaluation.searching.problem import SearchProblem
+from evaluation.searching.seeds import build_seeded
 from evaluation.settings.config import Options, RunConfig
 from evaluation.settings.protocols import Protocol
 from evaluation.training.data import DeviceImages

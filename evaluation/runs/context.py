@@ -12,9 +12,9 @@ from evaluation.runs import state
 from evaluation.runs.folder import CONFIG, PROPOSALS, RunFolder
 from evaluation.runs.ledger import Ledger
 from evaluation.runs.state import RunState
-from evaluation.search.executors.executor import Loss
-from evaluation.search.problem import SearchProblem
-from evaluation.search.trials import trained_work
+from evaluation.searching.executors.executor import Loss
+from evaluation.searching.problem import SearchProblem
+from evaluation.searching.trials import trained_work
 from evaluation.settings.config import RunConfig
 from evaluation.training import distributed, memory
 from methods.method import Method

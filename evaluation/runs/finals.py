@@ -10,9 +10,9 @@ import torch
 from evaluation.runs import checkpoints
 from evaluation.runs.context import RunContext
 from evaluation.runs.progress import RunProgress
-from evaluation.search.executors.executor import Loss, Outcome
-from evaluation.search.final_epochs import EpochResult, FinalEpoch, final_network
-from evaluation.search.job_queue import spent
+from evaluation.searching.executors.executor import Loss, Outcome
+from evaluation.searching.final_epochs import EpochResult, FinalEpoch, final_network
+from evaluation.searching.job_queue import spent
 from evaluation.settings.baselines import arithmetics_of
 from evaluation.training import distributed, memory
 from evaluation.training.data import DeviceImages

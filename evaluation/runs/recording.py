@@ -27,8 +27,8 @@ from evaluation.runs.record import (
     Record,
 )
 from evaluation.runs.state import RunState
-from evaluation.search.data import split_seed
-from evaluation.search.problem import SearchProblem
+from evaluation.searching.data import split_seed
+from evaluation.searching.problem import SearchProblem
 from evaluation.settings.baselines import recorded_arithmetics
 from evaluation.settings.config import RunConfig
 from spaces.costs import COSTS

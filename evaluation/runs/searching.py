@@ -12,9 +12,9 @@ from evaluation.runs.context import RunContext
 from evaluation.runs.ledger import Meter
 from evaluation.runs.progress import Progress
 from evaluation.runs.record import MEASURING
-from evaluation.search import failures
-from evaluation.search.candidates import Result
-from evaluation.search.trials import Trial
+from evaluation.searching import failures
+from evaluation.searching.candidates import Result
+from evaluation.searching.trials import Trial
 from evaluation.settings.config import Budget
 from evaluation.training import memory
 from methods import METHODS

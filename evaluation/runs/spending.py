@@ -8,7 +8,7 @@ budget, and once more before a search ends by it. Budgets of steps and of candid
 from dataclasses import dataclass
 
 from evaluation.runs.context import RunContext
-from evaluation.search.trials import trained_work
+from evaluation.searching.trials import trained_work
 from evaluation.settings.config import Budget, Spent
 from methods.method import Method
 from spaces.space import Architecture

@@ -11,8 +11,8 @@ from evaluation.runs.checkpoint_shapes import Checkpoint
 from evaluation.runs.folder import CONFIG, STATE, RunFolder
 from evaluation.runs.ledger import Ledger
 from evaluation.runs.record import STAGES
-from evaluation.search.problem import SearchProblem
-from evaluation.search.seeds import derived_seed
+from evaluation.searching.problem import SearchProblem
+from evaluation.searching.seeds import derived_seed
 from evaluation.settings.config import PLACE, SCHEMA, RunConfig
 from spaces.errors import InputError
 from spaces.files.reading import parsing

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from evaluation.search.evaluators import EVALUATORS
-from evaluation.search.executors import ray_cluster
-from evaluation.search.executors.pool import Pool
-from evaluation.search.executors.processes import ProcessWorkers
-from evaluation.search.executors.ray_cluster import RayWorkers
+from evaluation.searching.evaluators import EVALUATORS
+from evaluation.searching.executors import ray_cluster
+from evaluation.searching.executors.pool import Pool
+from evaluation.searching.executors.processes import ProcessWorkers
+from evaluation.searching.executors.ray_cluster import RayWorkers
 from evaluation.settings.config import Place
 from tests import evaluators, jobs, tiny
 from tests.running import new_run, quiet

@@ -6,7 +6,7 @@ Without a device all of it is skipped.
 import pytest
 import torch
 
-from evaluation.search.problem import SearchProblem
+from evaluation.searching.problem import SearchProblem
 from evaluation.training.loop import Schedule, Training
 from methods import METHODS
 from spaces import graphed_step

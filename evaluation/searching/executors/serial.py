@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from evaluation.search.executors.executor import Limits, Outcome, Recipe
+from evaluation.searching.executors.executor import Limits, Outcome, Recipe
 from spaces.cli.commands import say
 
 LOOK = 10.0  # seconds between two looks at the clock while a job is worked on

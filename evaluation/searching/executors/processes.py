@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from multiprocessing import connection, resource_tracker
 from typing import Any, NoReturn
 
-from evaluation.search.executors.executor import Limits, Recipe
-from evaluation.search.executors.fingerprint import fingerprint
-from evaluation.search.executors.pool import Died, Done, Pool, Ready, Refused
-from evaluation.search.executors.serving import Server
-from evaluation.search.executors.shared_bytes import Shared
+from evaluation.searching.executors.executor import Limits, Recipe
+from evaluation.searching.executors.fingerprint import fingerprint
+from evaluation.searching.executors.pool import Died, Done, Pool, Ready, Refused
+from evaluation.searching.executors.serving import Server
+from evaluation.searching.executors.shared_bytes import Shared
 from evaluation.settings.config import Place
 from spaces import stopping
 from spaces.errors import InputError

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from spaces.plugins import Registry
 
 if TYPE_CHECKING:
-    from evaluation.search.executors.executor import Executor
+    from evaluation.searching.executors.executor import Executor
 
 EXECUTORS: "Registry[Callable[..., Executor]]" = Registry(
     "executor",
     "approxnas.executors",
     {
-        "serial": "evaluation.search.executors.serial:Serial",
-        "processes": "evaluation.search.executors.processes:processes",
-        "ray": "evaluation.search.executors.ray_cluster:ray_cluster",
+        "serial": "evaluation.searching.executors.serial:Serial",
+        "processes": "evaluation.searching.executors.processes:processes",
+        "ray": "evaluation.searching.executors.ray_cluster:ray_cluster",
     },
 )

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
-from evaluation.search.candidates import FAILED_COST, Job, Result, Trained
-from evaluation.search.executors.executor import Outcome
-from evaluation.search.failures import MachineFailures
-from evaluation.search.job_queue import JobQueue
+from evaluation.searching.candidates import FAILED_COST, Job, Result, Trained
+from evaluation.searching.executors.executor import Outcome
+from evaluation.searching.failures import MachineFailures
+from evaluation.searching.job_queue import JobQueue
 from methods.method import Evaluation
 from spaces.space import Architecture, Space
 from spaces.work import PASSES

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluation.search import failures
-from evaluation.search.conditions import Conditions
-from evaluation.search.executors.executor import Loss
-from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.searching import failures
+from evaluation.searching.conditions import Conditions
+from evaluation.searching.executors.executor import Loss
+from evaluation.searching.seeds import build_seeded, derived_seed
 from evaluation.training.loop import Schedule, Training, accuracy
 from methods.method import Evaluation
 from spaces.space import Architecture

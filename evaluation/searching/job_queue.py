@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.search.executors.executor import Executor, Outcome
+from evaluation.searching.executors.executor import Executor, Outcome
 
 
 class JobQueue:

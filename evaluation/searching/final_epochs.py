@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from evaluation.search import failures
-from evaluation.search.conditions import Conditions
-from evaluation.search.seeds import build_seeded, derived_seed
+from evaluation.searching import failures
+from evaluation.searching.conditions import Conditions
+from evaluation.searching.seeds import build_seeded, derived_seed
 from evaluation.training import distributed, memory
 from evaluation.training.loop import Schedule, Training
 from spaces.errors import InputError

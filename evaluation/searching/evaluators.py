@@ -6,8 +6,8 @@ A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in
 from collections.abc import Callable
 from typing import Protocol
 
-from evaluation.search.candidates import Job, Result, train
-from evaluation.search.conditions import Conditions
+from evaluation.searching.candidates import Job, Result, train
+from evaluation.searching.conditions import Conditions
 from spaces.plugins import Registry
 
 
@@ -36,7 +36,7 @@ EVALUATORS: Registry[Callable[[Conditions], Evaluator]] = Registry(
     "evaluator",
     "approxnas.evaluators",
     {
-        "training": "evaluation.search.evaluators:Training",
+        "training": "evaluation.searching.evaluators:Training",
         "table": "evaluation.benchmark.evaluator:TableEvaluator",
     },
 )

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from evaluation.search.executors.executor import Recipe
-from evaluation.search.executors.fingerprint import fingerprint
-from evaluation.search.executors.pool import Done, Ready, Refused
+from evaluation.searching.executors.executor import Recipe
+from evaluation.searching.executors.fingerprint import fingerprint
+from evaluation.searching.executors.pool import Done, Ready, Refused
 from spaces.errors import InputError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from evaluation.search.executors.executor import Limits, Loss, Outcome
+from evaluation.searching.executors.executor import Limits, Loss, Outcome
 from spaces.errors import InputError
 
 ATTEMPTS = 2  # at a job

@@ -1,9 +1,9 @@
 """What is done with a run's jobs, in this process or in another one."""
 
-from evaluation.search.candidates import Job, Result
-from evaluation.search.conditions import Conditions
-from evaluation.search.evaluators import EVALUATORS, Evaluator
-from evaluation.search.final_epochs import EpochResult, FinalEpoch, FinalEpochs
+from evaluation.searching.candidates import Job, Result
+from evaluation.searching.conditions import Conditions
+from evaluation.searching.evaluators import EVALUATORS, Evaluator
+from evaluation.searching.final_epochs import EpochResult, FinalEpoch, FinalEpochs
 from evaluation.settings.config import RunConfig
 from spaces import work
 from spaces.space import Architecture

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from evaluation.datasets import Dataset
-from evaluation.search.conditions import Conditions, RunRecipe
-from evaluation.search.executors import EXECUTORS
-from evaluation.search.failures import MachineFailures
-from evaluation.search.forecast import Forecast
-from evaluation.search.job_queue import JobQueue
-from evaluation.search.judging import Judgements
-from evaluation.search.seeds import derived_seed
-from evaluation.search.trials import Trials, trained_work
-from evaluation.search.work import MakeWork
+from evaluation.searching.conditions import Conditions, RunRecipe
+from evaluation.searching.executors import EXECUTORS
+from evaluation.searching.failures import MachineFailures
+from evaluation.searching.forecast import Forecast
+from evaluation.searching.job_queue import JobQueue
+from evaluation.searching.judging import Judgements
+from evaluation.searching.seeds import derived_seed
+from evaluation.searching.trials import Trials, trained_work
+from evaluation.searching.work import MakeWork
 from evaluation.settings.config import Budget, RunConfig
 from evaluation.training.tasks.task import Augmentation
 from methods.fronts import relative_hypervolume

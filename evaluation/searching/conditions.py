@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 import torch
 
 from evaluation.datasets import Dataset, ImageSet
-from evaluation.search.costs import CandidateCosts
-from evaluation.search.data import SearchData, Split
+from evaluation.searching.costs import CandidateCosts
+from evaluation.searching.data import SearchData, Split
 from evaluation.settings.config import RunConfig
 from evaluation.settings.protocols import Protocol
 from evaluation.training.device import choose_device, set_determinism, use_threads

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
-from evaluation.search.candidates import Result
-from evaluation.search.trials import Trial, Trials
+from evaluation.searching.candidates import Result
+from evaluation.searching.trials import Trial, Trials
 from methods.method import Evaluation
 from spaces.space import Architecture, Space
 
