@@ -23,6 +23,7 @@ from evaluation.cli.flags import (
     require_folders,
     settled_protocol,
 )
+from evaluation.cli.presets import method_settings, run_options
 from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import Asked, Options
 from evaluation.settings.protocols import Protocol, named_protocol
@@ -75,6 +76,7 @@ def parse(arguments: list[str]) -> Asked:
     early.add_argument("--method", nargs="+")
     early.add_argument("--space", default=Options.space)
     early.add_argument("--protocol", default=Options.protocol)
+    early.add_argument("--preset", default=Options.preset)
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)
     asking = "--help" in arguments or "-h" in arguments
@@ -83,16 +85,17 @@ def parse(arguments: list[str]) -> Asked:
         raise InputError("a method is named twice; use --seeds for several runs of one method")
     configs = {name: METHODS[name] for name in names}
     space = _space(chosen.space, names)
-    groups = {name: (cls.Config, cls.presets.get(protocol.name, cls.Config())) for name, cls in configs.items()}
+    settings = method_settings(configs, chosen.preset, protocol.name)
+    groups = {name: (cls.Config, settings[name]) for name, cls in configs.items()}
     groups[space] = SPACES[space].Config, SPACES[space].Config()
     _check_flags(arguments, {"protocol": Protocol, **{name: cls for name, (cls, _) in groups.items()}})
-    parsed = parse_with_tyro(flag_groups(Options, protocol, groups), PROGRAM, DESCRIPTION, arguments)
+    defaults = {} if asking else run_options(configs, chosen.preset, space, given_flags(arguments))
+    options = Options(protocol=protocol.name, preset=chosen.preset, **defaults)
+    parsed = parse_with_tyro(flag_groups(options, protocol, groups), PROGRAM, DESCRIPTION, arguments)
     if "--multipliers" in arguments and not parsed.common.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
-    settings = settled_protocol(parsed.protocol, protocol.name)
-    return Asked(
-        parsed.common, settings, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space)
-    )
+    settled = settled_protocol(parsed.protocol, protocol.name)
+    return Asked(parsed.common, settled, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space))
 
 
 def all_flags() -> set[str]:

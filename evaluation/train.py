@@ -97,7 +97,9 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
     chosen, _ = early.parse_known_args(arguments)
     protocol = named_protocol(chosen.protocol)
     require_known(arguments, ALL_FLAGS)
-    parsed = parse_with_tyro(flag_groups(TrainOptions, protocol), PROGRAM, DESCRIPTION, arguments)
+    parsed = parse_with_tyro(
+        flag_groups(TrainOptions(protocol=protocol.name), protocol), PROGRAM, DESCRIPTION, arguments
+    )
     options: TrainOptions = parsed.common
     require_folders(arguments, options.resume)
     if not options.resume and not options.architecture:

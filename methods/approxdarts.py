@@ -42,7 +42,7 @@ class ApproxDartsConfig(SupernetConfig):
     warmup: int = 0
     """First epochs in which only the weights learn."""
     order: Literal[1, 2] = 1
-    """Order of the bilevel gradient: 1 takes the weights as they are, 2 looks one step ahead."""
+    """Order of the bilevel gradient: 1 takes the weights as they are, 2 looks one step ahead, α's part of it in fp32."""
     selection: Literal["probability", "perturbation"] = "probability"
     """How operations are chosen in the end: the likeliest, or those that the supernet's loss needs most, one edge after the
     other (DARTS-PT, ICLR 2021)."""
@@ -66,7 +66,10 @@ class ApproxDarts(SupernetSearch):
 
     Config: ClassVar[type[ApproxDartsConfig]] = ApproxDartsConfig
     config: ApproxDartsConfig
+    published_scope: ClassVar[str] = "separable"  # of the one multiplier that networks have in the paper
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
+        # One objective, one multiplier, one network.
+        "published": ApproxDartsConfig(energy_weight=0.0, proposals=1),
         # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β.
         "quick": ApproxDartsConfig(
             epochs=7,

@@ -52,6 +52,7 @@ class Asha(ArchiveSearch):
     Config = AshaConfig
     native_space = "cells"
     presets: ClassVar[dict[str, AshaConfig]] = {
+        "published": AshaConfig(),
         "quick": AshaConfig(samples=16, eta=2),
         "fast": AshaConfig(samples=12, eta=2, rungs=2, proposals=4),
     }

@@ -17,6 +17,7 @@ from spaces.graphed_step import GraphedStep, Recorder
 from spaces.optimisers import load_optimiser
 
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
+SHIFT = 0.01  # ε ‖v‖ of the central difference (DARTS)
 
 
 class Tally:
@@ -49,7 +50,8 @@ class Bilevel:
 
     ``loss(batch, tally)`` runs the supernet and adds to the tally, if there is one; ``penalty()`` is a function of the
     choices alone. ``clip`` is the largest norm of the weights' gradient. ``held()`` keeps what the loss samples as it is.
-    With a ``recorder``, steps become graphs; ``buffers`` are what a pass of the supernet changes.
+    With a ``recorder``, steps become graphs; ``buffers`` are what a pass of the supernet changes. Within ``smooth()`` the
+    loss is one whose gradient a small shift of the weights changes little; see ``second_order_gradient``.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Bilevel:
         held: Callable[[], AbstractContextManager[Any]] = nullcontext,
         recorder: Recorder | None = None,
         buffers: Sequence[Tensor] = (),
+        smooth: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.loss, self.penalty, self.clip, self.order, self.held = loss, penalty, clip, order, held
+        self.smooth = smooth
         self.weight_optimiser, self.choice_optimiser = weight_optimiser, choice_optimiser
         self.weights, self.choices = _tensors(weight_optimiser), _tensors(choice_optimiser)
         device = self.weights[0].device
@@ -109,6 +113,7 @@ class Bilevel:
                 self._virtual_step,
                 self.weight_optimiser.param_groups[0]["lr"],
                 self.held,
+                self.smooth,
             )
             with torch.no_grad():
                 self.loss(validation, self.held_out)
@@ -148,11 +153,15 @@ def second_order_gradient(
     virtual_step: Callable[[Sequence[Tensor]], list[Tensor]],
     lr: float | Tensor,
     held: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    smooth: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Tensor]:
     """∇_α L_val(w', α) with w' = w + ``virtual_step``(∇_w L_train(w, α)), by equations 7 and 8.
 
     The mixed second derivative is a central difference over w ± ε v with v = ∇_w' L_val and ε = 0.01 / ‖v‖, divided by
     2 ε. The weights are restored exactly. With momentum in the virtual step, ∂w'/∂α is still −lr ∇²_{α,w} L_train.
+
+    Those two passes run within ``smooth()``. On weights of 8 bits a shift that is far below a code changes a few codes or
+    none, and what is divided by 2 ε is noise: it grows as 1 / ε. So there quantised layers have to compute in fp32.
     """
     with held():
         kept = [weight.detach().clone() for weight in weights]
@@ -161,11 +170,11 @@ def second_order_gradient(
         _assign(weights, [w + m.detach() for w, m in zip(kept, moves)])
         both = torch.autograd.grad(loss(validation), [*choices, *weights], allow_unused=True, materialize_grads=True)
         direct, v = both[: len(choices)], both[len(choices) :]
-        epsilon = 0.01 / torch.sqrt(sum(part.square().sum() for part in v)).clamp_min(1e-12)
+        epsilon = SHIFT / torch.sqrt(sum(part.square().sum() for part in v)).clamp_min(1e-12)
         ends = []
         for sign in (1, -1):
             _assign(weights, [w + sign * epsilon * part for w, part in zip(kept, v)])
-            with only(choices, weights):
+            with only(choices, weights), smooth():
                 ends.append(torch.autograd.grad(loss(train), choices, allow_unused=True, materialize_grads=True))
         _assign(weights, kept)
     return [d - lr * (plus - minus) / (2 * epsilon) for d, plus, minus in zip(direct, *ends)]

@@ -25,6 +25,7 @@ class DartsPt(ApproxDarts):
 
     Config = DartsPtConfig
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
+        "published": DartsPtConfig(energy_weight=0.0, proposals=1),
         # Ours: one operation per edge and step, few epochs, and none between two decisions.
         "quick": DartsPtConfig(
             epochs=5, relaxation="gumbel", temperature=(3.0, 0.5), choice_lr=0.05, weight_lr=(0.03, 0.005), tuning=0

@@ -61,6 +61,7 @@ class DDarts(SupernetSearch):
     Config = DDartsConfig
     config: DDartsConfig
     presets: ClassVar[dict[str, DDartsConfig]] = {
+        "published": DDartsConfig(ablation="constant", energy_weight=0.0, proposals=1),
         # Ours: few epochs want higher learning rates, and gates that are not closed before they are tried.
         "quick": DDartsConfig(epochs=5, choice_lr=0.05, weight_lr=(0.03, 0.005), zero_one_weight=1.0),
         "fast": DDartsConfig(

@@ -86,6 +86,7 @@ class EvoApproxNas:
     Config = EvoApproxNasConfig
     native_space = "grid"
     presets: ClassVar[dict[str, EvoApproxNasConfig]] = {
+        "published": EvoApproxNasConfig(),
         # Small generations, so that there are many and a budget is met closely; inheritance makes up for one epoch.
         "quick": EvoApproxNasConfig(population=12, offspring=4, generations=13, epochs=1),
         "fast": EvoApproxNasConfig(population=8, offspring=4, generations=6, epochs=1, proposals=4),

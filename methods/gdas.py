@@ -27,6 +27,7 @@ class Gdas(ApproxDarts):
 
     Config = GdasConfig
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
+        "published": GdasConfig(energy_weight=0.0, proposals=1),
         # Ours: few epochs want a higher learning rate for α and β.
         "quick": GdasConfig(epochs=7, warmup=1, choice_lr=0.05, weight_lr=(0.03, 0.005)),
         "fast": GdasConfig(epochs=4, warmup=1, choice_lr=0.05, weight_lr=(0.1, 0.01), partial=4, proposals=4),

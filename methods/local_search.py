@@ -46,6 +46,7 @@ class LocalSearch(ArchiveSearch):
     Config = LocalSearchConfig
     native_space = "cells"
     presets: ClassVar[dict[str, LocalSearchConfig]] = {
+        "published": LocalSearchConfig(samples=500),
         "quick": LocalSearchConfig(samples=12, starts=4),
         "fast": LocalSearchConfig(samples=8, starts=3, proposals=4),
     }

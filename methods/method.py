@@ -111,14 +111,17 @@ class Method(Protocol):
     """A search algorithm, constructed as ``cls(problem, config)``; the harness calls ``step`` until ``finished``.
 
     A method may have ``signals() -> {name: {key of an architecture: value}}``, asked for at the end of the search: what it
-    believes of its proposals, lower for better. The record tells how well that ranks them as they are judged.
+    believes of its proposals, lower for better. The record tells how well that ranks them as they are judged. And
+    ``published_scope``, where the literature has one multiplier, which governs that.
 
     ``load_state_dict`` of a fresh object with the same problem and config continues bit for bit. A run that is killed in
     the middle of a step repeats the step with the same random numbers, and finds in the cache what was evaluated already.
     """
 
     Config: ClassVar[type]  # a dataclass with a default for every field; each becomes a flag
-    presets: ClassVar[dict[str, Any]]  # named protocol → Config with settings that suit it
+    presets: ClassVar[
+        dict[str, Any]
+    ]  # named protocol → Config with settings that suit it; "published": the literature's
     native_space: ClassVar[str]  # searched when the method runs alone and no space is asked for
 
     def __init__(self, problem: Problem, config: Any) -> None: ...

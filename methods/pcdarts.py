@@ -39,6 +39,7 @@ class PcDarts(ApproxDarts):
 
     Config = PcDartsConfig
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
+        "published": PcDartsConfig(energy_weight=0.0, proposals=1),
         # Ours: as great a part of few epochs for the weights alone, and a higher learning rate for α, β and γ.
         "quick": PcDartsConfig(epochs=7, warmup=2, choice_lr=0.05, weight_lr=(0.1, 0.005)),
         "fast": PcDartsConfig(epochs=4, warmup=1, choice_lr=0.05, weight_lr=(0.1, 0.01), proposals=4),

@@ -52,6 +52,7 @@ class Pipelined(SupernetSearch):
     Config = PipelinedConfig
     config: PipelinedConfig
     presets: ClassVar[dict[str, PipelinedConfig]] = {
+        "published": PipelinedConfig(energy_weight=0.1),
         # Ours: few epochs, a higher learning rate for α and β, and proposals for a front.
         "quick": PipelinedConfig(weight_epochs=6, choice_lr=0.05, weight_lr=(0.03, 0.005), derivation="spread"),
         "fast": PipelinedConfig(

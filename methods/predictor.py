@@ -67,6 +67,7 @@ class Predictor(ArchiveSearch):
     Config = PredictorConfig
     native_space = "cells"
     presets: ClassVar[dict[str, PredictorConfig]] = {
+        "published": PredictorConfig(),
         "quick": PredictorConfig(samples=12, starts=6, batch=2, pool=50),
         "fast": PredictorConfig(samples=8, starts=4, batch=1, pool=50, proposals=4),
     }

@@ -35,6 +35,7 @@ class RandomSearch(ArchiveSearch):
     Config = RandomConfig
     native_space = "cells"
     presets: ClassVar[dict[str, RandomConfig]] = {
+        "published": RandomConfig(),
         "quick": RandomConfig(samples=4, batch=1),
         "fast": RandomConfig(samples=8, batch=1, proposals=4),
     }

@@ -50,6 +50,7 @@ class RegularisedEvolution(ArchiveSearch):
     Config = RegularisedEvolutionConfig
     native_space = "cells"
     presets: ClassVar[dict[str, RegularisedEvolutionConfig]] = {
+        "published": RegularisedEvolutionConfig(samples=20_000),
         # Ours: a quarter of the population takes part in a tournament, as published.
         "quick": RegularisedEvolutionConfig(samples=12, population=6, tournament=2),
         "fast": RegularisedEvolutionConfig(samples=8, population=4, tournament=2, proposals=4),

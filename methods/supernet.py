@@ -17,6 +17,7 @@ from methods.bilevel import Batch, Bilevel, Tally
 from methods.derivation import Derivation
 from methods.method import Problem, StepReport
 from methods.relaxations import RELAXATIONS, Weights, mean_shares, relative_entropy
+from spaces.arithmetic.precision import mixtures_in_fp32
 from spaces.errors import InputError
 from spaces.graphed_step import recorder_of
 from spaces.multipliers.multiplier import error_metrics
@@ -150,7 +151,7 @@ class SupernetSearch(ABC):
         choices = torch.optim.Adam(learning, config.choice_lr, betas, weight_decay=decay, capturable=graphs)
         held, buffers = lambda: self.relaxation.held(self.logits), list(self.net.buffers())
         levels = (self.loss, self.cost_term, weights, choices)
-        return Bilevel(*levels, config.clip, self.order, held, recorder, buffers)
+        return Bilevel(*levels, config.clip, self.order, held, recorder, buffers, mixtures_in_fp32)
 
     def begin_epoch(self, epochs: int) -> tuple[Tally, Tally]:
         """The tallies of training and validation, at zero, and the weights' learning rate in this epoch of so many."""

@@ -51,7 +51,7 @@ class Zero:
 
     Config = ZeroConfig
     native_space = "cells"
-    presets: ClassVar[dict[str, ZeroConfig]] = {"fast": ZeroConfig(proposals=4)}
+    presets: ClassVar[dict[str, ZeroConfig]] = {"published": ZeroConfig(), "fast": ZeroConfig(proposals=4)}
 
     def __init__(self, problem: Problem, config: ZeroConfig) -> None:
         self.problem, self.config, self.space = problem, config, problem.space

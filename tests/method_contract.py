@@ -155,6 +155,12 @@ def settings_that_make_no_sense_are_refused(name: str, _: Path) -> None:
             pytest.fail(f"{name} takes {field.name} = 0")
 
 
+def presets_are_settings_and_one_is_the_literatures(name: str, _: Path) -> None:
+    cls = METHODS[name]
+    assert "published" in cls.presets
+    assert all(isinstance(preset, cls.Config) for preset in cls.presets.values())
+
+
 CONTRACT = (
     a_method_finishes_and_proposes_valid_architectures,
     same_seed_same_result_and_another_seed_another,
@@ -162,4 +168,5 @@ CONTRACT = (
     a_budget_of_time_that_ends_in_a_step_leaves_something_to_propose,
     a_run_keeps_its_budget_of_steps_and_reads_the_test_set_at_the_end_only,
     settings_that_make_no_sense_are_refused,
+    presets_are_settings_and_one_is_the_literatures,
 )

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from evaluation.runs.folder import HISTORY, read_history
-from methods import METHODS
+from methods import METHODS, bilevel
 from methods.approxdarts import ApproxDarts, ApproxDartsConfig
 from methods.bilevel import second_order_gradient
 from methods.fronts import pareto_front
 from methods.method import Evaluation
 from methods.random_search import RandomConfig, RandomSearch
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
+from spaces.arithmetic.precision import mixtures_in_fp32
 from spaces.errors import InputError
+from spaces.multipliers import catalogue
 from tests import tiny
 from tests.method_contract import CONTRACT, every_method
 from tests.running import finished_run
@@ -235,3 +238,33 @@ def test_second_order_gradient_against_finite_differences():
     assert torch.allclose(gradient, torch.tensor(numeric, dtype=torch.float64), rtol=1e-3, atol=1e-5)
     assert not torch.allclose(gradient, first_order, rtol=1e-2)  # the second-order part is really there
     assert torch.equal(weight, kept)
+
+
+def test_the_mixed_derivative_over_quantised_weights_is_taken_in_fp32(monkeypatch):
+    """Two gated layers, whose difference in fp32 does not depend on the shift; on 8-bit weights it grows as 1 / shift."""
+    torch.manual_seed(0)
+    choice = MultiplierChoice(catalogue.library(("mul8s_1KV8", "mul8s_1L2H")))
+    layers = [MultiplierMixture(4, 4, 3, padding=1, bias=False, choice=choice) for _ in range(2)]
+    weights, alpha = [layer.weight for layer in layers], torch.zeros(2, requires_grad=True)
+    batches = [(torch.randn(8, 4, 6, 6), torch.randn(8, 4, 6, 6)) for _ in range(2)]
+
+    def loss(batch):
+        choice.set(torch.tensor([0.5, 0.5]))
+        gates = alpha.softmax(dim=0)
+        return (sum(gate * layer(batch[0]) for gate, layer in zip(gates, layers)) - batch[1]).square().mean()
+
+    def mixed(smooth, shift):
+        monkeypatch.setattr(bilevel, "SHIFT", shift)
+        arguments = (loss, weights, [alpha], *batches, lambda gradients: [0.0 * g for g in gradients])
+        first, both = (second_order_gradient(*arguments, lr, nullcontext, smooth)[0] for lr in (0.0, 1.0))
+        return both - first
+
+    loss(batches[0])  # the scale of activations is known
+    smooth, stepped = ([mixed(way, shift) for shift in (1e-2, 1e-3)] for way in (mixtures_in_fp32, nullcontext))
+    assert torch.allclose(*smooth, rtol=0.02) and smooth[0].norm() > 0
+    assert not torch.allclose(*stepped, rtol=0.5)
+    with mixtures_in_fp32():
+        x = batches[0][0]
+        assert torch.equal(layers[0](x), torch.nn.functional.conv2d(x, weights[0], padding=1))
+    assert not torch.equal(layers[0](x), torch.nn.functional.conv2d(x, weights[0], padding=1))
+    assert darts(order=2).bilevel.smooth is mixtures_in_fp32

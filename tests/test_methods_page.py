@@ -26,6 +26,14 @@ def parents() -> dict[type, str]:
     return {METHODS[name].Config: name for name in METHODS.built_in}
 
 
+def is_published(paper: str, value: str) -> bool:
+    """Whether a value is the paper's, one of several there, or within its range; true where there is none in it."""
+    if " to " in paper:
+        low, high = map(float, paper.split(" to "))
+        return low <= float(value) <= high
+    return paper in ("–", "R", "all") or value in paper.split(" or ")
+
+
 def test_every_method_has_a_table():
     assert sections().keys() == METHODS.built_in.keys()
 
@@ -36,6 +44,8 @@ def test_constants_are_as_in_the_code_and_differences_are_explained(name):
     for parameter, paper, ours, why in rows:
         assert str(getattr(settings, parameter)) == ours, parameter
         assert bool(why) != (paper.removesuffix("†") == ours), f"{parameter}: {paper} and {ours}, because '{why}'"
+        published = str(getattr(METHODS[name].presets["published"], parameter))
+        assert is_published(paper.removesuffix("†"), published), f"{parameter}: {published}, not {paper}"
     known = {row[0] for row in rows}
     assert len(known) == len(rows)
     # What a method takes over from another one stands there.
@@ -46,3 +56,7 @@ def test_constants_are_as_in_the_code_and_differences_are_explained(name):
         if other is None or getattr(settings, field.name) != getattr(other(), field.name)
     }
     assert own <= known, f"not on the page: {sorted(own - known)}"
+    if other is not None:
+        published, others = METHODS[name].presets["published"], METHODS[parents()[other]].presets["published"]
+        differ = {f.name for f in dataclasses.fields(others) if getattr(published, f.name) != getattr(others, f.name)}
+        assert differ <= known, f"published otherwise, but not on the page: {sorted(differ - known)}"

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from evaluation import run
 from evaluation.settings.protocols import PROTOCOLS, Protocol, named_protocol
-from methods.approxdarts import ApproxDarts
+from methods.approxdarts import ApproxDarts, ApproxDartsConfig
 from spaces.errors import InputError
 
 
@@ -25,6 +26,22 @@ def test_approxdarts_searches_under_darts_as_published():
     assert config.weight_lr == (0.025, 0.001)
     assert (config.weight_momentum, config.weight_decay, config.clip) == (0.9, 3e-4, 5.0)
     assert (config.choice_lr, config.choice_betas, config.choice_decay) == (3e-4, (0.5, 0.999), 1e-3)
+
+
+def test_presets_are_taken_by_name_and_flags_come_after_them():
+    asked = run.parse(["--preset", "published", "--multipliers", "mul8s_1KTY", "--approxdarts.epochs", "3"])
+    assert asked.methods["approxdarts"] == ApproxDartsConfig(epochs=3, energy_weight=0.0, proposals=1)
+    assert asked.options.scope == "separable" and asked.protocol.name == "quick"
+    assert run.parse(["--protocol", "darts", "--preset", "quick"]).methods["approxdarts"].relaxation == "gumbel"
+
+
+def test_what_the_published_setting_says_of_a_run_gives_way_to_flags_spaces_and_other_methods():
+    published = ["--preset", "published", "--multipliers", "mul8s_1KTY"]
+    assert run.parse([*published, "--scope", "all"]).options.scope == "all"
+    assert run.parse([*published, "--space", "bench"]).options.scope == "all"
+    assert run.parse([*published, "--method", "approxdarts", "random"]).options.scope == "all"
+    assert run.parse([*published, "--method", "approxdarts", "gdas"]).options.scope == "separable"
+    assert run.parse(["--preset", "published", "--method", "random"]).methods["random"].samples == 100
 
 
 def test_the_hash_is_of_the_values_and_not_of_the_name():

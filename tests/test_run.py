@@ -224,6 +224,8 @@ BAD = {
     "multiplier twice": (["--multipliers", "mul8s_1L2H", "bam8s_1_1_0"], "same circuit"),
     "multiplier without power": (["--multipliers", "bam8s_7_7_14"], "no power figure"),
     "protocol": (["--protocol", "quik"], "did you mean quick"),
+    "preset": (["--preset", "publishd"], "unknown preset of approxdarts 'publishd'; did you mean published"),
+    "published without its multiplier": (["--preset", "published"], "name it with --multipliers"),
     "flag": (["--protocl", "quick"], "did you mean --protocol"),
     "key of the protocol": (["--protocol.final-epoch", "3"], "--protocol.final-epochs"),
     "key of a method": (["--random.sample", "3", "--method", "random"], "--random.samples"),

@@ -15,13 +15,13 @@ from spaces.errors import InputError
 
 
 def flag_groups(
-    options: type, protocol: Protocol, others: Mapping[str, tuple[type, Any]] = MappingProxyType({})
+    options: RunOptions, protocol: Protocol, others: Mapping[str, tuple[type, Any]] = MappingProxyType({})
 ) -> type:
-    """A dataclass from which tyro makes all flags: ``common``, the ``options``, without a prefix; then ``protocol`` and the
-    ``others``, name → (dataclass, default), with their names before each flag."""
+    """A dataclass from which tyro makes all flags: ``common``, without a prefix, with the ``options`` as defaults; then
+    ``protocol`` and the ``others``, name → (dataclass, default), with their names before each flag."""
     unprefixed: Any = tyro.conf.OmitArgPrefixes
     groups: list[tuple[str, Any, Any]] = [
-        ("common", unprefixed[options], dataclasses.field(default=options(protocol=protocol.name))),
+        ("common", unprefixed[type(options)], dataclasses.field(default=options)),
         ("protocol", Annotated[type(protocol), tyro.conf.arg(name="protocol")], dataclasses.field(default=protocol)),
     ]
     groups += [(name, cls, dataclasses.field(default=default)) for name, (cls, default) in others.items()]

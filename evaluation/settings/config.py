@@ -136,6 +136,8 @@ class Options(RunOptions):
 
     method: tuple[str, ...] = ("approxdarts",)
     """Search methods to run, one after the other."""
+    preset: str = ""
+    """Settings of the methods by name: published, or those that suit a protocol (quick, fast); by default the latter."""
     multipliers: tuple[str, ...] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
     space: str = "auto"

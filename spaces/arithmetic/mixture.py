@@ -17,7 +17,7 @@ from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed, without_unread
-from spaces.arithmetic.precision import plain_fp32
+from spaces.arithmetic.precision import mixtures_compute_in_fp32, plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
 from spaces.arithmetic.undilated import Undilated
 from spaces.errors import InputError
@@ -88,6 +88,8 @@ class MultiplierMixture(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called."""
+        if mixtures_compute_in_fp32():
+            return super().forward(x)
         x, geometry = pad_if_needed(self, x)
         scale = self.activation_scale(x)
         x, geometry = without_unread(x, self.weight, geometry)

@@ -69,3 +69,22 @@ def _set(device: torch.device, wanted: _Settings) -> None:
         torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = wanted
     else:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = wanted
+
+
+@contextmanager
+def mixtures_in_fp32() -> Iterator[None]:
+    """Inside, layers that mix multipliers compute in fp32, whatever the mixture: functions without steps of the weights."""
+    global _mixtures_in_fp32
+    before, _mixtures_in_fp32 = _mixtures_in_fp32, True
+    try:
+        yield
+    finally:
+        _mixtures_in_fp32 = before
+
+
+_mixtures_in_fp32 = False
+
+
+def mixtures_compute_in_fp32() -> bool:
+    """Whether this is inside ``mixtures_in_fp32``."""
+    return _mixtures_in_fp32
