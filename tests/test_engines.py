@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spaces.arithmetic import emulate
 from spaces.arithmetic.emulate import ENGINES, approx_conv2d, choose_engine, use_engine
 from spaces.arithmetic.engines import features, float32, reference, timing
-from spaces.arithmetic.engines.cpu import gather, int8
+from spaces.arithmetic.engines.cpu import dense_int8, gather, int8, onednn
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
@@ -50,6 +50,12 @@ MULTIPLIERS = (*LIBRARY, ZERO_ROW, SMALL, FULL_RANK)
 def engines_for(multiplier: Multiplier) -> list[str]:
     """The engines that can compute with the circuit's table here, the oracle among them."""
     return [name for name, engine in ENGINES.items() if not engine.refusal(operand_table(multiplier), CPU)]
+
+
+def packings(name, w, table, geometry):
+    """What an engine packs; where it has a loop of its own for a small layer, what it packs for the library, too."""
+    packed = ENGINES[name].pack(w, table, geometry)
+    return [packed, int8.Packed(w, table, geometry)] if isinstance(packed, dense_int8.Packed) else [packed]
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +97,9 @@ def test_every_engine_scales_the_sums_with_the_same_rounding(case, fill, seed, c
     sums = reference.conv2d(x, reference.pack(w, table, geometry), fill)
     assert torch.equal(expected, sums.float() * scale.view(1, -1, 1, 1))
     for name in engines_for(multiplier):
-        packed = ENGINES[name].pack(w, table, geometry)
-        assert torch.equal(ENGINES[name].conv2d(x, packed, fill, scale), expected), name
-        assert torch.equal(ENGINES[name].conv2d(x, packed, fill).to(torch.int64), sums), name  # packed weights last
+        for packed in packings(name, w, table, geometry):
+            assert torch.equal(ENGINES[name].conv2d(x, packed, fill, scale), expected), name
+            assert torch.equal(ENGINES[name].conv2d(x, packed, fill).to(torch.int64), sums), name  # packed weights last
 
 
 @settings(max_examples=40)
@@ -156,6 +162,15 @@ def test_many_pixels_equal_the_reference():
             assert torch.equal(approx_conv2d(x, w, multiplier, padding=1, engine=engine), expected), engine
 
 
+def test_small_layers_have_a_loop_of_their_own_and_large_ones_do_not():
+    """On a processor with the instructions; all the rest, also in groups, is the library's."""
+    table, here = operand_table(ROUGH), dense_int8.has_dot_products() and dense_int8.has_permutes()
+    assert dense_int8.suits((16, 8, 3, 3), table, Geometry(padding=(1, 1))) == here
+    assert not dense_int8.suits((64, 64, 3, 3), table, Geometry())
+    assert not dense_int8.suits((16, 4, 3, 3), table, Geometry(groups=2))
+    assert not dense_int8.suits((16, 8, 3, 3), operand_table(SMALL), Geometry())  # its digits have weights of their own
+
+
 def test_threads_do_not_change_the_sums():
     x, w = codes(3, 16, 40, 37), codes(8, 16, 3, 3)
     for multiplier in (ROUGH, FULL_RANK):
@@ -215,8 +230,9 @@ def test_long_sums_are_exact_for_every_rank(multiplier):
     table, geometry, scale = operand_table(multiplier), Geometry(), torch.tensor([0.37, 1.21])
     x, w = ((part + 128).to(torch.uint8) for part in (x, w))
     for engine in engines_for(multiplier):
-        got = ENGINES[engine].conv2d(x, ENGINES[engine].pack(w, table, geometry), 128, scale)
-        assert torch.equal(got, expected.float() * scale.view(1, -1, 1, 1)), engine
+        for packed in packings(engine, w, table, geometry):
+            got = ENGINES[engine].conv2d(x, packed, 128, scale)
+            assert torch.equal(got, expected.float() * scale.view(1, -1, 1, 1)), engine
 
 
 @pytest.mark.parametrize("groups", [2, 4])
@@ -333,18 +349,18 @@ def test_an_engine_can_be_forced():
 
 
 def test_an_engine_that_computes_wrongly_is_left_out_with_a_warning(monkeypatch):
-    right = int8._convolve
-    int8._self_test.cache_clear()
+    right = onednn.convolve
+    onednn.failure.cache_clear()
     emulate._fastest.cache_clear()
     # What saturating 16-bit sums do: large sums come out too small.
-    monkeypatch.setattr(int8, "_convolve", lambda *arguments: right(*arguments).clamp(max=1e5))
+    monkeypatch.setattr(onednn, "convolve", lambda *arguments: right(*arguments).clamp(max=1e5))
     with pytest.warns(UserWarning, match="the int8 engine is left out: its self-test gave wrong sums"):
         reason = int8.refusal(operand_table(EXACT), CPU)
     assert "wrong sums" in reason and choose_engine(operand_table(EXACT), *LAYER) == "float32"
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it says so once
         assert int8.refusal(operand_table(EXACT), CPU) == reason
-    int8._self_test.cache_clear()
+    onednn.failure.cache_clear()
     emulate._fastest.cache_clear()
 
 
@@ -352,23 +368,24 @@ def test_an_engine_whose_operators_changed_is_left_out_with_a_warning(monkeypatc
     def changed(*_):
         raise RuntimeError("expected 17 arguments\nbut got 18")
 
-    int8._self_test.cache_clear()
-    monkeypatch.setattr(int8, "_prepack", changed)
+    onednn.failure.cache_clear()
+    monkeypatch.setattr(onednn, "prepack", changed)
     with pytest.warns(UserWarning, match=r"self-test failed \(RuntimeError: expected 17 arguments\)"):
         assert int8.refusal(operand_table(EXACT), CPU)
-    int8._self_test.cache_clear()
+    onednn.failure.cache_clear()
 
 
 def test_a_shape_that_the_library_gets_wrong_is_computed_otherwise(monkeypatch):
     x, w = codes(2, 3, 7, 7), codes(4, 3, 3, 3)
     expected = approx_conv2d(x, w, ROUGH, engine="reference")
-    right = int8._convolve
+    right = onednn.convolve
     assert not int8.refusal(operand_table(ROUGH), CPU)
-    int8._computes.cache_clear()
-    monkeypatch.setattr(int8, "_convolve", lambda *arguments: right(*arguments) + 1)
+    onednn.computes.cache_clear()
+    monkeypatch.setattr(dense_int8, "suits", lambda *_: False)
+    monkeypatch.setattr(onednn, "convolve", lambda *arguments: right(*arguments) + 1)
     with pytest.warns(UserWarning, match=r"wrong for input \(12, 7, 7\)"):
         assert torch.equal(approx_conv2d(x, w, ROUGH, engine="int8"), expected)
-    int8._computes.cache_clear()
+    onednn.computes.cache_clear()
 
 
 def test_engines_say_why_they_cannot():

@@ -1,30 +1,24 @@
 """Factors in bytes on the CPU's matrix units (AMX, VNNI), through oneDNN's quantised convolution.
 
-The operators are not a stable interface of torch, and a CPU without the right instructions lets 16-bit sums saturate. So
-a self-test on extreme and random data must pass before the engine is used.
+Small layers, and those with one filter for every channel, have loops of their own.
 """
 
 import functools
-import itertools
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines.cpu import depthwise_int8
+from spaces.arithmetic.engines.cpu import dense_int8, depthwise_int8, onednn
 from spaces.arithmetic.engines.exact_float import EXACT_FLOAT32, finish, slices_of_terms
 from spaces.arithmetic.engines.features import Features, describe, expand_once
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers.byte_factors import MOST_CHANNELS, byte_factors, known_byte_factors
 from spaces.multipliers.products import ProductTable
-from spaces.warmup import preparing
 
-OFFSET = depthwise_int8.OFFSET
+OFFSET = onednn.OFFSET
 _CHUNK = 1 << 19  # sums, of four bytes each, that are added up at a time
-_LARGEST_WINDOW = EXACT_FLOAT32 // (255 * 128)  # products of one feature and channel that float32 holds exactly
 
 
 @dataclass(frozen=True)
@@ -100,14 +94,14 @@ class Packed:
         inside = self.weights if channels is None else self.weights[:, channels]
         chosen = np.take(_by_code(self.table, terms.start, terms.stop), inside.numpy(), axis=0)
         ordered = features.order_weights(torch.from_numpy(chosen).permute(0, 1, 4, 2, 3)).contiguous()
-        return _Part(channels, features, ordered, _prepack(ordered, self.zero_point, self.geometry), weight)
+        return _Part(channels, features, ordered, onednn.prepack(ordered, self.zero_point, self.geometry), weight)
 
 
 def refusal(table: ProductTable, device: torch.device) -> str:
     """Why the engine cannot be used: another device, a failed self-test or too many factors."""
     if device.type != "cpu":
         return "it runs on the CPU"
-    if reason := _self_test():
+    if reason := onednn.failure():
         return reason
     if byte_factors(table) is None:
         return f"the table of {table.name} has no integer factors, or more than {MOST_CHANNELS}"
@@ -119,13 +113,21 @@ def channels(table: ProductTable) -> int:
     return known_byte_factors(table).channels
 
 
-def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | depthwise_int8.Packed:
+def pack(
+    weights: Tensor, table: ProductTable, geometry: Geometry
+) -> Packed | dense_int8.Packed | depthwise_int8.Packed:
+    if dense_int8.suits(tuple(weights.shape), table, geometry):
+        return dense_int8.pack(weights, table, geometry)
     if depthwise_int8.suits(weights, table, geometry):
         return depthwise_int8.pack(weights, table, geometry)
     return Packed(weights, table, geometry)
 
 
-def conv2d(x: Tensor, packed: Packed | depthwise_int8.Packed, fill: int, scale: Tensor | None = None) -> Tensor:
+def conv2d(
+    x: Tensor, packed: Packed | dense_int8.Packed | depthwise_int8.Packed, fill: int, scale: Tensor | None = None
+) -> Tensor:
+    if isinstance(packed, dense_int8.Packed):
+        return dense_int8.conv2d(x, packed, fill, scale)
     if isinstance(packed, depthwise_int8.Packed):
         return depthwise_int8.conv2d(x, packed, fill, scale)
     x, geometry = packed.geometry.avoid_onednn_bugs(x, tuple(packed.kernel), fill)
@@ -160,10 +162,10 @@ def _call(x: Tensor, part: _Part, zero_point: int, geometry: Geometry, scale: Te
     if part.channels is not None:
         x = x.unflatten(1, (groups, -1))[:, :, part.channels].flatten(1, 2)
     features = expand_once(x, part.features, groups)
-    if not _computes(features.shape[1:], part.weights.shape, zero_point, geometry):
+    if not onednn.computes(features.shape[1:], part.weights.shape, zero_point, geometry):
         return finish(geometry.conv2d(features.double() - zero_point, part.weights.double()), None, scale)
-    scale = _ones(part.weights.shape[0]) if scale is None else scale
-    return _convolve(features, zero_point, part.prepacked, scale, geometry)
+    scale = onednn.ones(part.weights.shape[0]) if scale is None else scale
+    return onednn.convolve(features, zero_point, part.prepacked, scale, geometry)
 
 
 # -- features as the library wants them: bytes from 0 to 255 -----------------------------------------------------------
@@ -211,105 +213,3 @@ def _largest(table: ProductTable, zero_point: int) -> np.ndarray:
 def _moves(table: ProductTable, fill: int) -> bool:
     """Whether the index ``fill`` has other features than the zeros that the library pads with."""
     return bool(_held(table)[fill].any())
-
-
-# -- the library's operators -------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=64)
-def _ones(outputs: int) -> Tensor:
-    return torch.ones(outputs)
-
-
-@functools.lru_cache(maxsize=64)
-def _zeros(outputs: int) -> Tensor:
-    return torch.zeros(outputs, dtype=torch.int64)
-
-
-def _prepack(weights: Tensor, zero_point: int, geometry: Geometry) -> Tensor:
-    g = geometry
-    ones = _ones(weights.shape[0])
-    return torch.ops.onednn.qconv_prepack(
-        weights.contiguous(), ones, 1.0, zero_point, g.stride, g.padding, g.dilation, g.groups, None
-    )
-
-
-def _convolve(features: Tensor, zero_point: int, prepacked: Tensor, scale: Tensor, geometry: Geometry) -> Tensor:
-    """float32(Σ (f − zero_point)·v)·scale; features uint8, sums in 32 bits."""
-    g, zeros = geometry, _zeros(scale.numel())
-    return torch.ops.onednn.qconv2d_pointwise(
-        features, 1.0, zero_point, prepacked, scale, zeros, None,
-        g.stride, g.padding, g.dilation, g.groups, 1.0, 0, torch.float32, "none", [], "",
-    )  # fmt: skip
-
-
-@functools.cache
-def _self_test() -> str:
-    """Why the matrix units cannot be used; empty when they compute every test convolution exactly."""
-    if not torch.backends.mkldnn.is_available():
-        return "torch was built without oneDNN"
-    if not hasattr(torch.ops.onednn, "qconv2d_pointwise") or not hasattr(torch.ops.onednn, "qconv_prepack"):
-        return "this torch has no quantised convolution of oneDNN"
-    try:
-        with preparing():
-            failed = [case for case in _CASES if not _agrees(*case)]
-    except Exception as error:  # an unstable operator fails in its own ways; each means the same to us
-        reason = f"its self-test failed ({type(error).__name__}: {str(error).splitlines()[0]})"
-    else:
-        if not failed:
-            return ""
-        reason = f"its self-test gave wrong sums ({len(failed)} of {len(_CASES)} convolutions; no 8-bit matrix units?)"
-    warnings.warn(f"the int8 engine is left out: {reason}; other engines are exact, but slower", stacklevel=2)
-    return reason
-
-
-@functools.lru_cache(maxsize=4096)
-def _computes(shape: torch.Size, w_shape: torch.Size, zero_point: int, geometry: Geometry) -> bool:
-    """Whether the library is exact for layers of this shape (C, H, W), tried on one random image when it first occurs."""
-    if w_shape[2] * w_shape[3] > _LARGEST_WINDOW:
-        return False
-    largest = max(1, min(127, EXACT_FLOAT32 // (256 * int(np.prod(w_shape[1:])))))  # so that float32 is exact, too
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (1, *shape), generator=generator, dtype=torch.uint8)
-    x = x.contiguous(memory_format=torch.channels_last)
-    w = torch.randint(-largest, largest + 1, w_shape, generator=generator, dtype=torch.int8)
-    expected = geometry.conv2d(x.contiguous().float() - zero_point, w.float())
-    got = _convolve(x, zero_point, _prepack(w, zero_point, geometry), _ones(w_shape[0]), geometry)
-    if not torch.equal(got, expected):
-        warnings.warn(
-            f"oneDNN's quantised convolution is wrong for input {tuple(shape)}, weight {tuple(w_shape)} and {geometry}; "
-            "such layers are computed in float64 instead",
-            stacklevel=2,
-        )
-        return False
-    return True
-
-
-# Channels, outputs, kernel, zero point and geometry, as ``conv2d`` asks for them.
-_LAYERS = (
-    (64, 32, 3, 0, Geometry((1, 1), (1, 1), (1, 1), 1)),
-    (64, 32, 3, OFFSET, Geometry((1, 1), (0, 0), (1, 1), 1)),
-    (40, 24, 1, OFFSET, Geometry((2, 2), (0, 0), (1, 1), 1)),
-    (24, 16, 3, OFFSET, Geometry((1, 1), (0, 0), (2, 2), 1)),
-    (16, 16, 3, 0, Geometry((1, 1), (2, 2), (2, 2), 16)),
-    (12, 8, 3, 0, Geometry((1, 2), (1, 0), (1, 1), 4)),
-    (1500, 5, 1, OFFSET, Geometry()),
-)
-_CASES = tuple(itertools.product(_LAYERS, (False, True)))
-
-
-def _agrees(layer: tuple[Any, ...], extreme: bool) -> bool:
-    """Whether one convolution is exact, by a route through float64, and scaled with a single rounding of the sum."""
-    channels, outputs, kernel, zero_point, geometry = layer
-    generator = torch.Generator().manual_seed(channels)
-    w_shape = (outputs, channels // geometry.groups, kernel, kernel)
-    if extreme:  # where 16-bit sums of two products would saturate
-        x = torch.full((2, channels, 7, 9), 255, dtype=torch.uint8)
-        w = torch.randint(0, 2, w_shape, generator=generator) * 255 - 128
-    else:
-        x = torch.randint(0, 256, (2, channels, 7, 9), generator=generator).to(torch.uint8)
-        w = torch.randint(-128, 128, w_shape, generator=generator)
-    x, w = x.contiguous(memory_format=torch.channels_last), w.to(torch.int8)
-    scale = torch.rand(outputs, generator=generator) + 1e-3
-    expected = geometry.conv2d(x.double() - zero_point, w.double()).float() * scale.view(1, -1, 1, 1)
-    return torch.equal(_convolve(x, zero_point, _prepack(w, zero_point, geometry), scale, geometry), expected)
