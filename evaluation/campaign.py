@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from spaces.cli.commands import BAD_INPUT, guarded, leave, say
 from spaces.cli.flags import Parser, path
+from spaces.cli.programs import program
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
     from evaluation.campaigns.folder import CampaignFolder
     from evaluation.campaigns.plan import PlannedRun
 
-PROGRAM = "python -m evaluation.campaign"
+PROGRAM = program("campaign")
 DESCRIPTION = """Run every combination of the methods, spaces, data sets, protocols, multipliers and seeds of a plan. The
 same command goes on after a stop."""
 MOST_JOBS = 1024
@@ -32,15 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse, run, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return guarded(
-        lambda: _work(_parser().parse(arguments)),
+        lambda: _work(parser().parse(arguments)),
         lambda: "stopped; the same command goes on",
         "; after fixing that, the same command with --retry-failed goes on",
     )
 
 
-def _parser() -> Parser:
-    parser = Parser(PROGRAM, DESCRIPTION)
-    add = parser.add_argument
+def parser() -> Parser:
+    made = Parser(PROGRAM, DESCRIPTION)
+    add = made.add_argument
     add("plan", type=path, help="TOML file; evaluation/campaigns/plan.py and docs/scaling.md say what is in it")
     add("--out", type=path, default=Path("campaign"), help="folder of the campaign (default: campaign)")
     add("--jobs", type=_jobs, default=1, help="runs at once, each in a process of its own (default: 1)")
@@ -63,7 +64,7 @@ def _parser() -> Parser:
     add("--slurm", action="store_true", help="write an sbatch script with a job for each run, and run nothing")
     add("--one", metavar="NAME", default="", help="carry out this run alone, beside others: what the script's jobs do")
     add("--take-over", action="store_true", help="go on in place of a campaign on another machine that has died")
-    return parser
+    return made
 
 
 def _jobs(text: str) -> int:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.cli.processes import guarded
-from evaluation.settings.config import Budget
+from evaluation.settings.config import DEVICES, Budget
 from spaces.cli.commands import leave
-from spaces.cli.flags import flags_of, parse_with_tyro, require_known
+from spaces.cli.flags import Unset, flags_of, parse_with_tyro, require_known
+from spaces.cli.programs import program
 from spaces.errors import InputError, suggest
 
-PROGRAM = "python -m evaluation.check_device"
+PROGRAM = program("check")
 DESCRIPTION = """Check that every engine is exact on this device, that it agrees with the CPU and that training works, and
 time it all beside fp32. Exit code 1 if anything is wrong."""
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class CheckOptions:
 
     device: str = "auto"
     """auto, cpu or cuda; auto takes the GPU if there is one."""
-    json: str = ""
+    json: Unset[str] = ""
     """File to write the result to, for programs."""
     quick: bool = False
     """A selection of it all: a minute on two CPU cores."""
-    budget: str = ""
+    budget: Unset[str] = ""
     """Begin no more checks after this time (90s, 3m, 1h) and say what was left out; exactness comes first."""
 
 

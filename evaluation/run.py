@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from evaluation.benchmark.flags import with_table
+from evaluation.cli import early
 from evaluation.cli.config_files import as_toml, expanded
 from evaluation.cli.flags import (
     PLACE_FLAGS,
@@ -29,16 +30,16 @@ from evaluation.settings.config import Asked, Options
 from evaluation.settings.protocols import Protocol, named_protocol
 from methods import METHODS
 from spaces.cli.commands import leave
-from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
-from spaces.costs import COSTS
+from spaces.cli.flags import flags_of, given_flags, parse_with_tyro, require_known
+from spaces.cli.programs import program
 from spaces.errors import InputError
 from spaces.registry import DEFAULT, SPACES
 
-PROGRAM = "python -m evaluation.run"
+PROGRAM = program("run")
 DESCRIPTION = f"""Search networks on approximate multipliers, train the finalists, test them, record everything.
 
-Methods: {", ".join(METHODS)}. Spaces: {", ".join(SPACES)}. Cost models: {", ".join(COSTS)}.
-The options of a method, or of a space: {PROGRAM} --method NAME --space NAME --help"""
+What can be chosen is listed at the end. The options of a method, or of a space: {PROGRAM} --method NAME --space NAME
+--help"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,12 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str]) -> Asked:
     """Raises InputError; exits with 0 after --help."""
     arguments = with_table(arguments)
-    early = Parser(PROGRAM, help_flag=False)
-    early.add_argument("--method", nargs="+")
-    early.add_argument("--space", default=Options.space)
-    early.add_argument("--protocol", default=Options.protocol)
-    early.add_argument("--preset", default=Options.preset)
-    chosen, _ = early.parse_known_args(arguments)
+    chosen = early.read(PROGRAM, arguments)
     protocol = named_protocol(chosen.protocol)
     asking = "--help" in arguments or "-h" in arguments
     names = chosen.method or ([] if asking else list(Options.method))
@@ -91,11 +87,18 @@ def parse(arguments: list[str]) -> Asked:
     _check_flags(arguments, {"protocol": Protocol, **{name: cls for name, (cls, _) in groups.items()}})
     defaults = {} if asking else run_options(configs, chosen.preset, space, given_flags(arguments))
     options = Options(protocol=protocol.name, preset=chosen.preset, **defaults)
-    parsed = parse_with_tyro(flag_groups(options, protocol, groups), PROGRAM, DESCRIPTION, arguments)
+    everything = flag_groups(options, protocol, groups)
+    parsed = parse_with_tyro(everything, PROGRAM, DESCRIPTION, arguments, afterword=_choices)
     if "--multipliers" in arguments and not parsed.common.multipliers:
         raise InputError("--multipliers needs at least one circuit, table file or folder of tables")
     settled = settled_protocol(parsed.protocol, protocol.name)
     return Asked(parsed.common, settled, {name: getattr(parsed, name) for name in names}, space, getattr(parsed, space))
+
+
+def _choices() -> str:
+    from evaluation.cli import choices
+
+    return choices.listing()
 
 
 def all_flags() -> set[str]:

@@ -19,10 +19,11 @@ from typing import Any, Literal
 import tyro
 
 from spaces.cli.commands import guarded, leave, say
-from spaces.cli.flags import Parser, parse_subcommand, path
+from spaces.cli.flags import Parser, Unset, parse_subcommand, path
+from spaces.cli.programs import program
 from spaces.errors import InputError
 
-PROGRAM = "python -m evaluation.table"
+PROGRAM = program("table")
 DESCRIPTION = """Tables of trained networks: every network of a small space on every multiplier, trained several times, with
 whole learning curves. Searches look candidates up in them with evaluation.run --evaluator table.
 
@@ -70,7 +71,7 @@ class Build:
 
     plan: tyro.conf.Positional[Path]
     """TOML file; evaluation/benchmark/plan.py says what is in it."""
-    out: Path | None = None
+    out: Unset[Path | None] = None
     """The .npz file to write; by default it is called as the plan, in the current folder."""
     executor: Literal["serial", "processes", "ray"] = "serial"
     """Where networks are trained: here, in processes of this machine, or on a Ray cluster."""
@@ -179,7 +180,7 @@ def _compare(arguments: list[str]) -> int:
     from evaluation.runs.progress import RunProgress
     from spaces.cli.terminal import Terminal
 
-    own = Parser(f"{PROGRAM} {COMPARE}", "Search on a table. All other flags are those of python -m evaluation.run.")
+    own = Parser(f"{PROGRAM} {COMPARE}", f"Search on a table. All other flags are those of {program('run')}.")
     add = own.add_argument
     add("--to", type=path, default=Path("comparison.jsonl"), help="where searches are kept (default: comparison.jsonl)")
     add("--proposals", type=int, default=PROPOSALS, help=f"networks that each hands over (default: {PROPOSALS})")

@@ -25,10 +25,11 @@ from evaluation.cli.processes import command_line, guarded, take_part
 from evaluation.settings.config import RunConfig, RunOptions, require_ranges
 from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.cli.commands import leave
-from spaces.cli.flags import Parser, flags_of, given_flags, parse_with_tyro, require_known
+from spaces.cli.flags import Parser, Unset, flags_of, given_flags, parse_with_tyro, require_known
+from spaces.cli.programs import program
 from spaces.errors import InputError
 
-PROGRAM = "python -m evaluation.train"
+PROGRAM = program("train")
 DESCRIPTION = """Train one given architecture in full, test it, record everything.
 
 Of the protocol only what concerns final training has an effect; all of it counts for which results may be compared."""
@@ -38,18 +39,18 @@ Of the protocol only what concerns final training has an effect; all of it count
 class TrainOptions(RunOptions):
     """Which architecture, and how to train it."""
 
-    architecture: str = ""
+    architecture: Unset[str] = ""
     """DARTS_V1, DARTS_V2, PC_DARTS or P_DARTS; a run folder or its record.json; a JSON file with an architecture as in
     records, or with a genotype as DARTS writes it (normal, normal_concat, reduce, reduce_concat)."""
     finalist: int = 0
     """Which finalist of a record to train, from 1; 0 takes the first."""
-    multiplier: str = ""
+    multiplier: Unset[str] = ""
     """Circuit to use everywhere, by name or table file; without it an architecture keeps its own, and a genotype, which
     has none, gets the exact one."""
     scope: Literal["own", "all", "separable"] = "own"
     """What circuits govern: all convolutions and the classifier, or those of sep_conv and dil_conv; own leaves it as the
     architecture says (all for a genotype)."""
-    export: str = ""
+    export: Unset[str] = ""
     """Folder to export the trained network to, for hardware engineers; may be given with --resume, too."""
 
 
@@ -112,7 +113,10 @@ def parse(arguments: list[str]) -> tuple[TrainOptions, Protocol]:
 def plan(options: TrainOptions, protocol: Protocol, command: str) -> tuple[RunConfig, tuple]:
     """The run of an architecture and its circuits. Raises InputError for what no run could be made of."""
     require_ranges(options)
+    from evaluation.cli.early import require_names
     from evaluation.cli.plan import shared_settings
+
+    require_names(options)
     from evaluation.runs.architecture_files import resolve
 
     given = resolve(options.architecture, options.finalist, options.multiplier, options.scope)

@@ -1,4 +1,4 @@
-"""Search methods by name.
+"""ApproxNAS-Bench: search methods by name.
 
 A new method is one file here and one line in ``METHODS``, or an entry point in the group ``approxnas.methods`` of
 another package.

@@ -1,4 +1,4 @@
-"""The command line of reports: run folders in; tables, figures and one self-contained page out.
+"""The command line: run folders in; tables, figures and one self-contained page out.
 
     python -m reports.build runs/ --out report/
     python -m reports.build runs/ --out report/ --watch      # again whenever a run begins or ends
@@ -27,10 +27,11 @@ from reports.page.document import page
 from reports.tables import Table
 from spaces.cli.commands import guarded, leave
 from spaces.cli.flags import Parser, path
+from spaces.cli.programs import program
 from spaces.errors import InputError
 from spaces.files.untrusted_text import csv_cell
 
-PROGRAM = "python -m reports.build"
+PROGRAM = program("report")
 WATCH_SECONDS = 10.0
 RENDERERS = {"md": tables.markdown, "tex": tables.latex, "csv": tables.csv}
 
@@ -41,7 +42,7 @@ def build(paths: Sequence[Path], out: Path, command: str) -> str:
     Raises InputError where there is nothing to report and where ``out`` cannot be written.
     """
     loaded = load(paths)
-    with publishing(out, PROGRAM) as draft:
+    with publishing(out, "reports.build") as draft:
         made, files = _write_tables(loaded, draft)
         drawn, more_files = _write_figures(loaded, draft)
         write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
@@ -108,16 +109,16 @@ def _state(paths: Sequence[Path]) -> dict[Path, float]:
     return state
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """``paths``, ``out`` and ``watch``. Raises InputError for anything not understood; exits with 0 after --help."""
+def parser() -> Parser:
+    """Of the command line."""
     what = (
         "index.html (one self-contained page), report.md, finalists.csv, tables/ (Markdown, LaTeX, CSV) and figures/ "
         "(PDF, SVG, PNG)"
     )
-    parser = Parser(PROGRAM, f"Compare finished runs: writes {what}.")
-    parser.add_argument("paths", nargs="+", type=path, help="run folders, folders of run folders, or record files")
-    parser.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
-    parser.add_argument(
+    made = Parser(PROGRAM, f"Compare finished runs: writes {what}.")
+    made.add_argument("paths", nargs="+", type=path, help="run folders, folders of run folders, or record files")
+    made.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
+    made.add_argument(
         "--watch",
         nargs="?",
         type=float,
@@ -125,7 +126,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="SECONDS",
         help=f"go on, and build again whenever a run begins or ends; look every SECONDS ({WATCH_SECONDS:g}); Ctrl-C ends it",
     )
-    options = parser.parse(arguments)
+    return made
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """``paths``, ``out`` and ``watch``. Raises InputError for anything not understood; exits with 0 after --help."""
+    options = parser().parse(arguments)
     if options.watch is not None and not 0 < options.watch < 1e6:
         raise InputError("--watch needs a positive number of seconds")
     return options

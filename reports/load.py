@@ -20,6 +20,7 @@ from evaluation.runs.record import Finalist, Moment, Record, in_order
 from reports.finding import LeftOut, find_runs
 from reports.rows import cost_column, rows_of
 from reports.variants import variants_of
+from spaces.cli.programs import program
 from spaces.errors import InputError
 
 
@@ -209,7 +210,7 @@ def _how_far(place: Path) -> str:
     history = read_history(place / HISTORY)
     last = history[-1] if history else {}
     done = f"{len(history)} steps, now in {last.get('stage')}" if last else "no step is done"
-    return f"unfinished (still running or stopped): {done}; go on with python -m evaluation.run --resume {place}"
+    return f"unfinished (still running or stopped): {done}; go on with {program('run')} --resume {place}"
 
 
 # -- sections ---------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What can be built, and what it costs: multipliers, the arithmetic that uses them, energy, architecture spaces."""
+"""ApproxNAS-Bench: what can be built, and what it costs: multipliers, the arithmetic that uses them, energy, spaces."""

@@ -7,8 +7,10 @@ imported when they are asked for, so that listing the names costs nothing.
 import contextlib
 import functools
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from spaces.errors import InputError, suggest
@@ -32,9 +34,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         paths: dict[str, str | Entry] = dict(self.built_in)
         return paths | {name: external[name] for name in sorted(external.keys() - self.built_in.keys())}
 
-    def __getitem__(self, name: str) -> Entry:
+    def require(self, name: str) -> None:
+        """Raises InputError for an unknown name; nothing is imported."""
         if name not in self._paths:
             raise suggest(name, self._paths, self.kind)
+
+    def __getitem__(self, name: str) -> Entry:
+        self.require(name)
         if not name.isidentifier():  # it begins the names of flags, and stands in names of files and of columns
             raise InputError(
                 f"{self.kind} '{name}' needs another name in its entry point: letters, digits and underscores"
@@ -51,6 +57,13 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             raise InputError(
                 f"the {self.kind} '{name}' of another package cannot be loaded ({error}); repair or remove that package"
             ) from error
+
+    def first_line(self, name: str) -> str:
+        """Of the docstring of the module of an entry, which is not imported; of an entry's class where that is at hand."""
+        path = self._paths[name]
+        if isinstance(path, str):
+            return first_line(path.partition(":")[0])
+        return first_sentence((path if isinstance(path, type) else type(path)).__doc__ or "")
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._paths))
@@ -71,3 +84,20 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         finally:
             self._paths.clear()
             self._paths.update(before)
+
+
+def first_line(module: str) -> str:
+    """What a module's docstring begins with. Read from its source: only the packages around it are imported."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:  # another package that cannot be loaded
+        return ""
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return ""
+    with Path(spec.origin).open(encoding="utf-8", errors="replace") as file:
+        return first_sentence(file.readline().strip().strip('"'))
+
+
+def first_sentence(text: str) -> str:
+    """Of the first line of a docstring, without its full stop."""
+    return text.partition("\n")[0].partition(". ")[0].rstrip(".").replace("``", "")

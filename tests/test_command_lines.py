@@ -45,6 +45,18 @@ COMMANDS = (
         Wrong("--architecture nowhere.json", "nowhere.json"),
     ),
     Command(
+        "evaluation.compare",
+        Wrong("--protocl quick", "did you mean --protocol"),
+        Wrong("--seeds many", "many"),
+        Wrong("--config nowhere.toml", "nowhere.toml"),
+    ),
+    Command(
+        "evaluation.table",
+        Wrong("front --cots memory", "did you mean --cost"),
+        Wrong("verify --entries many", "many"),
+        Wrong("front nowhere.npz", "nowhere.npz"),
+    ),
+    Command(
         "evaluation.campaign",
         Wrong("plan.toml --job 3", "did you mean --jobs"),
         Wrong("plan.toml --jobs many", "'many' is no number from 1 to 1024"),

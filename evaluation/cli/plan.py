@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import datasets
+from evaluation.cli.early import require_names
 from evaluation.settings.config import (
     COMPARISON_BUDGET,
     COMPARISON_BUDGETS,
@@ -25,6 +26,7 @@ def plan_runs(asked: Asked, command: str) -> tuple[list[RunConfig], tuple[Multip
     """One RunConfig per method and seed, and their multipliers. Raises InputError for what no run could be made of."""
     options = asked.options
     Budget.parse(options.budget)
+    require_names(options)
     require_ranges(options)
     for name, config in {**asked.methods, asked.space: asked.space_config}.items():
         require_finite(name, config)

@@ -33,10 +33,16 @@ def load(name: str, image_size: int = 0, data_dir: str = "", train_limit: int = 
         dataset = EMBEDDED[name]()
     elif name in official.OFFICIAL:
         dataset = official.load(name, Path(data_dir) if data_dir else None)
-    elif path.exists():
-        dataset = image_folder(path, image_size)
-    elif "/" in name or os.sep in name or name.endswith(ARCHIVE_SUFFIXES):
-        raise InputError(f"data set '{name}' does not exist; give a folder with train/<class>/* and test/<class>/*")
     else:
-        raise suggest(name, NAMES, "data set (neither built in nor a folder)")
+        require(name)
+        dataset = image_folder(path, image_size)
     return limited(dataset, train_limit) if train_limit else dataset
+
+
+def require(name: str) -> None:
+    """Raises InputError where there is no data set of that name, and nothing at that path."""
+    if name in NAMES or Path(name).exists():
+        return
+    if "/" in name or os.sep in name or name.endswith(ARCHIVE_SUFFIXES):
+        raise InputError(f"data set '{name}' does not exist; give a folder with train/<class>/* and test/<class>/*")
+    raise suggest(name, NAMES, "data set (neither built in nor a folder)")

@@ -4,7 +4,6 @@ import itertools
 import os
 import shutil
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from evaluation.runs.folder import RECORD, RunFolder, read_record
 from evaluation.runs.stages import Run
 from evaluation.training.data import DeviceImages
 from spaces.arithmetic import emulate
+from spaces.cli.programs import program, version
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 
@@ -43,7 +43,7 @@ def export_finalist(run: Path, number: int, to: Path) -> str:
         staging.chmod(0o777 & ~_umask())
         staging.rename(to.resolve())
     except OSError as error:
-        again = f"python -m evaluation.export {run} --finalist {number} --to another_folder"
+        again = f"{program('export')} {run} --finalist {number} --to another_folder"
         raise InputError(f"cannot write to '{to}': {error.strerror}; once more: {again}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -64,7 +64,7 @@ class TrainedFinalist:
         place = RunFolder(run)
         config = place.config()
         if not (run / RECORD).exists():
-            raise InputError(f"{run} is not finished; go on with: python -m evaluation.run --resume {run}")
+            raise InputError(f"{run} is not finished; go on with: {program('run')} --resume {run}")
         self.record = read_record(run / RECORD)
         finalists = self.record.finalists
         if not 1 <= number <= len(finalists):
@@ -152,12 +152,5 @@ def _about(trained: TrainedFinalist) -> dict:
         "protocol": asdict(record.protocol),
         "test_accuracy": finalist.accuracy.test["approximate"],
         "int8_onnx": "these weights under exact products; not the exact int8 network of the record, which has its own",
-        "version": _version(),
+        "version": version(),
     }
-
-
-def _version() -> str:
-    try:
-        return metadata.version("approxnas-bench")
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -20,6 +20,7 @@ from evaluation.training import memory
 from methods import METHODS
 from methods.fronts import pareto_front, relative_hypervolume
 from methods.method import Evaluation, Method, StepReport
+from spaces.cli.programs import program
 from spaces.errors import InputError
 from spaces.files.reading import parsing
 from spaces.files.schema import typed
@@ -110,7 +111,7 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -
             reason = failures.one_line(error)
             raise InputError(
                 f"the search cannot go on ({reason}); make the protocol's networks smaller, or look whether the machine "
-                "is to blame, with python -m evaluation.check_device"
+                f"is to blame, with {program('check')}"
             ) from error
         run.remember(method)
     run.ledger.set_work("search", run.problem.search_work)

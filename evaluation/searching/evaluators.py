@@ -4,11 +4,13 @@ A new evaluator is one file and one line in ``EVALUATORS``, or an entry point in
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from evaluation.searching.candidates import Job, Result, train
-from evaluation.searching.conditions import Conditions
 from spaces.plugins import Registry
+
+if TYPE_CHECKING:  # they import torch, which a list of names can do without
+    from evaluation.searching.candidates import Job, Result
+    from evaluation.searching.conditions import Conditions
 
 
 class Evaluator(Protocol):
@@ -18,21 +20,23 @@ class Evaluator(Protocol):
     after a training in full, which then does not take place.
     """
 
-    def evaluate(self, job: Job) -> Result:
+    def evaluate(self, job: "Job") -> "Result":
         """The result of a job, which depends on nothing else. Raises no error for a candidate that fails."""
 
 
 class Training:
     """Trains every candidate."""
 
-    def __init__(self, conditions: Conditions) -> None:
+    def __init__(self, conditions: "Conditions") -> None:
         self.conditions = conditions
 
-    def evaluate(self, job: Job) -> Result:
+    def evaluate(self, job: "Job") -> "Result":
+        from evaluation.searching.candidates import train
+
         return train(job, self.conditions)
 
 
-EVALUATORS: Registry[Callable[[Conditions], Evaluator]] = Registry(
+EVALUATORS: "Registry[Callable[[Conditions], Evaluator]]" = Registry(
     "evaluator",
     "approxnas.evaluators",
     {

@@ -1,6 +1,7 @@
 """Why trainings fail: a network that diverges or does not fit, or a machine that is broken for all of them."""
 
 from evaluation.training import memory
+from spaces.cli.programs import program
 from spaces.errors import InputError
 
 
@@ -29,7 +30,7 @@ class MachineFailures:
         if suspicion and suspicion == self._last:
             raise InputError(
                 f"two trainings in a row failed alike ({suspicion}): this is the machine's failure, not the networks'; find "
-                "it with python -m evaluation.check_device, then go on with --resume"
+                f"it with {program('check')}, then go on with --resume"
             )
         self._last = suspicion
 

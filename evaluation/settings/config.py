@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.settings.baselines import require_baselines
 from evaluation.settings.protocols import LARGEST, Protocol
+from spaces.cli.flags import Unset
 from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.files.schema import typed
@@ -20,6 +21,9 @@ SCHEMA = 3  # of settings, checkpoints and records
 COMPARISON_BUDGETS = {"quick": "90s", "fast": "10m"}
 COMPARISON_BUDGET = "10h"
 COMPARISON_SNAPSHOTS = 3
+
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class Spent(NamedTuple):
@@ -80,7 +84,7 @@ class RunOptions:
     dataset: str = "digits"
     """digits or fashion14 (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
     a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
-    data_dir: str = ""
+    data_dir: Unset[str] = ""
     """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
     train_limit: int = 0
     """Keep so many training images, each class with its share, for trials on small machines; 0 keeps all."""
@@ -112,7 +116,7 @@ class RunOptions:
     machine) or ray (on a Ray cluster). Results do not depend on it."""
     workers: int = 0
     """Workers of an executor; 0 takes one per core or GPU of this machine, or as many as the Ray cluster has room for."""
-    ray_address: str = ""
+    ray_address: Unset[str] = ""
     """Ray cluster to work on, as host:port, ray://host:port or auto; without it, one is started here, and stopped."""
     ray_num_cpus: float = 1.0
     """CPU cores that Ray sets aside for each worker, such as 2 or 0.5."""
@@ -120,12 +124,12 @@ class RunOptions:
     """GPUs that Ray sets aside for each worker: 0.5 lets two share one; on CUDA 0 means 1."""
     out: Path = Path("runs")
     """Where run folders go."""
-    config: str = ""
+    config: Unset[str] = ""
     """TOML file of settings: its keys are these flags without dashes, with a table for a protocol, a method or a space.
     Flags that come after it take precedence."""
     print_config: bool = False
     """Print all settings as such a file, and run nothing."""
-    resume: tuple[Path, ...] = ()
+    resume: Unset[tuple[Path, ...]] = ()
     """Run folders to go on with; their own settings apply; of other flags only those may be given that say where:
     --device, --executor, --workers and --ray-…."""
 
@@ -136,9 +140,9 @@ class Options(RunOptions):
 
     method: tuple[str, ...] = ("approxdarts",)
     """Search methods to run, one after the other."""
-    preset: str = ""
+    preset: Unset[str] = ""
     """Settings of the methods by name: published, or those that suit a protocol (quick, fast); by default the latter."""
-    multipliers: tuple[str, ...] = ()
+    multipliers: Unset[tuple[str, ...]] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
     space: str = "auto"
     """Search space by name; auto takes cells where several methods are compared, else the method's native one."""
@@ -148,7 +152,7 @@ class Options(RunOptions):
     """How finely circuits are chosen; an edge of a cell is a node of a grid."""
     seeds: int = 1
     """Number of runs per method, with consecutive seeds."""
-    budget: str = ""
+    budget: Unset[str] = ""
     """Search until this much is spent: device time (60s, 5m, 2h), trained work (2e13macs: MACs × images × epochs × 3, which
     no other load on the machine can change), steps (10steps) or trained candidates (200evals). Of time and work, what it
     takes to judge the proposals is set apart. Where several methods are compared without it, all get the protocol's;

@@ -5,6 +5,7 @@ import os
 
 import torch
 
+from evaluation.settings.config import DEVICES
 from evaluation.training import distributed
 from spaces.arithmetic.precision import forbid_tf32
 from spaces.errors import InputError, suggest
@@ -14,8 +15,8 @@ TINY_IMAGE = 16  # pixels: below, two threads were slower than one on a machine 
 
 def choose_device(name: str, advice: str = "use --device cpu") -> torch.device:
     """The device for "auto", "cpu" or "cuda". Raises InputError, which ends with ``advice``, where it is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise suggest(name, ["auto", "cpu", "cuda"], "device")
+    if name not in DEVICES:
+        raise suggest(name, DEVICES, "device")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device cuda: this torch sees no CUDA device; install a CUDA build, or {advice}")
     if name == "auto":

@@ -1,4 +1,4 @@
-"""The command line of the published tables: reported, computed and measured figures side by side.
+"""The command line: the published tables, with reported, computed and measured figures side by side.
 
     python -m reports.paper
     python -m reports.paper runs/ --out report/
@@ -25,10 +25,11 @@ from reports.tables import Cell, Column, Table, csv, latex, markdown
 from reports.tables.table import words
 from spaces.cli.commands import guarded, leave
 from spaces.cli.flags import Parser, path
+from spaces.cli.programs import program
 from spaces.errors import InputError, suggest
 from spaces.files.untrusted_text import plain
 
-PROGRAM = "python -m reports.paper"
+PROGRAM = program("paper")
 RECORDS = Path(__file__).parents[1] / "records"
 NAMES = ("paper.md", "paper.tex", "paper.csv")
 
@@ -38,28 +39,33 @@ Columns are of three kinds. *Reported*: as the authors print it. *Computed*: by 
 without any training. *Measured*: by a run of this suite whose record qualifies; a cell that was not measured is empty."""
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """``paths``, ``out``, ``rerun`` and ``rows``. Raises InputError; exits with 0 after --help."""
+def parser() -> Parser:
+    """Of the command line."""
     what = (
         "The published tables, with reported, computed and measured columns: writes paper.md, paper.tex and paper.csv."
     )
-    parser = Parser(PROGRAM, what)
-    parser.add_argument(
+    made = Parser(PROGRAM, what)
+    made.add_argument(
         "paths",
         nargs="*",
         type=path,
         help="run folders, folders of them, or record files (default: reports/records)",
     )
-    parser.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
-    parser.add_argument(
+    made.add_argument("--out", type=path, default=Path("report"), help="folder to write to (default: report)")
+    made.add_argument(
         "--rerun",
         nargs="?",
         const="print",
         choices=("print", "run"),
         help="instead of tables, print the commands that would measure the rows anew, or run them",
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="with --rerun, of these commands only")
-    options = parser.parse(arguments)
+    made.add_argument("--rows", nargs="+", metavar="ROW", help="with --rerun, of these commands only")
+    return made
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """``paths``, ``out``, ``rerun`` and ``rows``. Raises InputError; exits with 0 after --help."""
+    options = parser().parse(arguments)
     known = published().reruns
     for name in options.rows or ():
         if name not in known:

@@ -1,4 +1,4 @@
-"""The bench space: what can be chosen where, and how to draw and mutate it.
+"""NAS-Bench-201 in small: a cell of few edges, of which a table of trained networks exists.
 
 Nothing here imports torch before a network is built.
 """

@@ -1,4 +1,4 @@
-"""The space of cell architectures: what can be chosen where, and how to draw and mutate it.
+"""The cells of DARTS: an operation and a multiplier on every edge, two cells or one for each position.
 
 Nothing here imports torch before a network is built.
 """

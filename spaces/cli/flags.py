@@ -6,18 +6,21 @@ Both spellings of a flag are understood, --train-limit and --train_limit. --help
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import io
 import itertools
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Union
+from typing import Annotated, Any, NoReturn, TypeVar, Union
 
 import tyro
 
 from spaces.errors import InputError, suggest
 
+T = TypeVar("T")
+Unset = Annotated[T, tyro.conf.arg(help_behavior_hint="")]  # of a field whose default is "nothing": help shows none
 _BARE = tyro.conf.arg(prefix_name=False)  # marks a field whose flag has no prefix
 
 
@@ -50,17 +53,21 @@ def parse_with_tyro(
     arguments: Sequence[str],
     subcommand: str = "",
     config: Sequence[Any] = (),
+    afterword: Callable[[], str] = str,
 ) -> Any:
     """An instance of a dataclass, or of one of a union of subcommands, of which the arguments name this one.
 
-    ``config``: settings of tyro. A wrong value raises InputError with tyro's explanation.
+    ``config``: settings of tyro; ``afterword``: what follows the flags in --help. A wrong value raises InputError
+    with tyro's explanation.
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, prog=program, description=_wrapped(description), args=arguments, config=config)
+            return tyro.cli(cls, prog=program, description=wrapped(description), args=arguments, config=config)
     except SystemExit as stop:
         if not stop.code:
+            if after := afterword():
+                print(f"\n{after}")
             raise
         # A framed text: a title, then the explanation, wrapped, up to a rule.
         lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
@@ -78,11 +85,19 @@ def parse_subcommand(commands: Mapping[str, type], program: str, description: st
         if not command or command.startswith("-"):
             raise InputError(f"say what to do: {', '.join(commands)}; see {program} --help")
         raise suggest(command, commands, "command")
-    everything: Any = Union[tuple(Annotated[cls, tyro.conf.subcommand(name)] for name, cls in commands.items())]  # noqa: UP007
-    return parse_with_tyro(everything, program, description, arguments, command, (tyro.conf.FlagCreatePairsOff,))
+    return parse_with_tyro(
+        union_of(commands), program, description, arguments, command, (tyro.conf.FlagCreatePairsOff,)
+    )
 
 
-def _wrapped(text: str) -> str:
+def union_of(commands: Mapping[str, type]) -> Any:
+    """The type from which tyro makes a command line with these subcommands."""
+    about = {name: wrapped(inspect.getdoc(cls) or "") for name, cls in commands.items() if isinstance(cls, type)}
+    own = (Annotated[cls, tyro.conf.subcommand(name, description=about.get(name))] for name, cls in commands.items())
+    return Union[tuple(own)]  # noqa: UP007
+
+
+def wrapped(text: str) -> str:
     """Paragraphs as wide as the terminal, which tyro does not wrap; it joins lines that begin with a letter, so indent."""
     width = shutil.get_terminal_size().columns
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -1,4 +1,7 @@
-"""The grid space: how genotypes are sampled and mutated. Nothing here imports torch before a network is built."""
+"""Cartesian genetic programs: a grid of blocks, each with a multiplier, wired freely.
+
+How genotypes are sampled and mutated. Nothing here imports torch before a network is built.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

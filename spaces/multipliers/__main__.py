@@ -1,4 +1,4 @@
-"""The command line of the circuits.
+"""The command line: multipliers, their figures and errors, and tables of others.
 
     python -m spaces.multipliers list
     python -m spaces.multipliers show mul8s_1L2H
@@ -20,7 +20,8 @@ from typing import Annotated, Any, cast, get_args
 import tyro
 
 from spaces.cli.commands import guarded, leave
-from spaces.cli.flags import parse_subcommand
+from spaces.cli.flags import Unset, parse_subcommand
+from spaces.cli.programs import program
 from spaces.errors import InputError, suggest
 from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
@@ -30,7 +31,7 @@ from spaces.multipliers.files.index_order import Order
 from spaces.multipliers.files.tables import Datasheet, read_datasheets, verify
 
 DEVIATES = 1  # exit code
-PROGRAM = "python -m spaces.multipliers"
+PROGRAM = program("multipliers")
 DESCRIPTION = """Approximate multipliers: what there is, what it costs, where it errs; and others' truth tables."""
 
 
@@ -39,7 +40,7 @@ class List:
     """A table of circuits: power, area, delay, errors recomputed from the truth tables, and rank (the number of exact
     integer factors, which decides how fast a circuit is emulated)."""
 
-    multipliers: tuple[str, ...] = ()
+    multipliers: Unset[tuple[str, ...]] = ()
     """Names of circuits, table files (.bin, .npy, .txt, .csv, .h) or folders of them; none: all that are built in."""
     csv: bool = False
     """Print comma-separated values, in full precision."""
@@ -51,7 +52,7 @@ class Show:
 
     multiplier: tyro.conf.Positional[str]
     """Name of a circuit, or a table file."""
-    png: Path | None = None
+    png: Unset[Path | None] = None
     """Where to write the picture; by default NAME.png in the current folder."""
 
 
@@ -71,9 +72,9 @@ class Import:
     """The tables are those of signed circuits. By default the name says so (mul8s…), or the table itself."""
     unsigned: bool = False
     """The tables are those of unsigned circuits."""
-    order: Annotated[str, tyro.conf.arg(metavar="{numeric,twos-complement}")] = ""
+    order: Annotated[str, tyro.conf.arg(metavar="{numeric,twos-complement}", help_behavior_hint="")] = ""
     """Index order of signed tables: −128 first, or 0 first and −128 after 127. By default the table itself says so."""
-    figures: Path | None = None
+    figures: Unset[Path | None] = None
     """The CSV with the published figures, if it does not lie beside the tables."""
     overwrite: bool = False
     """Replace a table or a figure that the folder holds under the same name."""
@@ -84,7 +85,7 @@ class Errors:
     """Error figures recomputed from the truth tables, beside the published ones; exit code 1 if any deviates by more
     than rounding."""
 
-    multipliers: tyro.conf.Positional[tuple[str, ...]] = ()
+    multipliers: Unset[tyro.conf.Positional[tuple[str, ...]]] = ()
     """Names of circuits, table files (.bin, .npy, .txt, .csv, .h) or folders of them; none: all that are built in."""
 
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST in small, inside the package: 10,000 + 10,000 grey images of 14×14 pixels.
+"""Fashion-MNIST in small: 10,000 + 10,000 grey images of 14×14 pixels, inside the package.
 
 Each pixel is the rounded mean of 2×2 of the official ones (Xiao, Rasul and Vollgraf, arXiv 1708.07747). The training images
 are a fixed stratified sixth of the official ones, the test images all of them. ``build`` made the two files.
