@@ -41,6 +41,8 @@ class Info:
 
     table: tyro.conf.Positional[str] = DEFAULT
     """Name of a table inside the package, or a .npz file."""
+    doubtful: bool = False
+    """Use a surrogate even where it predicts too badly to be accepted."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Front:
     """Name of a table inside the package, or a .npz file."""
     cost: str = "horowitz45"
     """Cost model."""
+    doubtful: bool = False
+    """Use a surrogate even where it predicts too badly to be accepted."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Query:
     """Name of a table inside the package, or a .npz file."""
     cost: str = "horowitz45"
     """Cost model."""
+    doubtful: bool = False
+    """Use a surrogate even where it predicts too badly to be accepted."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Build:
     """Workers of an executor; 0 takes one per core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto (CUDA if there is one), cpu or cuda."""
+    so_far: bool = False
+    """Train nothing: write the surrogate that can be made of the trainings that a build has kept so far."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,8 @@ def run(command: Any, arguments: list[str]) -> int:
     from evaluation.benchmark.table import BenchTable
     from spaces.cli.terminal import Terminal
 
-    table, console = BenchTable.load(command.table), Terminal()
+    doubtful = getattr(command, "doubtful", True)  # to train entries again is no use of what they predict
+    table, console = BenchTable.load(command.table, doubtful), Terminal()
     if isinstance(command, Info):
         console.print(presentation.info(table))
     elif isinstance(command, Front):
@@ -167,7 +176,13 @@ def _build(command: Build, arguments: list[str]) -> int:
                 begun = True
             progress.step(done, note)
 
-        build(plan, out, place, command.device, command_line("evaluation.table", arguments), show)
+        made = build(
+            plan, out, place, command.device, command_line("evaluation.table", arguments), show, command.so_far
+        )
+    if made.reliability:
+        say(f"{out}: {made.reliability}")
+    if made.doubt:
+        say("That is not good enough to be used: train more networks (sample), or use it with --doubtful.")
     return 0
 
 

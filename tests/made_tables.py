@@ -3,8 +3,9 @@
 import numpy as np
 
 from evaluation import datasets
+from evaluation.benchmark.header import Header, exact
 from evaluation.benchmark.plan import TablePlan
-from evaluation.benchmark.table import BenchTable, Header, exact
+from evaluation.benchmark.table import BenchTable
 from spaces.bench.architecture import BenchArchitecture
 
 PLAN = TablePlan("fashion14", "bench", "bench", ("mul8s_1KV8", "mul8s_1L1G", "bam8s_4_4_0"), seeds=3)

@@ -12,9 +12,11 @@ import torch
 
 from evaluation import datasets
 from evaluation.benchmark.curves import COST, TASK, Curve, CurveJob, CurveRecipe
+from evaluation.benchmark.header import FP32, Header, Table, exact, table_shape
 from evaluation.benchmark.journal import whole_lines
 from evaluation.benchmark.plan import TablePlan
-from evaluation.benchmark.table import FP32, BenchTable, Header, exact, table_shape
+from evaluation.benchmark.surrogate import SurrogateTable
+from evaluation.benchmark.table import BenchTable
 from evaluation.datasets import split_index
 from evaluation.runs.ledger import Ledger
 from evaluation.searching.costs import CandidateCosts
@@ -32,21 +34,32 @@ from spaces.files.schema import typed
 from spaces.shape import NetworkShape
 
 AHEAD = 2  # jobs in the queue for every worker
+LEAST_SAMPLE = 20  # networks, to predict others from
+ARRAYS = (("validation", np.uint16), ("test", np.uint16), ("seconds", np.float32))
 
 
 def build(
-    plan: TablePlan, out: Path, place: Place, device: str, command: str, show: Callable[[int, int, str], None]
-) -> BenchTable:
+    plan: TablePlan,
+    out: Path,
+    place: Place,
+    device: str,
+    command: str,
+    show: Callable[[int, int, str], None],
+    so_far: bool = False,
+) -> Table:
     """Train what is left of a plan's networks, and write the table to ``out``; its journal lies beside it until then.
 
-    ``show(done, total, note)`` is called after every training. Raises InputError where the journal is of another plan.
+    ``so_far`` makes a surrogate of what is trained already. ``show(done, total, note)`` is called after every training.
+    Raises InputError where the journal is of another plan, or holds too little.
     """
+    if so_far and not plan.surrogate:
+        raise InputError("a complete table cannot be made of a part of its trainings; build it to its end")
     jobs = jobs_of(plan)
     journal = Journal(out.with_suffix(".jsonl"), plan)
     with journal.locked():
         known = journal.read()
-        left = [job for job in jobs if job.name not in known]
-        show(len(jobs) - len(left), len(jobs), "")
+        left = [job for job in jobs if job.name not in known and not so_far]
+        show(len(known), len(jobs), "")
         for job, curve in _trained(plan, left, place, device):
             journal.add(job, curve)
             known[job.name] = curve
@@ -58,8 +71,18 @@ def build(
 
 
 def jobs_of(plan: TablePlan) -> list[CurveJob]:
-    """All trainings: of one seed after the other, so that a part of a table is one of fewer seeds."""
+    """All trainings, in an order in which those that are done first are good for something.
+
+    Of a complete table: of one seed after the other, so that a part is a table of fewer seeds. Of a surrogate's sample: of one
+    network after the other, so that a part is a smaller sample.
+    """
     networks, epochs = plan.networks(), plan.settings.selection_epochs
+    if plan.surrogate:
+        return [
+            CurveJob(architecture, "approximate", seed, epochs)
+            for number, architecture in enumerate(networks)
+            for seed in plan.seeds_of(number)
+        ]
     topologies = list({exact(each, plan).key: exact(each, plan) for each in networks}.values())
     return [
         CurveJob(architecture, arithmetic, seed, epochs)
@@ -132,11 +155,28 @@ def _shape_for_costs(plan: TablePlan) -> NetworkShape:
     return table_shape(plan.settings, task.outputs(dataset), task.input_shape(dataset))
 
 
-def _assembled(
-    plan: TablePlan, jobs: list[CurveJob], curves: dict[str, Curve], device: str, command: str
-) -> BenchTable:
-    """The table of all curves."""
-    dataset = datasets.load(plan.dataset)
+def _assembled(plan: TablePlan, jobs: list[CurveJob], curves: dict[str, Curve], device: str, command: str) -> Table:
+    """The table of all curves; of a surrogate, of the networks of whose trainings none is missing."""
+    header = _header(plan, device, command, {name: each.failure for name, each in curves.items() if each.failure})
+    if not plan.surrogate:
+        return _complete(header, curves)
+    missing = {job.architecture.key for job in jobs if job.name not in curves}
+    done = [job for job in jobs if job.architecture.key not in missing]
+    networks = list({job.architecture.key: job.architecture for job in done}.values())
+    numbers = {each.key: number for number, each in enumerate(networks)}
+    arrays: dict[str, np.ndarray] = {
+        "network": np.array([numbers[job.architecture.key] for job in done], np.uint16),
+        "seed": np.array([job.seed for job in done], np.uint8),
+    }
+    for name, kind in ARRAYS:
+        arrays[name] = np.array([getattr(curves[job.name], name) for job in done], kind)
+    if len(networks) < LEAST_SAMPLE or len(done) == len(networks):
+        raise InputError(f"{len(networks)} networks are too few to predict others from, or none was trained again")
+    return SurrogateTable.fitted(header, networks, arrays)
+
+
+def _complete(header: Header, curves: dict[str, Curve]) -> BenchTable:
+    plan = header.plan
     networks = plan.networks()
     topologies = {
         each.key: at for at, each in enumerate({exact(n, plan).key: exact(n, plan) for n in networks}.values())
@@ -147,12 +187,16 @@ def _assembled(
         return np.array(rows, kind)
 
     arrays = {"fp32_of": np.array([topologies[exact(each, plan).key] for each in networks], np.uint16)}
-    for name, kind in (("validation", np.uint16), ("test", np.uint16), ("seconds", np.float32)):
+    for name, kind in ARRAYS:
         arrays[name] = array(name, "approximate", [each.key for each in networks], kind)
         arrays[f"fp32_{name}"] = array(name, FP32, list(topologies), kind)
-    shape = _shape_for_costs(plan)
+    return BenchTable(header, networks, arrays)
+
+
+def _header(plan: TablePlan, device: str, command: str, failures: dict[str, str]) -> Header:
+    dataset, shape = datasets.load(plan.dataset), _shape_for_costs(plan)
     kept, held = split_index(dataset.train.labels, plan.settings.validation_share, 0)
-    header = Header(
+    return Header(
         plan=plan,
         protocol=plan.settings,
         plan_key=plan.key,
@@ -168,6 +212,5 @@ def _assembled(
         device=str(Ledger(choose_device(device)).describe_device()["name"]),
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         command=command,
-        failures={job.name: curves[job.name].failure for job in jobs if curves[job.name].failure},
+        failures=failures,
     )
-    return BenchTable(header, networks, arrays)

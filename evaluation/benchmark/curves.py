@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from evaluation import datasets
+from evaluation.benchmark.header import FP32, table_shape
 from evaluation.benchmark.plan import TablePlan
-from evaluation.benchmark.table import FP32, table_shape
 from evaluation.datasets import split_index
 from evaluation.searching import failures
 from evaluation.searching.conditions import Conditions

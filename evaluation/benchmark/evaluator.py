@@ -1,6 +1,7 @@
 """Candidates looked up in a table of trained networks instead of being trained: what ``--evaluator table`` means."""
 
-from evaluation.benchmark.table import BenchTable, embedded
+from evaluation.benchmark.header import Table, embedded
+from evaluation.benchmark.table import BenchTable
 from evaluation.datasets import ImageSet
 from evaluation.searching.candidates import Job, Result, Trained
 from evaluation.searching.conditions import Conditions
@@ -24,14 +25,14 @@ class TableEvaluator:
 
     def evaluate(self, job: Job) -> Result:
         """Raises InputError for a network or a number of epochs that the table does not have."""
-        at, epoch = self.table.at(job.architecture), self.table.epoch(job.epochs)
+        epoch = self.table.epoch(job.epochs)
         ahead = 0 if job.purpose == "search" else 1 + job.repeat
         training = (derived_seed(job.seed, job.architecture.key) + ahead) % self.table.seeds
-        error, seconds = self.table.validation[at, training, epoch], self.table.seconds[at, training]
+        errors, seconds = self.table.training(job.architecture, training)
         begun = job.epochs - job.missing_epochs
         spent = seconds[epoch] - (seconds[begun - 1] if begun else 0.0)
         evaluation = Evaluation(
-            job.architecture.key, float(error), *self.conditions.costs(job.architecture), None, job.epochs
+            job.architecture.key, float(errors[epoch]), *self.conditions.costs(job.architecture), None, job.epochs
         )
         kept = Trained(job.architecture, job.epochs, {}) if job.keeps_weights else None
         return Result(evaluation, float(spent), kept)
@@ -43,7 +44,7 @@ class TableEvaluator:
         return 1.0 - self.table.reference_test_error(architecture, arithmetic)
 
 
-def table_for(conditions: Conditions) -> BenchTable:
+def table_for(conditions: Conditions) -> Table:
     """The table inside the package whose networks were trained under these conditions.
 
     Raises InputError where there is none, and says what those that there are need.
@@ -53,7 +54,7 @@ def table_for(conditions: Conditions) -> BenchTable:
     trained_on = ImageSet(data.images.cpu().numpy(), data.labels.cpu().numpy()).fingerprint
     offers = []
     for name in sorted(embedded()):
-        header = BenchTable.load(name).header
+        header = BenchTable.load(name, doubtful=True).header
         same = (
             header.plan.space == conditions.space.name
             and header.plan.make_space().config == conditions.space.config

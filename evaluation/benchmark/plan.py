@@ -9,15 +9,25 @@
     [space_config]                  # the space's settings, where they are not its defaults
     nodes = 3
 
+That of a space too large to be trained whole also has
+
+    sample = 500                    # networks to train, drawn so that all kinds of them are there
+    surrogate = true                # the trainings are there to predict all others from
+    repeated = 50                   # of the sample: those that are trained under all seeds; the others are trained once
+
 Nothing here imports torch.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from evaluation.benchmark.strata import spread
 from evaluation.cli.config_files import read_toml
 from evaluation.settings.protocols import Protocol, named_protocol
 from spaces.errors import InputError, suggest
@@ -41,6 +51,8 @@ class TablePlan:
     multipliers: tuple[str, ...]
     seeds: int = 3
     sample: int = 0  # networks that are drawn from a space that is too large; 0 takes all
+    surrogate: bool = False  # the trainings are there to predict all others from
+    repeated: int = 0  # of a surrogate's sample: how many are trained under all seeds; the others are trained once
     space_config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,6 +60,16 @@ class TablePlan:
             raise InputError(f"a table has 1 to {MOST_SEEDS} trainings of each network, not {self.seeds}")
         if self.sample < 0:
             raise InputError(f"a table cannot hold {self.sample} networks")
+        if self.surrogate and not 2 <= self.repeated <= self.sample:
+            raise InputError(
+                "a surrogate needs a sample, and of it at least 2 networks that are repeated, to know the noise"
+            )
+        if self.surrogate and self.space != "bench":
+            raise InputError(f"only networks of the bench space can be predicted, not those of '{self.space}'")
+        if self.surrogate and self.seeds < 2:
+            raise InputError("a surrogate needs at least 2 seeds, to know the noise")
+        if self.repeated and not self.surrogate:
+            raise InputError("repeated is a setting of plans with surrogate = true")
         named_protocol(self.protocol)
         catalogue.library(self.multipliers)
         self.make_space()
@@ -69,7 +91,13 @@ class TablePlan:
     def key(self) -> str:
         """SHA-256 of the plan, of the protocol's values and of the truth tables."""
         tables = [multiplier.key for multiplier in self.library]
-        content = [asdict(self), named_protocol(self.protocol).hash, tables]
+        settings = asdict(self)
+        if not self.surrogate:
+            del (
+                settings["surrogate"],
+                settings["repeated"],
+            )  # keys of complete tables are those from before there were others
+        content = [settings, named_protocol(self.protocol).hash, tables]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -87,20 +115,18 @@ class TablePlan:
         return cls(self.library, typed(self.space_config, cls.Config, "space_config"))
 
     def networks(self) -> list[Architecture]:
-        """All of its networks, each once, or those that are drawn."""
-        import numpy as np
-
+        """All of its networks, each once, or those that are drawn; the first of these are as various as all."""
         space = self.make_space()
-        if not self.sample:
-            networks = space.every()
-            if networks is None:
-                raise InputError(
-                    f"the networks of '{self.space}' are too many to list; say how many to draw: sample = 500"
-                )
-            return list(networks)
-        rng = np.random.default_rng(SAMPLE_SEED)
-        found: dict[str, Architecture] = {}
-        while len(found) < self.sample:
-            drawn = space.sample(rng)
-            found[drawn.key] = drawn
-        return list(found.values())
+        if self.sample:
+            return spread(space, self.sample, np.random.default_rng(SAMPLE_SEED))
+        networks = space.every()
+        if networks is None:
+            raise InputError(f"the networks of '{self.space}' are too many to list; say how many to draw: sample = 500")
+        return list(networks)
+
+    def seeds_of(self, number: int) -> Sequence[int]:
+        """Under which the network of this number is trained; those that are trained once take the seeds by turns."""
+        if not self.surrogate:
+            return range(self.seeds)
+        before, now = (at * self.repeated // self.sample for at in (number, number + 1))
+        return range(self.seeds) if now > before else [number % self.seeds]

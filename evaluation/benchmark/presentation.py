@@ -4,11 +4,15 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from scipy.special import logit
 from scipy.stats import kendalltau
 
+from evaluation.benchmark.header import Table as BenchmarkTable
+from evaluation.benchmark.header import embedded
 from evaluation.benchmark.ranking import PARTS, granted_by, rank
 from evaluation.benchmark.regret import Landscape
-from evaluation.benchmark.table import BenchTable, embedded
+from evaluation.benchmark.surrogate import SurrogateTable
+from evaluation.benchmark.table import BenchTable
 from evaluation.benchmark.trajectories import TrajectoryFile
 from evaluation.runs import units
 from evaluation.settings.config import Budget
@@ -18,14 +22,26 @@ from spaces.files.untrusted_text import shortened
 from spaces.space import Architecture
 
 
-def info(table: BenchTable) -> RenderableType:
+def info(table: BenchmarkTable) -> RenderableType:
     """Facts: size, noise, front, provenance."""
+    assert isinstance(table, BenchTable | SurrogateTable)
+    facts = complete_facts(table) if isinstance(table, BenchTable) else predicted_facts(table)
+    shown = Table(box=None, show_header=False)
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column()
+    for name, fact in facts.items():
+        shown.add_row(name, fact)
+    return shown
+
+
+def complete_facts(table: BenchTable) -> dict[str, str]:
+    """Of a table of networks that were all trained."""
     header, landscape = table.header, Landscape.of(table, "horowitz45")
     errors, front = table.mean_test[:, -1], list(landscape.front)
     spread = f"; one training differs from another by {table.noise:.2%} (sd)" if table.seeds > 1 else ""
     tau = kendalltau(table.mean_validation[:, -1], errors).statistic
     unit, size = units.suited(COSTS["horowitz45"].unit, float(landscape.costs.min()))
-    facts = {
+    return {
         "networks": f"{len(table)}, each trained {times(table.seeds)} for {table.epochs} epochs",
         "space": f"{header.plan.space}, {', '.join(header.plan.multipliers)}",
         "data": header.dataset_origin,
@@ -38,24 +54,47 @@ def info(table: BenchTable) -> RenderableType:
         ),
         "validation and test": f"rank networks alike: Kendall's τ {tau:.2f}",
         "trained": f"{table.seconds[:, :, -1].sum() / 3600:.2f} h on {header.device}",
+        **_provenance(table),
+    }
+
+
+def predicted_facts(table: SurrogateTable) -> dict[str, str]:
+    """Of a surrogate: what is known of its sample, and how well it predicts. Predicts no network beyond that."""
+    header, trained = table.header, table.arrays["test"][:, -1] / table.header.test_images
+    return {
+        "networks": f"{len(table):,}, of which {len(table.sample)} were trained for {table.epochs} epochs",
+        "predictions": table.reliability,
+        "space": f"{header.plan.space}, {', '.join(header.plan.multipliers)}",
+        "data": header.dataset_origin,
+        "images": f"{header.train_images:,} train, {header.validation_images:,} validate, {header.test_images:,} test",
+        "test error": (
+            f"{trained.min():.1%} to {trained.max():.1%} in the sample; one training differs from another by "
+            f"{table.noise:.2%} (sd), {_noise_at(table, 0.2):.2%} at an error of 20 %, {_noise_at(table, 0.4):.2%} at 40 %"
+        ),
+        "trained": f"{table.arrays['seconds'][:, -1].sum() / 3600:.2f} h on {header.device}",
+        **_provenance(table),
+    }
+
+
+def _noise_at(table: SurrogateTable, error: float) -> float:
+    return float(table.model.scale(logit(error)))
+
+
+def _provenance(table: BenchmarkTable) -> dict[str, str]:
+    header = table.header
+    return {
         "failures": str(len(header.failures)),
         "made by": header.command,
         "versions": ", ".join(f"{name} {version}" for name, version in header.versions.items()),
     }
-    shown = Table(box=None, show_header=False)
-    shown.add_column(style="bold", no_wrap=True)
-    shown.add_column()
-    for name, fact in facts.items():
-        shown.add_row(name, fact)
-    return shown
 
 
 def times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def front(table: BenchTable, cost: str) -> RenderableType:
-    """The true front, most accurate first."""
+def front(table: BenchmarkTable, cost: str) -> RenderableType:
+    """The true front, most accurate first, or the predicted one."""
     landscape = Landscape.of(table, cost)
     unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[list(landscape.front)].max()))
     shown = Table(box=box.SIMPLE_HEAD)
@@ -63,14 +102,43 @@ def front(table: BenchTable, cost: str) -> RenderableType:
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("network: the edges into each node", overflow="fold")
     for at in landscape.front:
-        error, price = 100 * table.mean_test[at, -1], landscape.costs[at] / size
-        shown.add_row(f"{error:.2f}", f"{price:.3g}", table.architectures[at].short())
+        error, price = 100 * landscape.errors[at], landscape.costs[at] / size
+        shown.add_row(f"{error:.2f}", f"{price:.3g}", table.architecture(at).short())
     hypervolume = f"hypervolume {landscape.hypervolume:.4f} of (1, 1), by cost / that of {landscape.reference.short()}"
-    return Group(shown, hypervolume)
+    if not table.reliability:
+        return Group(shown, hypervolume)
+    return Group(shown, hypervolume, f"The best of all {len(table):,} networks: {table.reliability}.")
 
 
-def entry(table: BenchTable, architecture: Architecture, cost: str) -> RenderableType:
+def entry(table: BenchmarkTable, architecture: Architecture, cost: str) -> RenderableType:
     """Curves of one network."""
+    assert isinstance(table, BenchTable | SurrogateTable)
+    return trained(table, architecture, cost) if isinstance(table, BenchTable) else predicted(table, architecture, cost)
+
+
+def predicted(table: SurrogateTable, architecture: Architecture, cost: str) -> RenderableType:
+    """Curves of one network, as a surrogate has them."""
+    price = COSTS[cost].network(table.make_space().costs(architecture, table.shape), "approximate").total
+    unit, size = units.suited(COSTS[cost].unit, price)
+    shown = Table(box=box.SIMPLE_HEAD)
+    for name in ("epoch", "test", "validation", "seconds"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for epoch in range(1, table.epochs + 1):
+        found = table.query(architecture, epoch)
+        errors = (100 * found.test_error, 100 * found.validation_error)
+        shown.add_row(str(epoch), *(f"{value:.2f}" for value in (*errors, found.seconds)))
+    noise = _noise_at(table, table.query(architecture).test_error)
+    return Group(
+        architecture.short(),
+        f"{price / size:.3g} {unit} per inference; one training differs from another by {100 * noise:.2f} points (sd); "
+        f"on exact multipliers {100 * table.reference_test_error(architecture, 'int8'):.2f} %",
+        f"Errors in %, {table.reliability}:",
+        shown,
+    )
+
+
+def trained(table: BenchTable, architecture: Architecture, cost: str) -> RenderableType:
+    """Curves of one network, as it was trained."""
     at, landscape = table.at(architecture), Landscape.of(table, cost)
     unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[at]))
     shown = Table(box=box.SIMPLE_HEAD)
@@ -129,24 +197,33 @@ def ranks(file: TrajectoryFile) -> RenderableType:
         )
     if ranking.friedman_p is not None:
         notes.append(f"That all are alike: p = {ranking.friedman_p:.2g} (Friedman).")
+    if table.reliability:
+        notes.append(f"All errors are {table.reliability}.")
     return Group(Text(ranking.sentence, style="bold"), shown, " ".join(notes))
 
 
-def table_of(file: TrajectoryFile) -> BenchTable:
+def table_of(file: TrajectoryFile) -> BenchmarkTable:
     """The table on which the searches of a comparison went. Raises InputError where none in the package fits."""
     for name in sorted(embedded()):
-        table = BenchTable.load(name)
+        table = BenchTable.load(name, doubtful=True)
         plan, kept = table.header.plan, file.common
         if (plan.space, plan.dataset, table.header.tables) == (kept["space"], kept["dataset"], kept["tables"]):
             return table
     raise InputError(f"{file.path} is of a table that this version of the package does not have")
 
 
-def named(table: BenchTable, text: str) -> Architecture:
+def named(table: BenchmarkTable, text: str) -> Architecture:
     """The network of a file, or whose key begins so. Raises InputError where there is none, or more than one."""
     from evaluation.runs.architecture_files import resolve
 
-    found = [each for each in table.architectures if each.key.startswith(text.lower())] if len(text) >= 4 else []
+    listed = (
+        table.architectures
+        if isinstance(table, BenchTable)
+        else table.sample
+        if isinstance(table, SurrogateTable)
+        else []
+    )
+    found = [each for each in listed if each.key.startswith(text.lower())] if len(text) >= 4 else []
     if len(found) > 1:
         raise InputError(f"{len(found)} networks have a key that begins with {shortened(text)}; write more of it")
     return found[0] if found else resolve(text).architecture

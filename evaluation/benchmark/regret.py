@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from evaluation.benchmark.table import BenchTable
+from evaluation.benchmark.header import Table
 from spaces.costs import COSTS
 from spaces.space import Architecture
 
@@ -28,7 +28,7 @@ class Landscape:
     hypervolume: float  # of the front
 
     @classmethod
-    def of(cls, table: BenchTable, cost: str) -> "Landscape":
+    def of(cls, table: Table, cost: str) -> "Landscape":
         """Raises InputError for an unknown cost model."""
         return _landscape(table, cost)
 
@@ -46,13 +46,10 @@ class Landscape:
 
 
 @functools.lru_cache(maxsize=16)
-def _landscape(table: BenchTable, cost: str) -> Landscape:
-    space, model, shape = table.make_space(), COSTS[cost], table.shape
-    rows = [space.costs(architecture, shape) for architecture in table.architectures]
-    costs = np.array([model.network(each, "approximate").total for each in rows])
+def _landscape(table: Table, cost: str) -> Landscape:
+    space, costs, errors = table.make_space(), table.costs(cost), table.errors()
     reference = space.reference()
-    reference_cost = model.network(space.costs(reference, shape), "int8").total
-    errors = table.mean_test[:, -1]
+    reference_cost = COSTS[cost].network(space.costs(reference, table.shape), "int8").total
     front: list[int] = []
     for at in np.lexsort((costs, errors)).tolist():
         if not front or costs[at] < costs[front[-1]]:

@@ -7,96 +7,36 @@ A table is one .npz file of plain numbers, read without unpickling; its settings
 """
 
 import functools
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from evaluation.benchmark.plan import TablePlan
-from evaluation.settings.protocols import Protocol
+from evaluation.benchmark.header import FP32, Entry, Header, Kept, Table, embedded, exact
+from evaluation.benchmark.surrogate import SurrogateTable
+from evaluation.benchmark.table_files import Contents, read_contents, write_contents
+from spaces.costs import COSTS
 from spaces.errors import InputError, suggest
-from spaces.files.arrays import read_arrays
-from spaces.files.json_files import parse_json
-from spaces.files.reading import parsing
-from spaces.files.saving import save_bytes
-from spaces.files.schema import typed
-from spaces.multipliers.multiplier import error_metrics
-from spaces.registry import architecture_from_json
-from spaces.shape import NetworkShape
-from spaces.space import Architecture, Space
+from spaces.space import Architecture
 
-SCHEMA = 1
-FP32 = "fp32"
-TRAINING = (  # settings of a protocol on which the training of a candidate depends
-    "validation_share", "split_seed", "search_channels", "search_cells", "selection_epochs", "selection_lr", "batch",
-    "momentum", "weight_decay", "clip", "crop_padding", "flip", "warmup", "gradient_precision",
-)  # fmt: skip
 _ARRAYS = ("validation", "test", "seconds", "fp32_validation", "fp32_test", "fp32_seconds", "fp32_of")
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a table says of itself."""
-
-    plan: TablePlan
-    protocol: Protocol  # its values at that time
-    plan_key: str
-    tables: dict[str, str]  # key of every multiplier's truth table
-    dataset_origin: str
-    train_fingerprint: str
-    test_fingerprint: str
-    validation_images: int
-    test_images: int
-    train_images: int  # that a network sees in an epoch
-    input_shape: tuple[int, ...]
-    classes: int
-    device: str
-    versions: dict[str, str]
-    command: str
-    failures: dict[str, str]  # "key/arithmetic/seed" → reason
-    schema: int = SCHEMA
-
-    def trains_as(self, protocol: Protocol) -> bool:
-        """Whether a protocol trains candidates in the same way, however often it judges and whatever it does with finalists."""
-        return all(getattr(protocol, name) == getattr(self.protocol, name) for name in TRAINING)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a table knows of one network after so many epochs: means over its trainings, errors as shares, 0 to 1."""
-
-    validation_error: float
-    test_error: float
-    seconds: float  # of one training
-
-
-class BenchTable:
+class BenchTable(Table):
     """Arrays (networks, seeds, epochs): wrong answers, seconds; and the same of the fp32 network of every topology."""
 
     def __init__(self, header: Header, architectures: Sequence[Architecture], arrays: Mapping[str, np.ndarray]) -> None:
         self.header, self.architectures, self.arrays = header, list(architectures), dict(arrays)
         self.index = {architecture.key: at for at, architecture in enumerate(self.architectures)}
+        self.seeds = header.plan.seeds
         self.validation = arrays["validation"] / header.validation_images  # errors
         self.test = arrays["test"] / header.test_images
         self.seconds = arrays["seconds"].astype(float)
         self.mean_test = self.test.mean(axis=1)
         self.mean_validation = self.validation.mean(axis=1)
         self.mean_seconds = self.seconds.mean(axis=1)
-
-    @property
-    def seeds(self) -> int:
-        """Trainings of each network."""
-        return self.validation.shape[1]
-
-    @property
-    def epochs(self) -> int:
-        """Of a whole training."""
-        return self.validation.shape[2]
 
     @property
     def noise(self) -> float:
@@ -119,6 +59,13 @@ class BenchTable:
                 f"{self.header.plan.space_config or 'its default settings'} on {', '.join(self.header.plan.multipliers)}"
             ) from None
 
+    def architecture(self, number: int) -> Architecture:
+        return self.architectures[number]
+
+    def training(self, architecture: Architecture, number: int) -> tuple[np.ndarray, np.ndarray]:
+        at = self.at(architecture)
+        return self.validation[at, number], self.seconds[at, number]
+
     def query(self, architecture: Architecture, epochs: int | None = None) -> Entry:
         """The mean over all trainings after so many epochs, or after all. Raises InputError for what it does not have."""
         at, epoch = self.at(architecture), self.epoch(epochs)
@@ -128,14 +75,6 @@ class BenchTable:
             float(self.mean_seconds[at, epoch]),
         )
 
-    def epoch(self, epochs: int | None) -> int:
-        """Where the results after so many epochs are."""
-        if epochs is None:
-            return self.epochs - 1
-        if not 1 <= epochs <= self.epochs:
-            raise InputError(f"the table knows 1 to {self.epochs} epochs, not {epochs}")
-        return epochs - 1
-
     def reference_test_error(self, architecture: Architecture, arithmetic: str) -> float:
         """Of the same topology in fp32, or on exact multipliers: the mean over its trainings."""
         at = self.at(architecture)
@@ -144,55 +83,46 @@ class BenchTable:
             return float(errors.mean())
         return float(self.mean_test[self.at(exact(architecture, self.header.plan)), -1])
 
-    @property
-    def shape(self) -> NetworkShape:
-        """In which its networks were built: that of candidates."""
-        return table_shape(self.header.protocol, self.header.classes, self.header.input_shape)
+    def errors(self) -> np.ndarray:
+        return self.mean_test[:, -1]
 
-    def make_space(self) -> Space:
-        return self.header.plan.make_space()
+    def costs(self, cost: str) -> np.ndarray:
+        space, model, shape = self.make_space(), COSTS[cost], self.shape
+        return np.array([model.network(space.costs(each, shape), "approximate").total for each in self.architectures])
+
+    def kept(self, rng: np.random.Generator) -> Kept:
+        at, number = int(rng.integers(len(self))), int(rng.integers(self.seeds))
+        curves = (self.arrays[name][at, number] for name in ("validation", "test"))
+        return Kept(self.architectures[at], number, *curves)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
         """Write the table. Raises OSError."""
-        text = json.dumps({**asdict(self.header), "architectures": [a.to_json() for a in self.architectures]})
-        written = io.BytesIO()
-        arrays: dict[str, Any] = {name: self.arrays[name] for name in _ARRAYS}
-        np.savez_compressed(written, header=np.frombuffer(text.encode(), np.uint8), **arrays)
-        save_bytes(path, written.getbuffer())
+        write_contents(path, Contents(self.header, self.architectures, {name: self.arrays[name] for name in _ARRAYS}))
 
     @classmethod
-    def load(cls, name: str) -> "BenchTable":
-        """The table of this name inside the package, or in this file. Raises InputError for anything else."""
-        return _loaded(name)
+    def load(cls, name: str, doubtful: bool = False) -> Table:
+        """The table of this name inside the package, or in this file, which may be that of a surrogate.
+
+        Raises InputError for anything else, and for a surrogate that is not good enough, unless ``doubtful`` ones will do.
+        """
+        table = _loaded(name)
+        if table.doubt and not doubtful:
+            raise InputError(f"{name}: {table.doubt}")
+        return table
 
     @classmethod
     def read(cls, path: Path) -> "BenchTable":
         """Raises InputError for anything but a whole table of this schema."""
-        arrays = read_arrays(path)
-        with parsing(path, "is no table of trained networks"):
-            data = parse_json(arrays.pop("header").tobytes(), path)
-            architectures = [architecture_from_json(each) for each in data.pop("architectures")]
-            if data.get("schema") != SCHEMA:
-                raise InputError(f"its schema is {data.get('schema')}, not {SCHEMA}")
-            header = typed(data, Header)
-            _require_shapes(arrays, len(architectures), header)
-        return cls(header, architectures, arrays)
+        contents = read_contents(path, _require_shapes)
+        return cls(contents.header, contents.architectures, contents.arrays)
 
 
-def exact(architecture: Architecture, plan: TablePlan) -> Architecture:
-    """The same topology on the plan's most accurate multiplier."""
-    best = min(plan.library, key=lambda each: error_metrics(each).mre_pct)
-    return architecture.with_multiplier(best.name, architecture.scope)
-
-
-def table_shape(protocol: Protocol, outputs: int, input_shape: tuple[int, ...]) -> NetworkShape:
-    """In which the networks of a table are built: that of candidates."""
-    return NetworkShape(protocol.search_channels, protocol.search_cells, outputs, input_shape)
-
-
-def _require_shapes(arrays: Mapping[str, np.ndarray], networks: int, header: Header) -> None:
+def _require_shapes(contents: Contents) -> None:
+    header, networks, arrays = contents.header, len(contents.architectures), contents.arrays
+    if header.plan.surrogate:
+        raise InputError("it is a surrogate")
     epochs = header.protocol.selection_epochs
     wanted: dict[str, tuple[int, ...]] = dict.fromkeys(_ARRAYS[:3], (networks, header.plan.seeds, epochs))
     topologies = len(arrays["fp32_test"])
@@ -206,18 +136,11 @@ def _require_shapes(arrays: Mapping[str, np.ndarray], networks: int, header: Hea
         raise InputError("it holds numbers that cannot be")
 
 
-def embedded() -> dict[str, Any]:
-    """The tables inside the package, by name."""
-    folder = resources.files(__package__).joinpath("tables")
-    return {each.name.removesuffix(".npz"): each for each in folder.iterdir() if each.name.endswith(".npz")}
-
-
 @functools.lru_cache(maxsize=8)
-def _loaded(name: str) -> BenchTable:
+def _loaded(name: str) -> Table:
     inside = embedded()
-    if name in inside:
-        with resources.as_file(inside[name]) as path:
-            return BenchTable.read(path)
-    if not Path(name).exists():
+    if name not in inside and not Path(name).exists():
         raise suggest(name, inside, "table (neither built in nor a file)")
-    return BenchTable.read(Path(name))
+    with resources.as_file(inside[name]) if name in inside else nullcontext(Path(name)) as path:
+        surrogate = read_contents(path, lambda _: None).header.plan.surrogate
+        return SurrogateTable.read(path) if surrogate else BenchTable.read(path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.benchmark.curves import CurveJob, CurveTraining
-from evaluation.benchmark.table import BenchTable
+from evaluation.benchmark.header import Table
 from evaluation.training.device import choose_device, use_threads
 from spaces.errors import InputError
 
@@ -25,7 +25,7 @@ class Checked:
     within: bool
 
 
-def verify(table: BenchTable, entries: int, seed: int, device: str) -> Iterator[Checked]:
+def verify(table: Table, entries: int, seed: int, device: str) -> Iterator[Checked]:
     """Train so many random entries of the table again. Raises InputError where its data or truth tables are others now."""
     _require_same_inputs(table)
     use_threads(1, 1)
@@ -33,22 +33,21 @@ def verify(table: BenchTable, entries: int, seed: int, device: str) -> Iterator[
     rng = np.random.default_rng(seed)
     spread = table.noise if table.seeds > 1 else USUAL_NOISE
     for _ in range(entries):
-        at, number = int(rng.integers(len(table))), int(rng.integers(table.seeds))
-        architecture = table.architectures[at]
-        curve = training(CurveJob(architecture, "approximate", number, table.epochs))
-        kept, now = table.arrays["test"][at, number], np.array(curve.test)
-        difference = abs(float(now[-1]) - float(kept[-1])) / table.header.test_images
-        same = bool((kept == now).all() and (table.arrays["validation"][at, number] == curve.validation).all())
+        kept = table.kept(rng)
+        curve = training(CurveJob(kept.architecture, "approximate", kept.seed, table.epochs))
+        now = np.array(curve.test)
+        difference = abs(float(now[-1]) - float(kept.test[-1])) / table.header.test_images
+        same = bool((kept.test == now).all() and (kept.validation == curve.validation).all())
         found = "the same" if same else f"differs by {difference:.2%}"
-        error = kept[-1] / table.header.test_images
+        error = kept.test[-1] / table.header.test_images
         yield Checked(
-            f"{architecture.short()}, training {number}: test error {error:.2%}, {found}",
+            f"{kept.architecture.short()}, training {kept.seed}: test error {error:.2%}, {found}",
             same,
             same or difference <= SPREADS * spread,
         )
 
 
-def _require_same_inputs(table: BenchTable) -> None:
+def _require_same_inputs(table: Table) -> None:
     from evaluation import datasets
 
     plan = table.header.plan

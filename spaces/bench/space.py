@@ -92,11 +92,11 @@ class BenchSpace(DifferentiableSpace):
         self._built: dict[tuple[tuple[int, ...], tuple[int, ...]], BenchArchitecture] = {}  # their keys take time
         self._traced: Traced = {}
         if choice == "network":
-            self._ties = [0] * len(self._edges)
+            self.ties = [0] * len(self._edges)
         elif config.sites == "nodes":
-            self._ties = [node - 1 for _, node in self._edges]
+            self.ties = [node - 1 for _, node in self._edges]
         else:
-            self._ties = list(range(len(self._edges)))
+            self.ties = list(range(len(self._edges)))
 
     @classmethod
     def config_of(cls, architecture: BenchArchitecture) -> BenchConfig:
@@ -139,7 +139,7 @@ class BenchSpace(DifferentiableSpace):
     def _architecture(self, operations: Sequence[int], multipliers: Sequence[int]) -> BenchArchitecture:
         edges = (
             BenchEdge(self.operations[operation], self.library[multipliers[site]].name)
-            for operation, site in zip(operations, self._ties)
+            for operation, site in zip(operations, self.ties)
         )
         return BenchArchitecture(tuple(edges), self.outer.name)
 
@@ -154,19 +154,19 @@ class BenchSpace(DifferentiableSpace):
                 operation = self.operations[int(rng.integers(len(self.operations)))]
                 child = architecture.with_edge(at, BenchEdge(operation, self._site_multiplier(architecture, at, rng)))
             else:
-                child = self._with_site(architecture, self._ties[at], self._random_multiplier(rng))
+                child = self._with_site(architecture, self.ties[at], self._random_multiplier(rng))
             if child.key != architecture.key:
                 return child
         raise InputError("this architecture has no neighbour in the space")
 
     def _site_multiplier(self, architecture: BenchArchitecture, at: int, rng: np.random.Generator) -> str:
         """What the edge's site has already, on this edge or another one; else any."""
-        tied = [at, *(other for other, site in enumerate(self._ties) if site == self._ties[at])]
+        tied = [at, *(other for other, site in enumerate(self.ties) if site == self.ties[at])]
         known = (architecture.edges[other].multiplier for other in tied)
         return next((name for name in known if name), None) or self._random_multiplier(rng)
 
     def _with_site(self, architecture: BenchArchitecture, site: int, name: str) -> BenchArchitecture:
-        for at, tied in enumerate(self._ties):
+        for at, tied in enumerate(self.ties):
             if tied == site and architecture.edges[at].multiplier:
                 architecture = architecture.with_edge(at, BenchEdge(architecture.edges[at].operation, name))
         return architecture
@@ -198,7 +198,7 @@ class BenchSpace(DifferentiableSpace):
     def choices(self, shape: NetworkShape) -> dict[str, Choice]:
         """α: the operations of every edge. β: the multiplier of every site. All cells share them."""
         library = tuple(multiplier.name for multiplier in self.library)
-        edges, ties = np.arange(len(self._edges)), np.array(self._ties)
+        edges, ties = np.arange(len(self._edges)), np.array(self.ties)
         return {
             "alpha": Choice(self.operations, {"edges": np.tile(edges, (shape.cells, 1))}),
             "beta": Choice(library, {"edges": np.tile(ties, (shape.cells, 1))}, multipliers=True),
