@@ -24,10 +24,12 @@ import torch
 from torch import Tensor
 
 from methods.bilevel import Batch, Tally
-from methods.method import Problem, StepReport
+from methods.fronts import relative_hypervolume
+from methods.method import Evaluation, Problem, StepReport
 from methods.perturbation import Perturbation
 from methods.relaxations import Weights
-from methods.supernet import SupernetConfig, SupernetSearch
+from methods.supernet import SupernetSearch
+from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
 
 
@@ -48,8 +50,9 @@ class ApproxDartsConfig(SupernetConfig):
     other (DARTS-PT, ICLR 2021)."""
     tuning: int = 5
     """Epochs of the weights after each edge that is decided by perturbation."""
-    judged: int = 4
-    """Batches of validation images by which perturbation compares options."""
+    patience: int = 0
+    """Epochs in a row in which the hypervolume of what is derived, by its errors in the supernet, may fail to grow; then the
+    supernet's search is over. 0 never ends it early."""
     untrained: bool = False
     """A control: α is drawn from a normal distribution, β stays at its start, and nothing is trained."""
 
@@ -57,8 +60,10 @@ class ApproxDartsConfig(SupernetConfig):
         super().__post_init__()
         if self.epochs < 1 or not 0 <= self.warmup < self.epochs:
             raise InputError(f"{self.method} needs at least one epoch after the warm-up")
-        if self.tuning < 0 or self.judged < 1:
-            raise InputError(f"{self.method} needs tuning ≥ 0 and a batch to judge options by")
+        if min(self.tuning, self.patience) < 0:
+            raise InputError(f"{self.method} needs tuning and patience ≥ 0")
+        if self.patience and self.selection == "perturbation":
+            raise InputError(f"{self.method} selects by perturbation after all its epochs: patience is for probability")
 
 
 class ApproxDarts(SupernetSearch):
@@ -95,6 +100,7 @@ class ApproxDarts(SupernetSearch):
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:
         super().__init__(problem, config, noise=1.0 if config.untrained else 1e-3)
         self.perturbation = Perturbation(self.choices, problem.rng) if config.selection == "perturbation" else None
+        self.best, self.flat = 0.0, 0  # the highest hypervolume of what was derived; epochs since then
 
     @property
     def order(self) -> Literal[1, 2]:
@@ -102,7 +108,7 @@ class ApproxDarts(SupernetSearch):
 
     # -- one epoch of the bilevel optimisation -----------------------------------------------------------------------
 
-    def step(self) -> StepReport:
+    def search_step(self) -> StepReport:
         """One epoch: for every batch a step of α and β on validation, then a step of the weights on training.
 
         After the last one, where perturbation selects, one edge is decided in each step.
@@ -120,7 +126,20 @@ class ApproxDarts(SupernetSearch):
         if warming:  # look at one batch all the same
             self.look(next(validation), held_out)
         self.relaxation.forget()
+        if self.config.patience and not warming:
+            self._watch()
         return self.over(train, held_out)
+
+    def _watch(self) -> None:
+        """Note whether what is derived now is better than before, as far as the supernet can tell."""
+        derived, cost_of = self.derived(), self.problem.cost_of
+        told = [
+            Evaluation(each.key, tally.error, cost_of(each), 0, 0)
+            for each, tally in zip(derived, self.in_supernet(derived))
+        ]
+        hypervolume = relative_hypervolume(told, self.problem.reference_cost)
+        self.flat = 0 if hypervolume > self.best else self.flat + 1
+        self.best = max(self.best, hypervolume)
 
     def _decide(self) -> StepReport:
         """Decide an edge by perturbation, and let the weights get used to it."""
@@ -163,19 +182,23 @@ class ApproxDarts(SupernetSearch):
         return scores if self.perturbation is None else self.perturbation.scores(scores)
 
     @property
-    def steps(self) -> int:
+    def search_steps(self) -> int:
+        if self.config.untrained:
+            return 0
         return self.config.epochs + (self.perturbation.steps if self.perturbation is not None else 0)
 
     @property
-    def finished(self) -> bool:
-        return self.config.untrained or super().finished
+    def searching(self) -> bool:
+        return super().searching and not (self.config.patience and self.flat >= self.config.patience)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {
             "perturbation": None if self.perturbation is None else self.perturbation.state_dict(),
+            "watched": (self.best, self.flat),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        self.best, self.flat = state["watched"]
         if self.perturbation is not None:
             self.perturbation.load_state_dict(state["perturbation"])

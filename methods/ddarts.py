@@ -22,7 +22,8 @@ from torch import Tensor
 
 from methods.bilevel import Batch, Tally
 from methods.method import Problem, StepReport
-from methods.supernet import SupernetConfig, SupernetSearch
+from methods.supernet import SupernetSearch
+from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
 from spaces.registry import cell_by_cell
 from spaces.space import Choice
@@ -81,7 +82,7 @@ class DDarts(SupernetSearch):
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
-    def step(self) -> StepReport:
+    def search_step(self) -> StepReport:
         """One epoch: for every batch the cells' contributions, a step of all α and β, then one of the weights."""
         self.net.train()
         train, held_out = self.begin_epoch(self.config.epochs)
@@ -143,5 +144,5 @@ class DDarts(SupernetSearch):
         return torch.where(mean == 0, torch.zeros_like(contributions), -(contributions - mean) / mean)
 
     @property
-    def steps(self) -> int:
+    def search_steps(self) -> int:
         return self.config.epochs

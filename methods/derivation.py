@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spaces.space import Architecture, Choice, DifferentiableSpace
@@ -37,9 +38,25 @@ class Derivation:
             taxed[name] = (rows - tax * self.relative[name]).cpu().numpy()
         return self.space.derive(taxed, self.choices)
 
-    def spread(self, scores: Mapping[str, Tensor], count: int) -> list[Architecture]:
-        """At most ``count`` different ones: the strongest, then those nearest to evenly spaced costs, highest first."""
-        prices = np.geomspace(LOWEST_PRICE, 1.0, PRICES)
+    def drawn(
+        self, scores: Mapping[str, Tensor], rng: np.random.Generator, highest: float, noise: float = 1.0
+    ) -> Architecture:
+        """One of those that the scores, as log-probabilities, and a random price of either sign make likely.
+
+        Gumbel noise added, the strongest option is one drawn by its probability; more ``noise`` flattens probabilities.
+        """
+        price = rng.choice((-1.0, 1.0)) * highest * LOWEST_PRICE ** rng.random()
+        noisy = {
+            name: rows + noise * torch.from_numpy(rng.gumbel(size=rows.shape)).to(rows) for name, rows in scores.items()
+        }
+        return self.strongest(noisy, price)
+
+    def spread(self, scores: Mapping[str, Tensor], count: int, highest: float) -> list[Architecture]:
+        """At most ``count`` different ones: the strongest, then those nearest to evenly spaced costs, highest first.
+
+        Prices go up to ``highest``.
+        """
+        prices = np.geomspace(LOWEST_PRICE * highest, highest, PRICES)
         derived: dict[str, Architecture] = {}
         for price in [0.0, *prices, *-prices]:
             architecture = self.strongest(scores, price)

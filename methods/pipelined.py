@@ -17,7 +17,8 @@ from torch import Tensor
 from methods.bilevel import Batch, Tally
 from methods.method import Problem, StepReport
 from methods.relaxations import Uniform
-from methods.supernet import SupernetConfig, SupernetSearch
+from methods.supernet import SupernetSearch
+from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
 from spaces.space import Architecture
 
@@ -73,7 +74,7 @@ class Pipelined(SupernetSearch):
         """Whether this is the first stage."""
         return self.epoch < self.config.weight_epochs
 
-    def step(self) -> StepReport:
+    def search_step(self) -> StepReport:
         """One epoch of the weights, or of the choices."""
         train, held_out = self.begin_epoch(self.config.weight_epochs)
         self.net.train(self.learns_weights)
@@ -93,10 +94,10 @@ class Pipelined(SupernetSearch):
         return self.loss_under(relaxed.weights, relaxed.sampled, batch, tally)
 
     @property
-    def steps(self) -> int:
+    def search_steps(self) -> int:
         return self.config.weight_epochs + self.config.choice_epochs
 
-    def proposals(self) -> list[Architecture]:
+    def derived(self) -> list[Architecture]:
         if self.config.derivation == "spread":
-            return super().proposals()
+            return super().derived()
         return self.derivation.likeliest(self.scores(), self.config.proposals)

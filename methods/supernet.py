@@ -3,11 +3,12 @@
 A subclass says when which of them learn: that is the method. Derivation, reports and the state are here.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 from methods.bilevel import Batch, Bilevel, Tally
 from methods.derivation import Derivation
+from methods.drawn import DrawnNetworks
 from methods.method import Problem, StepReport
 from methods.relaxations import RELAXATIONS, Weights, mean_shares, relative_entropy
+from methods.supernet_settings import SupernetConfig
 from spaces.arithmetic.precision import mixtures_in_fp32
 from spaces.errors import InputError
 from spaces.graphed_step import recorder_of
@@ -24,56 +27,6 @@ from spaces.multipliers.multiplier import error_metrics
 from spaces.optimisers import learning_rate, set_learning_rate
 from spaces.registry import differentiable
 from spaces.space import Architecture, Choice, DifferentiableSpace
-
-
-@dataclass(frozen=True)
-class SupernetConfig:
-    """Settings of every search over a supernet; the defaults are the published ones of DARTS where it has them."""
-
-    method: ClassVar[str] = ""  # the name in messages and flags
-
-    relaxation: Literal["softmax", "sigmoid", "gumbel"] = "softmax"
-    """softmax mixes all operations of an edge, sigmoid too, but lets each count for itself (FairDARTS, ECCV 2020);
-    gumbel samples one per step (GDAS, CVPR 2019)."""
-    temperature: tuple[float, float] = (10.0, 0.1)
-    """First and last temperature of the gumbel relaxation, falling linearly."""
-    energy_weight: float = 0.2
-    """λ: the loss of α and β is cross-entropy + λ · E[cost] / E[cost in exact int8]."""
-    partial: int = 1
-    """1/K of the channels goes through the operations (PC-DARTS); 1 is all of them."""
-    multiplier_prior: float = 2.0
-    """β starts at −prior · (mean relative error of the multiplier), so that useless ones are not tried at length."""
-    proposals: int = 6
-    """Architectures to derive from one search, spread along the cost axis."""
-    weight_lr: tuple[float, float] = (0.025, 0.001)
-    """First and last learning rate of the weights (SGD, cosine)."""
-    weight_momentum: float = 0.9
-    """Momentum of the weights."""
-    weight_decay: float = 3e-4
-    """Weight decay of the weights."""
-    clip: float = 5.0
-    """Largest norm of the weights' gradient."""
-    choice_lr: float = 3e-4
-    """Learning rate of α and β (Adam)."""
-    choice_betas: tuple[float, float] = (0.5, 0.999)
-    """Momenta of Adam for α and β."""
-    choice_decay: float = 1e-3
-    """Weight decay of α and β."""
-
-    def __post_init__(self) -> None:
-        name = self.method
-        if self.proposals < 1:
-            raise InputError(f"{name} needs at least one proposal")
-        if min(*self.temperature, self.weight_lr[0], self.choice_lr) <= 0 or self.weight_lr[1] < 0:
-            raise InputError(
-                f"{name} needs positive temperatures and learning rates; the last of the weights' may be 0"
-            )
-        if not all(0 <= value < 1 for value in (self.weight_momentum, *self.choice_betas)):
-            raise InputError(f"{name} needs weight_momentum and choice_betas in [0, 1)")
-        if min(self.weight_decay, self.choice_decay) < 0 or self.clip <= 0 or self.partial < 1:
-            raise InputError(f"{name} needs weight decays ≥ 0, a positive clip and partial ≥ 1")
-        if min(self.energy_weight, self.multiplier_prior) < 0:
-            raise InputError(f"{name} needs an energy weight and a multiplier prior that are not negative")
 
 
 class SupernetSearch(ABC):
@@ -108,6 +61,7 @@ class SupernetSearch(ABC):
         self.exact_cost = self.cost.exact_uniform()
         self.derivation = Derivation(self.space, self.choices, self.cost.relative, problem.cost_of)
         self.bilevel = self._bilevel(config)
+        self.own = DrawnNetworks(problem, config.trained, config.proposals, self._draw) if config.trained else None
 
     def offered(self) -> dict[str, Choice]:
         """What is to be decided."""
@@ -120,6 +74,34 @@ class SupernetSearch(ABC):
             return noise * drawn
         errors = [error_metrics(multiplier).mre_pct / 100 for multiplier in self.problem.space.library]
         return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + 1e-3 * drawn
+
+    # -- the course of a search --------------------------------------------------------------------------------------
+
+    def step(self) -> StepReport:
+        """An epoch of the supernet's search, and after it the training of networks that it makes likely."""
+        if self.searching:
+            return self.search_step()
+        assert self.own is not None
+        report = self.own.step()
+        return replace(report, step=self.epoch + report.step, total=self.epoch + report.total)
+
+    @abstractmethod
+    def search_step(self) -> StepReport:
+        """One epoch of the supernet's search."""
+
+    @property
+    @abstractmethod
+    def search_steps(self) -> int:
+        """Of the supernet's search."""
+
+    @property
+    def searching(self) -> bool:
+        """Whether the supernet's search is not over yet."""
+        return self.epoch < self.search_steps
+
+    @property
+    def finished(self) -> bool:
+        return not self.searching and (self.own is None or self.own.finished)
 
     # -- learning ----------------------------------------------------------------------------------------------------
 
@@ -189,8 +171,48 @@ class SupernetSearch(ABC):
     # -- derivation, reports and state -------------------------------------------------------------------------------
 
     def proposals(self) -> list[Architecture]:
-        """The published derivation first; then others of the same scores, with the cost taxed or subsidised."""
-        return self.derivation.spread(self.scores(), self.config.proposals)
+        """The best of what was trained; else the published derivation and others, with the cost taxed or subsidised."""
+        return (self.own.proposals() if self.own is not None else []) or self.derived()
+
+    def derived(self) -> list[Architecture]:
+        """What the scores make of the supernet alone."""
+        return self.derivation.spread(self.scores(), self.config.proposals, self.config.price)
+
+    def _draw(self, noise: float) -> Architecture:
+        return self.derivation.drawn(self.scores(), self.problem.rng, self.config.price, noise)
+
+    def signals(self) -> dict[str, dict[str, float]]:
+        """What is believed of the proposals: how unlikely α and β make them, and their loss in the supernet."""
+        proposals, scores = self.proposals(), self.scores()
+        unlikely = {}
+        for each in proposals:
+            chosen = self.space.chosen(each, self.choices)
+            unlikely[each.key] = -sum(float((rows * scores[name].cpu().numpy()).sum()) for name, rows in chosen.items())
+        losses = {each.key: tally.loss for each, tally in zip(proposals, self.in_supernet(proposals))}
+        return {"alpha": unlikely, "supernet loss": losses}
+
+    @torch.no_grad()
+    def in_supernet(self, architectures: Sequence[Architecture]) -> list[Tally]:
+        """How each does with the supernet's weights, on the same batches of validation images."""
+        was_training, device = self.net.training, self.problem.device
+        self.net.train()  # normalised by the batch: the running statistics are those of the mixture
+        batches = list(itertools.islice(self.endless_validation(), self.config.judged))
+        undecided = self.relaxation.probabilities(self.logits)
+        tallies = []
+        for architecture in architectures:
+            weights, sampled, tally = dict(undecided), {}, Tally(device)
+            for name, rows in self.space.chosen(architecture, self.choices).items():
+                chosen = torch.from_numpy(rows).to(undecided[name])
+                if self.choices[name].picks:
+                    weights[name], sampled[name] = chosen, rows[:, self.choices[name].hidden :].argmax(axis=1)
+                    sampled[name] += self.choices[name].hidden
+                else:  # a multiplier that governs nothing is mixed as before
+                    weights[name] = torch.where(chosen.any(dim=1, keepdim=True), chosen, undecided[name])
+            for batch in batches:
+                self.loss_under(weights, sampled, batch, tally)
+            tallies.append(tally)
+        self.net.train(was_training)
+        return tallies
 
     def scores(self) -> Weights:
         """By which options are derived: log-probabilities."""
@@ -213,7 +235,7 @@ class SupernetSearch(ABC):
             expected = float(self.cost(self.relaxation.probabilities(self.logits)))
         return StepReport(
             step=self.epoch,
-            total=self.steps,
+            total=self.search_steps + (self.own.total if self.own is not None else 0),
             validation_error=held_out.error,
             cost=self.problem.cost_of(derived),
             diagnostics={
@@ -226,15 +248,6 @@ class SupernetSearch(ABC):
             },
         )
 
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """Of the whole search."""
-
-    @property
-    def finished(self) -> bool:
-        return self.epoch >= self.steps
-
     def state_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
@@ -242,6 +255,7 @@ class SupernetSearch(ABC):
             "logits": {name: rows.detach() for name, rows in self.logits.items()},
             "weight_optimiser": self.bilevel.weight_optimiser.state_dict(),
             "choice_optimiser": self.bilevel.choice_optimiser.state_dict(),
+            "own": None if self.own is None else self.own.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -251,3 +265,5 @@ class SupernetSearch(ABC):
             for name, rows in self.logits.items():
                 rows.copy_(state["logits"][name])
         self.bilevel.load(state["weight_optimiser"], state["choice_optimiser"])
+        if self.own is not None:
+            self.own.load_state_dict(state["own"])

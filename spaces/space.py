@@ -238,5 +238,12 @@ class DifferentiableSpace(Space, Protocol):
     def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> Architecture:
         """The architecture of the highest scores (rows, options)."""
 
+    def chosen(self, architecture: Any, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
+        """Weights (rows, options) of every choice but shares under which a supernet computes this network alone.
+
+        1 for what it has; rows that it does not use are 0. As scores they give the network back (``derive``), if its choices
+        can be told apart: of two edges from one place to another, one is lost.
+        """
+
     def diagnostics(self, architecture: Any) -> dict[str, float]:
         """What a search's history tells about the network that would be derived."""

@@ -122,9 +122,9 @@ def test_a_choice_that_no_sampled_operation_uses_is_left_alone():
 
 def test_gdas_samples_one_operation_and_dartspt_selects_by_perturbation():
     gdas = Gdas(problem("gdas"), GdasConfig())
-    assert isinstance(gdas.relaxation, Gumbel) and gdas.steps == 250
+    assert isinstance(gdas.relaxation, Gumbel) and gdas.search_steps == 250
     dartspt = DartsPt(problem("dartspt"), DartsPtConfig())
-    assert dartspt.perturbation is not None and dartspt.steps == 50 + 4 + 1
+    assert dartspt.perturbation is not None and dartspt.search_steps == 50 + 4 + 1
 
 
 @pytest.mark.parametrize("cls", [Gdas, DartsPt, PcDarts, Pipelined])

@@ -112,7 +112,7 @@ def test_weights_learn_between_decisions_only_where_they_are_tuned():
         method.step()
         moved = any(not torch.equal(old, new) for old, new in zip(before, method.bilevel.weights))
         assert moved == bool(tuning) and torch.equal(alpha, method.logits["alpha"])
-    with pytest.raises(InputError, match="tuning ≥ 0"):
+    with pytest.raises(InputError, match="tuning and patience ≥ 0"):
         config(tuning=-1)
 
 

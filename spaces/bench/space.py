@@ -227,6 +227,16 @@ class BenchSpace(DifferentiableSpace):
         )
         return BenchArchitecture(tuple(edges), self.outer.name)
 
+    def chosen(self, architecture: BenchArchitecture, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
+        """1 for the operation of every edge and the multiplier of every site that has one."""
+        found = {name: np.zeros((choice.count, len(choice.options))) for name, choice in choices.items()}
+        for cell in range(len(choices["alpha"].rows["edges"])):
+            for at, edge in enumerate(architecture.edges):
+                for name, option in (("alpha", edge.operation), ("beta", edge.multiplier)):
+                    if option:
+                        found[name][choices[name].rows["edges"][cell, at], choices[name].options.index(option)] = 1
+        return found
+
     def diagnostics(self, architecture: BenchArchitecture) -> dict[str, float]:
         """How many edges skip, which is how a search by gradient collapses."""
         return {"skips": sum(edge.operation == SKIP for edge in architecture.edges)}

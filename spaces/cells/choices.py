@@ -76,5 +76,32 @@ def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[
     return CellArchitecture(tuple(cell(position) for position in positions), outside, space.scope)
 
 
+def chosen(space: CellSites, architecture: CellArchitecture, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
+    """See ``DifferentiableSpace.chosen``."""
+    found = {
+        name: np.zeros((choice.count, len(choice.options))) for name, choice in choices.items() if not choice.shares
+    }
+    rows = choices[BETA].rows
+
+    def mark(name: str, row: int, option: str | None) -> None:
+        if option:
+            found[name][row, choices[name].options.index(option)] = 1
+
+    kind = kinds(len(choices[ALPHA].rows[EDGES]))
+    shared = len(architecture.cells) == 2 < len(kind)
+    for position, which in enumerate(kind):
+        cell = architecture.cells[which if shared else position]
+        for node, edges in enumerate(cell.nodes):
+            for edge in edges:
+                at = space.edge_places.index((node, edge.source))
+                mark(ALPHA, choices[ALPHA].rows[EDGES][position, at], edge.operation)
+                mark(BETA, rows[EDGES][position, at], edge.multiplier)
+        if PROJECTIONS in rows:
+            mark(BETA, rows[PROJECTIONS][position], cell.multiplier)
+    if OUTSIDE in rows:
+        mark(BETA, rows[OUTSIDE][0], architecture.multiplier)
+    return found
+
+
 def _by_position(choices: Mapping[str, Choice]) -> list[np.ndarray]:
     return [rows for choice in choices.values() for place, rows in choice.rows.items() if place != OUTSIDE]

@@ -11,7 +11,7 @@ import numpy as np
 from spaces.cells import published
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, SCOPES, Cell, CellArchitecture
 from spaces.cells.architecture import Edge as CellEdge
-from spaces.cells.choices import cell_choices, cell_shares, derive
+from spaces.cells.choices import cell_choices, cell_shares, chosen, derive
 from spaces.cells.mutation import mutate
 from spaces.cells.sites import CellConfig, CellSites
 from spaces.multipliers.catalogue import power_ratio
@@ -136,6 +136,9 @@ class CellSpace(CellSites, DifferentiableSpace):
     def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> CellArchitecture:
         """As DARTS derives it: per node the two edges whose best operations score highest."""
         return derive(self, scores, choices)
+
+    def chosen(self, architecture: CellArchitecture, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
+        return chosen(self, architecture, choices)
 
     def diagnostics(self, architecture: CellArchitecture) -> dict[str, float]:
         """How many edges skip, which is how DARTS collapses: in the normal and in the reduction cells."""
