@@ -95,6 +95,17 @@ class ApproxDarts(SupernetSearch):
             weight_lr=(0.1, 0.01),
             proposals=4,
         ),
+        # Ours, likewise; what is left of a budget trains networks of all costs (docs/methods.md has what that is worth).
+        "bench": ApproxDartsConfig(
+            epochs=6,
+            warmup=2,
+            relaxation="gumbel",
+            temperature=(3.0, 0.5),
+            choice_lr=0.05,
+            weight_lr=(0.1, 0.01),
+            price=8.0,
+            trained=20,
+        ),
     }
 
     def __init__(self, problem: Problem, config: ApproxDartsConfig) -> None:

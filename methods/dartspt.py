@@ -40,4 +40,14 @@ class DartsPt(ApproxDarts):
             partial=4,
             proposals=4,
         ),
+        "bench": DartsPtConfig(
+            epochs=6,
+            warmup=2,
+            relaxation="gumbel",
+            temperature=(3.0, 0.5),
+            choice_lr=0.05,
+            weight_lr=(0.1, 0.01),
+            tuning=0,
+            price=8.0,
+        ),
     }

@@ -59,6 +59,9 @@ class Pipelined(SupernetSearch):
         "fast": PipelinedConfig(
             weight_epochs=4, choice_epochs=2, choice_lr=0.05, weight_lr=(0.1, 0.01), proposals=4, derivation="spread"
         ),
+        "bench": PipelinedConfig(
+            weight_epochs=6, choice_epochs=2, choice_lr=0.05, weight_lr=(0.1, 0.01), price=8.0, derivation="spread"
+        ),
     }
 
     def __init__(self, problem: Problem, config: PipelinedConfig) -> None:

@@ -42,7 +42,7 @@ SMALL = {
     "dartspt": {"epochs": 1, "proposals": 2, "judged": 1},
     "ddarts": {"epochs": 2, "proposals": 2},
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
-    "gdas": {"epochs": 2, "proposals": 2},
+    "gdas": {"epochs": 2, "proposals": 2, "trained": 3},
     "local_search": {"samples": 4, "starts": 2},
     "pcdarts": {"epochs": 2, "warmup": 1, "partial": 1, "proposals": 2, "choice_lr": 0.1},
     "pipelined": {"weight_epochs": 1, "choice_epochs": 1, "proposals": 2, "choice_lr": 0.1},
