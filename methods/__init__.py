@@ -4,6 +4,7 @@ A new method is one file here and one line in ``METHODS``, or an entry point in 
 another package.
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from spaces.plugins import Registry
@@ -22,6 +23,7 @@ METHODS: "Registry[type[Method]]" = Registry(
         "evoapproxnas": "methods.evoapproxnas:EvoApproxNas",
         "gdas": "methods.gdas:Gdas",
         "local_search": "methods.local_search:LocalSearch",
+        "optuna": "methods.optuna_search:OptunaSearch",
         "pcdarts": "methods.pcdarts:PcDarts",
         "pipelined": "methods.pipelined:Pipelined",
         "predictor": "methods.predictor:Predictor",
@@ -30,3 +32,9 @@ METHODS: "Registry[type[Method]]" = Registry(
         "zero": "methods.zero:Zero",
     },
 )
+
+
+def installed() -> list[str]:
+    """The names of those that can run here: the package that one ``needs`` beyond ours may not be installed."""
+    needed = {name: getattr(cls, "needs", "") for name, cls in METHODS.items()}
+    return [name for name, package in needed.items() if not package or find_spec(package)]

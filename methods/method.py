@@ -112,7 +112,8 @@ class Method(Protocol):
 
     A method may have ``signals() -> {name: {key of an architecture: value}}``, asked for at the end of the search: what it
     believes of its proposals, lower for better. The record tells how well that ranks them as they are judged. And
-    ``published_scope``, where the literature has one multiplier, which governs that.
+    ``published_scope``, where the literature has one multiplier, which governs that; and ``needs``, the name of a package that
+    is not among those of the suite.
 
     ``load_state_dict`` of a fresh object with the same problem and config continues bit for bit. A run that is killed in
     the middle of a step repeats the step with the same random numbers, and finds in the cache what was evaluated already.

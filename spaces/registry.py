@@ -77,6 +77,11 @@ def cell_by_cell() -> list[str]:
     return [name for name in differentiable() if getattr(SPACES[name], "cell_by_cell", False)]
 
 
+def deciding() -> list[str]:
+    """The names of the spaces that list their decisions."""
+    return [name for name, cls in SPACES.items() if getattr(cls, "decisions", None) not in (None, Space.decisions)]
+
+
 def sharing() -> list[str]:
     """The names of those in which the inputs of nodes can be weighed against each other."""
     return [

@@ -127,6 +127,14 @@ class Space(Protocol):
         """Numbers (features,) from which a model can predict; as many for every architecture of this space."""
         return hashed(self.edges(architecture), self.operation_names, [multiplier.name for multiplier in self.library])
 
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        """Independent decisions by name, with the options of each, that make up a network; empty where it is not so."""
+        return {}
+
+    def decided(self, taken: Mapping[str, str]) -> Architecture:
+        """The network of an option for each of ``decisions``; every combination is one."""
+        raise NotImplementedError
+
     def on_multiplier(self, architecture: Any, name: str) -> Architecture:
         """The same network with one multiplier wherever there is a choice of them."""
         return architecture.with_multiplier(name, self.scope)

@@ -12,12 +12,12 @@ import torch
 
 from evaluation.runs.folder import HISTORY, RunFolder, read_history
 from evaluation.runs.stages import Run
-from methods import METHODS
+from methods import METHODS, installed
 from spaces.errors import InputError
 from tests import tiny
 from tests.running import CPU, quiet
 
-every_method = pytest.mark.parametrize("name", sorted(METHODS))
+every_method = pytest.mark.parametrize("name", sorted(installed()))
 ONE_OF_EACH_KIND = (
     "approxdarts",
     "evoapproxnas",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.runs.folder import read_history, read_record
-from methods import METHODS
+from methods import installed
 from tests.method_contract import ONE_OF_EACH_KIND
 from tests.running import SMALL_FLAGS, without_times
 
@@ -45,7 +45,7 @@ def campaign(method: str, folder: Path, moments: int) -> list[dict]:
     ]
     out = str(folder / "whole")
     jobs = [{"arguments": [*flags, "--out", out], "signal": "", "out": out}]
-    order = [*ONE_OF_EACH_KIND, *sorted(METHODS.keys() - {*ONE_OF_EACH_KIND})]
+    order = [*ONE_OF_EACH_KIND, *sorted({*installed()} - {*ONE_OF_EACH_KIND})]
     first = order.index(method) * moments  # so that the methods together get every signal
     rng, names = random.Random(f"{method}-{moments}"), list(CODES)
     for number in range(moments):
@@ -105,7 +105,7 @@ def test_a_disturbed_run_ends_as_an_undisturbed_one(method, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(installed()))
 def test_a_run_disturbed_at_many_moments_ends_as_an_undisturbed_one(method, tmp_path):
     for outcome in campaign(method, tmp_path, WHOLE):
         check(outcome)

@@ -22,7 +22,7 @@ from evaluation.runs.folder import RunFolder, read_history, read_record
 from evaluation.runs.stages import Run
 from evaluation.runs.state import STATE
 from evaluation.settings.baselines import arithmetics_of, require_baselines
-from methods import METHODS
+from methods import installed
 from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs import COSTS
 from spaces.costs.trace import total_macs, total_params
@@ -135,7 +135,7 @@ def lines_without_times(folder: RunFolder) -> list[dict]:
         # Of random search, the simplest, test_kills has two moments in CI.
         pytest.param(name, every, marks=[pytest.mark.slow] if every or name not in killed else [])
         for killed in [{*ONE_OF_EACH_KIND} - {"random"}]
-        for name in sorted(METHODS)
+        for name in sorted(installed())
         for every in (False, True)
     ],
 )

@@ -15,7 +15,7 @@ from spaces.arithmetic.arithmetics import ARITHMETICS
 from spaces.costs.trace import total_macs
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
-from spaces.registry import SPACES, architecture_from_json, differentiable, save_drawing
+from spaces.registry import SPACES, architecture_from_json, deciding, differentiable, save_drawing
 from spaces.shape import NetworkShape
 from spaces.space import Architecture
 from tests import tiny
@@ -55,6 +55,29 @@ def test_samples_depend_on_the_generator_alone_and_survive_json(name):
         architecture_from_json({**data, "space": "none"})
     with pytest.raises(InputError):
         SPACES[name].architecture_type.from_json([])
+
+
+@every_space
+def test_every_combination_of_decisions_is_a_network_and_options_make_different_ones(name):
+    space, rng = space_of(name), np.random.default_rng(0)
+    decisions = space.decisions()
+    assert bool(decisions) == (name in deciding()) == (name != "chain")
+
+    def draw() -> dict:
+        return {each: options[int(rng.integers(len(options)))] for each, options in decisions.items()}
+
+    def matters(each: str, options: tuple) -> bool:
+        """Whether two options make different networks in one of some draws; a gene of a grid is often inactive."""
+        drawn = (draw() for _ in range(100))
+        return any(
+            space.decided(d | {each: options[0]}).key != space.decided(d | {each: options[-1]}).key for d in drawn
+        )
+
+    for _ in range(20 if decisions else 0):
+        architecture = space.decided(draw())
+        assert space.from_json(architecture.to_json()) == architecture
+    counted = [matters(each, options) for each, options in decisions.items() if len(options) > 1]
+    assert sum(counted) >= 0.9 * len(counted)
 
 
 @every_space

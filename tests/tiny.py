@@ -44,6 +44,7 @@ SMALL = {
     "evoapproxnas": {"population": 3, "offspring": 2, "generations": 2, "epochs": 1, "proposals": 3},
     "gdas": {"epochs": 2, "proposals": 2, "trained": 3},
     "local_search": {"samples": 4, "starts": 2},
+    "optuna": {"samples": 4, "starts": 2},
     "pcdarts": {"epochs": 2, "warmup": 1, "partial": 1, "proposals": 2, "choice_lr": 0.1},
     "pipelined": {"weight_epochs": 1, "choice_epochs": 1, "proposals": 2, "choice_lr": 0.1},
     "predictor": {"samples": 5, "starts": 3, "batch": 1, "pool": 6, "models": 2, "trees": 5},

@@ -20,7 +20,7 @@ from evaluation.settings.config import Options, RunConfig
 from evaluation.settings.protocols import Protocol
 from evaluation.training.data import DeviceImages
 from evaluation.training.loop import Schedule, Training
-from methods import METHODS
+from methods import METHODS, installed
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.registry import SPACES
@@ -43,7 +43,7 @@ RELAXATIONS = ("softmax", "gumbel")
 
 def checks(device: torch.device) -> Iterator[Check]:
     """A step of every method, of the default one in both relaxations, and an epoch of final training."""
-    for name in METHODS:
+    for name in installed():
         for relaxation in RELAXATIONS if name == DEFAULT else ("",):
             row = f"{name}, {relaxation}" if relaxation else name
             yield Check(

@@ -136,6 +136,16 @@ class BenchSpace(DifferentiableSpace):
             self._built[genes] = self._architecture(*genes)
         return self._built[genes]
 
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        library = tuple(multiplier.name for multiplier in self.library)
+        edges = (f"operation, {source} to {node}" for source, node in self._edges)
+        sites = (f"multiplier, {site}" for site in self.sites)
+        return {**dict.fromkeys(edges, self.operations), **dict.fromkeys(sites, library)}
+
+    def decided(self, taken: Mapping[str, str]) -> BenchArchitecture:
+        rows = [options.index(taken[name]) for name, options in self.decisions().items()]
+        return self._architecture(rows[: len(self._edges)], rows[len(self._edges) :])
+
     def _architecture(self, operations: Sequence[int], multipliers: Sequence[int]) -> BenchArchitecture:
         edges = (
             BenchEdge(self.operations[operation], self.library[multipliers[site]].name)

@@ -3,7 +3,7 @@
 Nothing here imports torch before a network is built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from spaces.cells import published
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, SCOPES, Cell, CellArchitecture
 from spaces.cells.architecture import Edge as CellEdge
 from spaces.cells.choices import cell_choices, cell_shares, chosen, derive
+from spaces.cells.decisions import CELLS, decided, decisions, names, site_name
 from spaces.cells.mutation import mutate
 from spaces.cells.sites import CellConfig, CellSites
 from spaces.multipliers.catalogue import power_ratio
@@ -75,23 +76,19 @@ class CellSpace(CellSites, DifferentiableSpace):
 
     def sample(self, rng: np.random.Generator) -> CellArchitecture:
         """A uniform draw: for each node two different sources, an operation for each, a multiplier for each site."""
-        sites = [self.random_multiplier(rng) for _ in range(self.ties.count)]
-        cells = []
-        for kind in range(2):
-            nodes = []
+        taken = {site_name(site): self.random_multiplier(rng) for site in self.sites}
+        for cell in CELLS:
             for node in range(self.nodes):
                 sources = sorted(int(s) for s in rng.choice(node + 2, size=2, replace=False))
-                operations = rng.choice(CHOSEN_OPERATIONS, size=2)
-                nodes.append(
-                    tuple(
-                        CellEdge(
-                            source, str(operation), sites[self.ties.edges[kind, self.edge_places.index((node, source))]]
-                        )
-                        for source, operation in zip(sources, operations)
-                    )
-                )
-            cells.append(Cell(tuple(nodes), bool(kind), self._outer(sites, self.ties.cells and self.ties.cells[kind])))
-        return CellArchitecture(tuple(cells), self._outer(sites, self.ties.network), self.scope)
+                operations = (str(operation) for operation in rng.choice(CHOSEN_OPERATIONS, size=2))
+                taken |= zip(names(cell, node), (" ".join(map(str, sources)), *operations))
+        return decided(self, taken)
+
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        return decisions(self)
+
+    def decided(self, taken: Mapping[str, str]) -> CellArchitecture:
+        return decided(self, taken)
 
     def reference(self) -> CellArchitecture:
         """The architecture that costs most: 5×5 separable convolutions everywhere, on the circuit of the highest power."""
@@ -107,9 +104,6 @@ class CellSpace(CellSites, DifferentiableSpace):
         Raises InputError where the space has a single architecture only.
         """
         return mutate(self, architecture, rng)
-
-    def _outer(self, sites: Sequence[str], row: int | None) -> str | None:
-        return None if row is None else sites[row]
 
     # -- searching by gradient ---------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 How genotypes are sampled and mutated. Nothing here imports torch before a network is built.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -130,6 +130,27 @@ class GridSpace(Space):
             for index in range(self.rows * self.columns)
         )
         return self._architecture(nodes, self._output(rng), tied or self._draw_multiplier(rng))
+
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        library = tuple(multiplier.name for multiplier in self.library)
+        found = {f"multiplier, {site}": library for site in self.sites}
+        for index in range(self.rows * self.columns):
+            sources = tuple(map(str, sources_of(index // self.rows, self.rows, self.levels_back)))
+            found |= {f"node {1 + index}, function": FUNCTIONS}
+            found |= {f"node {1 + index}, {which} source": sources for which in ("first", "second")}
+        return found | {"output": tuple(map(str, outputs_of(self.rows, self.columns, self.levels_back)))}
+
+    def decided(self, taken: Mapping[str, str]) -> GridArchitecture:
+        tied = taken.get("multiplier, network")
+        nodes = tuple(
+            GridNode(
+                taken[f"{node}, function"],
+                tied or taken[f"multiplier, {node}"],
+                (int(taken[f"{node}, first source"]), int(taken[f"{node}, second source"])),
+            )
+            for node in (f"node {1 + index}" for index in range(self.rows * self.columns))
+        )
+        return self._architecture(nodes, int(taken["output"]), tied or taken["multiplier, classifier"])
 
     def mutate(self, architecture: GridArchitecture, rng: np.random.Generator) -> GridArchitecture:
         """A neighbour with another key: genes are drawn anew at ``MUTATION_RATE`` until an active one has changed.
