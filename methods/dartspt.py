@@ -49,5 +49,6 @@ class DartsPt(ApproxDarts):
             weight_lr=(0.1, 0.01),
             tuning=0,
             price=8.0,
+            trained=20,
         ),
     }

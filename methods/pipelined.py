@@ -60,7 +60,13 @@ class Pipelined(SupernetSearch):
             weight_epochs=4, choice_epochs=2, choice_lr=0.05, weight_lr=(0.1, 0.01), proposals=4, derivation="spread"
         ),
         "bench": PipelinedConfig(
-            weight_epochs=6, choice_epochs=2, choice_lr=0.05, weight_lr=(0.1, 0.01), price=8.0, derivation="spread"
+            weight_epochs=6,
+            choice_epochs=2,
+            choice_lr=0.05,
+            weight_lr=(0.1, 0.01),
+            price=8.0,
+            trained=20,
+            derivation="spread",
         ),
     }
 
