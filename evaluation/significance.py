@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata, t, wilcoxon
 
 LEVEL = 0.05  # of significance
+CONTROLS = ("random", "local_search", "zero")  # methods that others are measured by
 DIGITS = 12  # differences beyond are round-off, not ranks
 
 EXPLANATION = (

@@ -34,6 +34,7 @@ from spaces.files.untrusted_text import csv_cell
 PROGRAM = program("report")
 WATCH_SECONDS = 10.0
 RENDERERS = {"md": tables.markdown, "tex": tables.latex, "csv": tables.csv}
+MANY_COLUMNS = "-methods"  # of this table a paper prints the headline, which has a LaTeX file of its own
 
 
 def build(paths: Sequence[Path], out: Path, command: str) -> str:
@@ -41,15 +42,24 @@ def build(paths: Sequence[Path], out: Path, command: str) -> str:
 
     Raises InputError where there is nothing to report and where ``out`` cannot be written.
     """
-    loaded = load(paths)
-    with publishing(out, "reports.build") as draft:
-        made, files = _write_tables(loaded, draft)
-        drawn, more_files = _write_figures(loaded, draft)
-        write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
-        write_text(draft / "report.md", text.report(loaded, made, command))
-        write_text(draft / "index.html", page(loaded, made, drawn, out, command, files | more_files))
+    with Progress() as progress:
+        progress.say("reading runs")
+        loaded = load(paths)
+        with publishing(out, "reports.build") as draft:
+            _write(loaded, draft, out, command, progress)
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""
     return f"wrote {out / 'index.html'}: {count(len(loaded.runs), 'run')}, {count(len(loaded.finalists), 'finalist')}{left}"
+
+
+def _write(loaded: Loaded, draft: Path, out: Path, command: str, progress: "Progress") -> None:
+    """All files of the report."""
+    progress.say("tables")
+    made, files = _write_tables(loaded, draft)
+    drawn, more_files = _write_figures(loaded, draft, progress)
+    progress.say("page")
+    write_text(draft / "finalists.csv", loaded.finalists.map(csv_cell).to_csv(index=False, lineterminator="\n"))
+    write_text(draft / "report.md", text.report(loaded, made, command))
+    write_text(draft / "index.html", page(loaded, made, drawn, out, command, files | more_files))
 
 
 def _write_tables(loaded: Loaded, draft: Path) -> tuple[dict[str, list[Table]], dict[str, list[str]]]:
@@ -58,22 +68,41 @@ def _write_tables(loaded: Loaded, draft: Path) -> tuple[dict[str, list[Table]], 
     made[""] = [table for table in [tables.multipliers(loaded)] if table.rows]
     files: dict[str, list[str]] = {}
     for table in (table for group in made.values() for table in group):
-        files[table.name] = [f"tables/{table.name}.{suffix}" for suffix in RENDERERS]
-        for name, render in zip(files[table.name], RENDERERS.values()):
-            write_text(draft / name, render(table))
+        suffixes = [suffix for suffix in RENDERERS if suffix != "tex" or not table.name.endswith(MANY_COLUMNS)]
+        files[table.name] = [f"tables/{table.name}.{suffix}" for suffix in suffixes]
+        for suffix, name in zip(suffixes, files[table.name]):
+            write_text(draft / name, RENDERERS[suffix](table))
     return made, files
 
 
-def _write_figures(loaded: Loaded, draft: Path) -> tuple[list[tuple[Picture, str]], dict[str, list[str]]]:
+def _write_figures(
+    loaded: Loaded, draft: Path, progress: "Progress"
+) -> tuple[list[tuple[Picture, str]], dict[str, list[str]]]:
     """The figures with their SVG text, and the files of each by its name."""
     folder = draft / "figures"
     folder.mkdir()
     drawn, files = [], {}
     for picture in figures.pictures(loaded):
+        progress.say(f"figure {len(drawn) + 1}: {picture.name}")
         figures.write(picture, folder)
         drawn.append((picture, (folder / f"{picture.name}.svg").read_text(encoding="utf-8")))
         files[picture.name] = [f"figures/{picture.name}{suffix}" for suffix in figures.FORMATS]
     return drawn, files
+
+
+class Progress:
+    """A line on the standard error that says what is being made, where that is a terminal; it leaves nothing behind."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def say(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text} …", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def watch(paths: Sequence[Path], out: Path, command: str, seconds: float) -> None:

@@ -23,6 +23,8 @@ from reports.variants import variants_of
 from spaces.cli.programs import program
 from spaces.errors import InputError
 
+TIME_UNITS = (("device-h", 1.0), ("device-min", 1 / 60), ("device-s", 1 / 3600))  # and how many hours each has
+
 
 @dataclass(frozen=True)
 class Run:
@@ -112,6 +114,19 @@ class Section:
     def unit(self) -> str:
         """Of that cost."""
         return self.runs[0].record.unit
+
+    @cached_property
+    def cost_unit(self) -> tuple[str, float]:
+        """The unit in which all words and tables tell the section's costs, and how many of ``unit`` it has."""
+        shown, size = units.of_tables(self.unit)
+        more, factor = units.suited(shown, float(self.finalists[self.cost_column()].median()) / size)
+        return more, size * factor
+
+    @cached_property
+    def time_unit(self) -> tuple[str, float]:
+        """The unit in which they tell device times, and how many hours it has."""
+        longest = float(self.finalists["total_device_seconds"].max()) / 3600
+        return next((found for found in TIME_UNITS if longest >= found[1]), TIME_UNITS[-1])
 
     @property
     def apart(self) -> str:

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, median
 
 from evaluation.runs import units
-from evaluation.significance import EXPLANATION, Comparison
+from evaluation.significance import CONTROLS, EXPLANATION, Comparison
 from reports.figures import style
 from reports.load import Run, Section
 from reports.rows import saving_column
-from reports.statistics import comparisons, final_hypervolume, reference
-from reports.tables.table import PERCENT, UNMEASURED, Form, average, measured
+from reports.statistics import anytime, comparisons, final_hypervolume, judged, reference
+from reports.tables.table import PERCENT, UNMEASURED, Form, average, cost_form, measured, time_form
 
+FALL = 0.005  # of hypervolume, from which a curve is said to fall
 SHOWN = 12  # comparisons and methods that are spelled out; tables have the others
 
 
@@ -31,6 +32,7 @@ class Summary:
     verdicts: tuple[Statement, ...]
     amounts: tuple[Statement, ...]
     costs: tuple[Statement, ...]
+    course: tuple[Statement, ...]  # what happened on the way
     limits: tuple[Statement, ...]
     explanation: str
 
@@ -44,7 +46,8 @@ def summary(section: Section) -> Summary:
         headline=_headline(section, pairs),
         verdicts=tuple(_verdict(section, pair) for pair in pairs[:SHOWN]),
         amounts=tuple(Statement(_amount(section, name, runs), _names(runs)) for name, runs in variants),
-        costs=tuple(Statement(_cost(name, runs), _names(runs)) for name, runs in variants),
+        costs=tuple(Statement(_cost(section, name, runs), _names(runs)) for name, runs in variants),
+        course=tuple(_falls(section)),
         limits=tuple(_limits(section, pairs)),
         explanation=f"{EXPLANATION} {scale.sentence}" if pairs and scale else scale.sentence if scale else "",
     )
@@ -67,13 +70,67 @@ def _headline(section: Section, pairs: Sequence[Comparison]) -> Statement:
     equal = [name for name, pair in rivals.items() if pair.larger is None]
     unequal = tuple(dict.fromkeys(name for pair in rivals.values() for name in pair.unequal))
     caution = f"; mind that they also differ in {', '.join(unequal)}" if unequal else ""
+    controls, ranges = _against_controls(section, named, between), _ranges(section)
     if len(beaten) == len(rivals):
-        return Statement(f"{top} finds better fronts than {_all(beaten)}{caution}.", runs)
-    text = f"{top} has the largest mean hypervolume"
+        return Statement(f"{controls}{top} finds better fronts than {_all(beaten)}{caution}. {ranges}", runs)
+    text = f"{controls}{top} has the largest mean hypervolume"
     text += f" and is better than {_all(beaten)}" if beaten else ""
     text += f"; seed by seed {_all(better)} does better" if better else ""
     text += f"; it is not distinguishable from {_all(equal)}" if equal else ""
-    return Statement(f"{text}{caution}.", runs)
+    return Statement(f"{text}{caution}. {ranges}", runs)
+
+
+def _against_controls(section: Section, named: Iterable[str], pairs: Sequence[Comparison]) -> str:
+    """A sentence where no method is shown to beat the best control; "" where one is, or there is nothing to say."""
+    ordered = sorted(named, key=lambda name: -_volume(section, name))
+    best = {is_control: [name for name in ordered if (name in CONTROLS) is is_control] for is_control in (True, False)}
+    if not best[True] or not best[False]:
+        return ""
+    method, control = best[False][0], best[True][0]
+    pair = next((pair for pair in pairs if {pair.one, pair.other} == {method, control}), None)
+    return "" if pair and pair.larger == method else f"No method is shown to beat the best control, {control}. "
+
+
+def _ranges(section: Section) -> str:
+    """Between which errors and costs the methods' finalists lie on average: what a hypervolume does not tell."""
+    runs = [found for variant, found in section.variants.items() if variant == found[0].method]
+    unit, form = cost_form(section)
+
+    def span(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
+        means = []
+        for group in runs:
+            known = [value for run in group if (value := measured(run.best, column)) is not None]
+            means += [form.scaled(offset + sign * mean(known))] if known else []
+        ends = (
+            sorted(
+                {form.text(value)[0] for value in (min(means), max(means))},
+                key=lambda text: float(text.replace(",", "").replace("−", "-")),
+            )
+            if means
+            else []
+        )
+        return " to ".join(ends)
+
+    error = span("test_accuracy_approximate", PERCENT, -1, 1)
+    cost = span(section.cost_column(), form)
+    errors = f"Mean test errors: {error} %; " if error else ""
+    return f"{errors}mean {units.noun(section.unit)} per inference: {cost} {unit}."
+
+
+def _falls(section: Section) -> Iterable[Statement]:
+    """Searches whose proposals got worse on the way: their curve falls."""
+    scale = reference(section)
+    for variant, runs in section.variants.items():
+        curves = [[value for _, value in anytime(run, scale)] for run in judged(runs)] if scale else []
+        fallen = [curve for curve in curves if max(curve) - curve[-1] > FALL]
+        if fallen:
+            high, last = (f"{median(values):.3f}" for values in (map(max, fallen), (curve[-1] for curve in fallen)))
+            text = (
+                f"{variant}: hypervolume falls during the search in {len(fallen)} of {style.count(len(curves), 'run')}, from "
+                f"{high} at its highest to {last} at the end (medians of these): what it proposed last is worse than what it "
+                "had proposed before."
+            )
+            yield Statement(text, _names(runs))
 
 
 def _volume(section: Section, variant: str) -> float:
@@ -89,21 +146,20 @@ def _verdict(section: Section, pair: Comparison) -> Statement:
 
 
 def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
-    cost, scale, noun = section.cost_column(), reference(section), units.noun(section.unit)
+    scale, noun, (unit, form) = reference(section), units.noun(section.unit), cost_form(section)
     best = [(run, run.best) for run in runs]
-    unit, size = units.suited(section.unit, max(row[cost] for _, row in best))
     saved = {base: saving_column(section.cost, base) for base in ("int8", "fp32")}
 
     def mean(column: str, form: Form, sign: int = 1, offset: float = 0) -> str:
         known = [(run, measured(row, column)) for run, row in best]
         return average([(run, None if value is None else offset + sign * value) for run, value in known], form).text
 
-    drop = mean("accuracy_drop_vs_int8", PERCENT, -1)
-    change = "was not measured" if drop == UNMEASURED else f"changes by {drop} points"
+    drop = mean("accuracy_drop_vs_int8", PERCENT)
+    lost = "its loss of accuracy was not measured" if drop == UNMEASURED else f"it loses {drop} points of accuracy"
     text = (
         f"{name}: {mean('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
-        f"{mean(cost, Form(None, 1 / size))} {unit} per inference. Against exact int8, accuracy {change} "
-        f"and {mean(saved['int8'], PERCENT)} % of the {noun} is saved; against fp32, {mean(saved['fp32'], PERCENT)} %."
+        f"{mean(section.cost_column(), form)} {unit} per inference. Against exact int8, {lost} "
+        f"and saves {mean(saved['int8'], PERCENT)} % of the {noun}; against fp32, {mean(saved['fp32'], PERCENT)} %."
     )
     volumes = [(run, final_hypervolume(run, scale)) for run in runs]
     if any(value is not None for _, value in volumes):
@@ -111,12 +167,13 @@ def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
     return text
 
 
-def _cost(name: str, runs: Sequence[Run]) -> str:
-    whole = [(run, run.best["total_device_seconds"] / 3600) for run in runs]
-    unit, size = style.time_unit(max(hours for _, hours in whole))
-    search = average([(run, run.best["search_device_seconds"] / 3600) for run in runs], Form(None, 1 / size)).text
+def _cost(section: Section, name: str, runs: Sequence[Run]) -> str:
+    unit, form = time_form(section)
+    search, whole_time = (
+        average([(run, run.best[f"{stage}_device_seconds"]) for run in runs], form).text
+        for stage in ("search", "total")
+    )
     devices = sorted({str(run.best["device_name"]) for run in runs})
-    whole_time = average(whole, Form(None, 1 / size)).text
     return f"{name}: {search} {unit} of search per run, {whole_time} with all stages, on {', '.join(devices)}."
 
 

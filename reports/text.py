@@ -39,6 +39,7 @@ def _words(section: Section) -> list[str]:
         ("", conclusions.verdicts),
         ("", conclusions.amounts),
         ("", conclusions.costs),
+        ("", conclusions.course),
         ("What these runs cannot show:", conclusions.limits),
     ]
     parts = [f"**{escape_markdown(conclusions.headline.text)}**"]

@@ -11,10 +11,9 @@ from evaluation.benchmark.regret import Landscape
 from evaluation.benchmark.trajectories import Moment, Trajectory
 from evaluation.runs.accounts import TOLERANCE
 from evaluation.settings.config import Budget
-from evaluation.significance import LEVEL, Comparison, students_interval
+from evaluation.significance import CONTROLS, LEVEL, Comparison, students_interval
 from evaluation.significance import compare as compared
 
-CONTROLS = ("random", "local_search", "zero")
 PARTS = (0.1, 0.25, 0.5, 1.0)  # of the budget
 
 

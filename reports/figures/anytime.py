@@ -27,7 +27,7 @@ def anytime(section: Section) -> Picture | None:
     legend.draw(figure, 0.1, frame + legend.height)
     axes = style.panel(figure, style.LEFT, style.BOTTOM, style.COLUMN - style.LEFT - style.RIGHT, PANEL)
     longest = max(steps.hours[-1] for steps in curves.values()) or 1 / 3600
-    unit, size = style.time_unit(longest)
+    unit, size = section.time_unit
     for variant, (hours, low, median, high) in curves.items():
         look = looks[variant]
         # A search that has ended keeps what it found, so that curves can be read at any time.

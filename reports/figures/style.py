@@ -207,14 +207,3 @@ def every(number: int, most: int = 8) -> list[int]:
     """At most ``most`` + 1 places among so many points, evenly spread, the last among them."""
     step = max(1, -(-number // most))
     return sorted({*range(0, number, step), number - 1} - {-1})
-
-
-# -- units -------------------------------------------------------------------------------------------------------------
-
-
-def time_unit(longest_hours: float) -> tuple[str, float]:
-    """The unit that suits these device times, and how many hours it has."""
-    for unit, size in (("device-hours", 1.0), ("device-minutes", 1 / 60)):
-        if longest_hours >= size:
-            return unit, size
-    return "device-seconds", 1 / 3600

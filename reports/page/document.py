@@ -7,28 +7,26 @@ escapes all of it, JSON cannot end its script element, and pictures are images, 
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.checklist import checklist
-from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Loaded, Section
+from reports.page.blocks import Tables, block, pictures_by_block
 from reports.page.front import chart, on_fronts
+from reports.page.glossary import GLOSSARY
 from reports.page.limits import OTHERS, Point, limits, points_shown, runs_in_full
 from reports.page.networks import Network, details, networks, packed
 from reports.page.sources import Sources, run_block, run_line
-from reports.summary import summary
-from reports.tables import Cell, Table
+from reports.tables import Table
 
 HERE = Path(__file__).parent
-SCRIPTS = ("unpack.js", "tables.js", "networks.js", "fronts.js")
-PICTURES = 1_000_000  # characters of packed pictures: plotly takes 4.8 MB of the 8 that a page may have
+SCRIPTS = ("unpack.js", "tables.js", "networks.js", "axes.js", "fronts.js")
+OPEN = 3  # comparisons that are not folded; what compares nothing is
 ALL = ""  # the section of what concerns the whole report
 
 
@@ -50,33 +48,40 @@ def page(
     fronts = {point for section in loaded.sections for point in on_fronts(section)}
     limit, by_finalist = limits(loaded), networks(loaded, fronts)
     points, complete = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
-    shown = _pictures(pictures, files or {}, loaded.sections)
-    sections = [
-        _section(section)
-        | {
-            "tables": [
-                _table(t, files or {}, sources, limit.rows, section.title) for t in tables.get(section.name, ())
-            ],
-            "pictures": shown.get(section.name, []),
-        }
-        for section in loaded.sections
-    ]
+    made = Tables([table for group in tables.values() for table in group], files or {}, sources, limit.rows)
+    shown = pictures_by_block(pictures, files or {}, [*tables], loaded.sections)
+    blocks, charts = [], []
+    for section in loaded.sections:
+        charts.append(chart(section, sources, by_finalist, points))
+        found = block(section, tables.get(section.name, ()), made, shown.get(section.name, []))
+        compares = len({run.method for run in section.runs}) > 1
+        blocks.append(found | {"compares": compares, "unmarked": _unmarked(section, points)})
+    _fold(blocks)
     content = {
         "command": command,
-        "sections": sections,
-        "tables": [_table(table, files or {}, sources, limit.rows) for table in tables.get(ALL, ())],
+        "blocks": blocks,
+        "tables": [made.shown(table) for table in tables.get(ALL, ())],
         "pictures": shown.get(ALL, []),
         "groups": _checklist(loaded),
+        "glossary": GLOSSARY,
+        "notes": made.shared,
         "left_out": loaded.left_out,
         "runs": _runs(loaded, sources, out, by_finalist, complete),
-        "unmarked": {section.name: _unmarked(section, points) for section in loaded.sections},
         "listed": limit.listed,
         "total": (len(loaded.runs), len(loaded.finalists), len(loaded.sections)),
-        "charts": [chart(section, sources, by_finalist, points) for section in loaded.sections],
+        "charts": charts,
         "networks": _networks(by_finalist, points, complete),
         "anchor": sources.anchor,
     }
     return _render(content, sources)
+
+
+def _fold(blocks: Sequence[dict[str, Any]]) -> None:
+    """The first comparisons are open, and the first block in any case."""
+    left = OPEN
+    for at, it in enumerate(blocks):
+        it["open"] = at == 0 or (it["compares"] and left > 0)
+        left -= it["open"]
 
 
 def _render(content: dict[str, Any], sources: Sources) -> str:
@@ -87,7 +92,7 @@ def _render(content: dict[str, Any], sources: Sources) -> str:
     origins = [
         {"anchor": anchor, "title": sources.title(names), "runs": names} for names, anchor in sources.sets.items()
     ]
-    scripts = [_plotly(), *((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    scripts = [(HERE / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return environment.get_template("page.html").render(
         body=body,
         origins=origins,
@@ -97,13 +102,6 @@ def _render(content: dict[str, Any], sources: Sources) -> str:
         hashes=[_hash(script) for script in scripts],
         **content,
     )
-
-
-@cache
-def _plotly() -> str:
-    """The script that plotly's Python package carries."""
-    file = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    return file.read_text(encoding="utf-8").replace("</script", "<\\/script").replace("\r\n", "\n")
 
 
 def _hash(script: str) -> str:
@@ -121,85 +119,10 @@ def _networks(
     return {"details": packed(json.dumps(found)), "drawings": [distinct[number].svg for number in sorted(distinct)]}
 
 
-def _section(section: Section) -> dict[str, Any]:
-    """What the template shows of a section beside its tables and pictures."""
-    return {
-        "name": section.name,
-        "title": section.title,
-        "data": section.data,
-        "counts": _counts(section),
-        "summary": summary(section),
-    }
-
-
 def _unmarked(section: Section, points: Collection[Point]) -> int:
     """How many finalists of a section are not among the points that its front shows."""
     names = {run.name for run in section.runs}
     return len(section.finalists) - sum(name in names for name, _ in points)
-
-
-def _counts(section: Section) -> str:
-    methods, variants = len({run.method for run in section.runs}), len(section.variants)
-    parts = [style.count(methods, "method")] + ([f"{variants} groups of settings"] if variants > methods else [])
-    parts += [style.count(len(section.runs), "run"), style.count(len(section.finalists), "finalist")]
-    return ", ".join(parts)
-
-
-def _table(
-    table: Table, files: Mapping[str, Sequence[str]], sources: Sources, most: int | None, section: str = ""
-) -> dict[str, Any]:
-    """What the template shows of the first rows of a table, whose title need not repeat that of its section."""
-    return {
-        "name": table.name,
-        "title": table.title.removesuffix(f": {section}"),
-        "notes": table.notes,
-        "files": files.get(table.name, ()),
-        "columns": table.columns,
-        "rows": [_cells(row, sources) for row in table.rows[:most]],
-        "more": len(table.rows[most:]) if most else 0,
-    }
-
-
-def _cells(row: Sequence[Cell], sources: Sources) -> list[dict[str, Any]]:
-    """Text, sort key and anchor of each cell; only the first link of a row to an anchor is a stop of the Tab key."""
-    seen: set[str] = set()
-    cells = []
-    for cell in row:
-        anchor = sources.anchor(cell.runs)
-        cells.append({"text": cell.text, "value": _sort_key(cell.value), "anchor": anchor, "stop": anchor not in seen})
-        seen.add(anchor)
-    return cells
-
-
-def _sort_key(value: float | str | None) -> str:
-    """As text; "" sorts behind everything."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None or value != value else f"{value:.12g}"
-
-
-def _pictures(
-    pictures: Iterable[tuple[Picture, str]], files: Mapping[str, Sequence[str]], sections: Sequence[Section]
-) -> dict[str, list[dict[str, Any]]]:
-    """By section; pictures beyond the page's share are left to their files."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    names = {section.name for section in sections}
-    room = PICTURES
-    for picture, svg in pictures:
-        section = picture.name.partition("-")[0]
-        content = packed(svg)
-        fits = len(content) <= room
-        room -= len(content) if fits else 0
-        found.setdefault(section if section in names else ALL, []).append(
-            {
-                "name": picture.name,
-                "title": picture.title,
-                "caption": picture.caption,
-                "files": files.get(picture.name, ()),
-                "packed": content if fits else "",
-            }
-        )
-    return found
 
 
 def _checklist(loaded: Loaded) -> list[tuple[str, list[Any]]]:
@@ -224,8 +147,8 @@ def _runs(
         shared = [fact for fact in blocks[0]["facts"] if all(fact in b["facts"] for b in blocks)] if blocks else []
         if len(section.runs) == 1:
             shared = []
-        for block in blocks:
-            block["facts"] = [fact for fact in block["facts"] if fact not in shared]
+        for one in blocks:
+            one["facts"] = [fact for fact in one["facts"] if fact not in shared]
         group = {
             "name": section.name,
             "title": section.title,

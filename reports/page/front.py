@@ -16,7 +16,8 @@ SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
     "h": "hexagon", "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "*": "star", "d": "diamond-tall",
 }  # fmt: skip
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = ("", "7 3", "2 3", "7 3 2 3", "12 4", "12 4 2 4")
+INK = "var(--ink)"  # of the page, whatever its ground
 WORDS = {"approximate": "in approximate arithmetic", "int8": "in exact int8", "fp32": "in fp32"}
 LONGEST = 300  # characters of a text in a hover label
 
@@ -39,22 +40,23 @@ def on_fronts(section: Section) -> set[tuple[str, int]]:
 def chart(
     section: Section, sources: Sources, networks: Mapping[tuple[str, int], Network], shown: Collection[tuple[str, int]]
 ) -> dict[str, Any]:
-    """What the page's script draws of the finalists that are ``shown``; accuracies in %, costs in ``unit``.
+    """What the page's script draws of the finalists that are ``shown``; errors in %, costs in ``unit``.
 
     None where it was not measured.
     """
     looks = style.looks(section.variants)
     labels = style.labels(section.variants)
-    unit, size = units.suited(section.unit, section.finalists[section.cost_column()].median())
+    unit, size = section.cost_unit
     return {
         "name": section.name,
         "cost": units.noun(unit),
         "unit": unit,
+        "validation": True,
         "arithmetics": [{"name": name, "words": WORDS.get(name, name)} for name in main_first(section.arithmetics)],
         "variants": [
             {
                 "name": labels[variant],
-                "colour": looks[variant].colour,
+                "colour": page_colour(looks[variant]),
                 "symbol": SYMBOLS.get(looks[variant].marker, "circle"),
                 "dash": DASHES[at % len(DASHES)],
                 "points": _points(section, variant, size, sources, {at: networks[at] for at in shown}),
@@ -81,14 +83,23 @@ def _points(
                     "label": f"{_short(run.name)}, seed {run.seed}, finalist {number}",
                     "summary": _short(finalist.summary or finalist.key[:8]),
                     "circuits": _short(", ".join(multipliers(finalist.architecture)) or "not recorded"),
-                    "validation": _scaled(row["validation_accuracy"], 0.01),
-                    "tested": {n: _scaled(measured(row, f"test_accuracy_{n}"), 0.01) for n in section.arithmetics},
+                    "validation": _error(row["validation_accuracy"]),
+                    "tested": {n: _error(measured(row, f"test_accuracy_{n}")) for n in section.arithmetics},
                     "cost": {n: _scaled(measured(row, section.cost_column(n)), size) for n in section.arithmetics},
                     "saved": [_scaled(row[saving_column(section.cost, name)], 0.01) for name in ("fp32", "int8")],
                     "best": bool(row["best"]),
                 }
             )
     return points
+
+
+def page_colour(look: style.Look) -> str:
+    """The colour of a variant; black ones are as light as the page's text in the dark."""
+    return INK if look.colour == style.BLACK else look.colour
+
+
+def _error(accuracy: float | None) -> float | None:
+    return _scaled(None if accuracy is None else 1 - accuracy, 0.01)
 
 
 def _scaled(value: float | None, size: float) -> float | None:

@@ -1,11 +1,11 @@
-"""What the page of a report of many runs leaves to other files, so that it stays below 8 MB, and how it says so."""
+"""What the page of a report of many runs leaves to other files, so that it stays below 3 MB, and how it says so."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reports.load import Loaded
 
-# Plotly takes 4.8 MB of the page and pictures 1; what follows has to fit into the other 2.2.
+# Pictures take up to 1.4 MB of the page; what follows has to fit into the other 1.6.
 ALL_RUNS, ALL_FINALISTS = 200, 600  # up to which everything is shown
 OTHERS = 2_500  # runs that have at least a line with a link, each 0.2 KB
 
@@ -24,7 +24,7 @@ def limits(loaded: Loaded) -> Limits:
     """Those of a report of this size."""
     if len(loaded.runs) <= ALL_RUNS and len(loaded.finalists) <= ALL_FINALISTS:
         return Limits()
-    return Limits(runs=100, points=400, rows=200, listed=50)
+    return Limits(runs=60, points=300, rows=120, listed=50)
 
 
 Point = tuple[str, int]  # a run's name, and the number of a finalist from 1

@@ -37,7 +37,7 @@ const page = {
   open() {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
     if (!target) return;
-    if (target instanceof HTMLDetailsElement) target.open = true;
+    for (let at = target; at; at = at.parentElement) if (at instanceof HTMLDetailsElement) at.open = true;
     target.scrollIntoView();
     const focused = target.querySelector("summary") || target;
     if (!focused.matches("summary, a, button")) focused.tabIndex = -1;
@@ -45,13 +45,20 @@ const page = {
   },
 };
 
-for (const holder of document.querySelectorAll("[data-packed]")) {
+// A picture is unpacked when it comes near the screen, so that the page is there at once.
+const arriving = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) if (isIntersecting) reveal(target);
+}, { rootMargin: "600px" });
+
+function reveal(holder) {
+  arriving.unobserve(holder);
   page.image(holder.dataset.packed, holder.dataset.alt).then(
-    (image) => holder.replaceChildren(image),
+    (image) => { holder.replaceChildren(image); page.hint(holder); },
     () => page.text(holder, "This browser cannot show the picture here; see its files.")
   );
   holder.removeAttribute("data-packed");
 }
+for (const holder of document.querySelectorAll("[data-packed]")) arriving.observe(holder);
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button.copy");
@@ -71,4 +78,34 @@ document.addEventListener("click", async (event) => {
 // On a small screen the contents would push everything else away.
 if (matchMedia("(max-width: 70rem)").matches) document.querySelector("nav details").open = false;
 addEventListener("hashchange", page.open);
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach((it) => { it.open = true; });
+  document.querySelectorAll("[data-packed]").forEach(reveal);
+});
+
+// What is wider than its place says that it goes on, until it was scrolled to its end.
+page.hint = (holder) => {
+  const more = holder.scrollWidth - holder.clientWidth - holder.scrollLeft > 4;
+  holder.classList.toggle("goes-on", more);
+};
+const widths = new ResizeObserver((entries) => entries.forEach((entry) => page.hint(entry.target)));
+for (const holder of document.querySelectorAll(".scroll, .paper")) {
+  widths.observe(holder);
+  holder.addEventListener("scroll", () => page.hint(holder), { passive: true });
+}
+
+// The contents mark the part that is being read: the last whose beginning has passed the upper third of the screen.
+const entries = [...document.querySelectorAll("nav a")].map((link) => [link, document.getElementById(link.hash.slice(1))]);
+function follow() {
+  const shown = entries.filter(([, part]) => part && part.offsetParent !== null);
+  const passed = shown.filter(([, part]) => part.getBoundingClientRect().top < innerHeight / 3);
+  const [current] = passed[passed.length - 1] || shown[0] || [];
+  for (const [link] of entries) link.toggleAttribute("aria-current", link === current);
+  current?.setAttribute("aria-current", "true");
+}
+let waiting = false;
+addEventListener("scroll", () => {
+  if (!waiting) requestAnimationFrame(() => { waiting = false; follow(); });
+  waiting = true;
+}, { passive: true });
+follow();

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from reports.load import Section
 from reports.tables.cost import search_cost
 from reports.tables.energy import energy_split
+from reports.tables.headline import headline
 from reports.tables.multipliers import multipliers
 from reports.tables.pairs import ablation, comparisons
 from reports.tables.render import csv, latex, markdown
@@ -20,6 +21,7 @@ __all__ = [
     "csv",
     "energy_split",
     "finalists",
+    "headline",
     "latex",
     "markdown",
     "methods",
@@ -31,7 +33,7 @@ __all__ = [
 
 def of_section(section: Section) -> Iterator[Table]:
     """Every table of a section that has rows, in the order of a report."""
-    for make in (methods, comparisons, ablation, energy_split, search_cost, finalists):
+    for make in (headline, methods, comparisons, ablation, energy_split, search_cost, finalists):
         table = make(section)
         if table.rows:
             yield table

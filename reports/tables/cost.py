@@ -8,10 +8,10 @@ from evaluation.runs.record import MEASURING, STAGES, LedgerRow
 from evaluation.settings.config import Budget
 from reports import statistics
 from reports.load import Run, Section
-from reports.tables.results import AVERAGES, SPENT, device
+from reports.tables.results import AVERAGES, device, spent
+from reports.tables.shape import for_papers
 from reports.tables.table import (
     COUNT,
-    HOURS,
     Cell,
     Column,
     Form,
@@ -19,6 +19,7 @@ from reports.tables.table import (
     average,
     nothing,
     number,
+    time_form,
     words,
 )
 from spaces.errors import InputError
@@ -43,11 +44,8 @@ def _over_stages(run: Run, value: Callable[[LedgerRow], float | None]) -> float 
     return sum(known) if len(known) == len(STAGES) else None
 
 
-# Header, form, value of a run.
-COSTS: tuple[tuple[str, Form, Callable[[Run], float | None]], ...] = (
-    *((m.header, m.form, lambda run, m=m: m.value(run.best)) for m in SPENT),
-    ("watching, device-h", HOURS, _watching),
-    ("warm-up, device-s", Form(1), lambda run: _over_stages(run, lambda row: row.warm_up_seconds)),
+Cost = tuple[str, Form, Callable[[Run], float | None]]  # header, form, value of a run
+COSTS: tuple[Cost, ...] = (
     ("steps", Form(1), lambda run: run.record.steps),
     ("candidates trained", Form(1), lambda run: run.record.evaluations),
     ("cache hits", Form(1), lambda run: run.record.cache_hits),
@@ -55,14 +53,23 @@ COSTS: tuple[tuple[str, Form, Callable[[Run], float | None]], ...] = (
     ("peak memory, MiB", COUNT, _memory),
 )
 
+
+def _times(section: Section) -> list[Cost]:
+    """The stages, and watching."""
+    unit, form = time_form(section)
+    stages = [(m.header, m.form, lambda run, m=m: m.value(run.best)) for m in spent(section)]
+    warm_up = (f"warm-up, {unit}", form, lambda run: _over_stages(run, lambda row: row.warm_up_seconds))
+    return [*stages, (f"watching, {unit}", form, _watching), warm_up]
+
+
 NOTES = (
-    "Device-hours: wall time × devices. Watching: judging a search on its way, booked apart and in no total. Warm-up "
+    "Device time: wall time × devices. Watching: judging a search on its way, booked apart and in no total. Warm-up "
     "(compilation and the like) is part of the stages' time. The device's energy is known through NVML only; peak memory on "
     "a CPU is that of the whole process.",
 )
 FASTER = (
     "× faster: search time of the worst method to its own final hypervolume ÷ time of this one to the same; times are "
-    "medians of device-hours and no finer than the moments at which fronts were judged; methods in their usual settings"
+    "medians of device time and no finer than the moments at which fronts were judged; methods in their usual settings"
     " alone; never: not in most runs."
 )
 DEVICES = "Devices differ, so that times to a hypervolume are not compared."
@@ -74,27 +81,30 @@ def search_cost(section: Section) -> Table:
     judged = statistics.judged(section.runs)
     one_device = len({device(run) for run in judged}) == 1
     found, speeds = statistics.reference(section), statistics.speeds(section) if one_device else None
-    target = f"to hypervolume {speeds[0]:.3f}, device-h" if speeds else "to the common hypervolume, device-h"
+    (unit, time), costs = time_form(section), [*_times(section), *COSTS]
+    target = f"to hypervolume {speeds[0]:.3f}, {unit}" if speeds else f"to the common hypervolume, {unit}"
     columns = (
         Column("method", False),
         Column("runs"),
         Column("device", False),
-        *(Column(header) for header, *_ in COSTS),
+        *(Column(header) for header, *_ in costs),
         Column(target),
         Column("× faster"),
     )
     rows = []
     for variant, runs in section.variants.items():
         names = tuple(run.name for run in runs)
-        costs = (average([(run, value(run)) for run in runs], form) for _, form, value in COSTS)
+        amounts = (average([(run, value(run)) for run in runs], form) for _, form, value in costs)
         labels = (words(variant, names), Cell(str(len(runs)), len(runs), names), words(device(runs[0]), names))
-        rows.append((*labels, *costs, *_speed_cells(variant, runs, speeds)))
+        rows.append((*labels, *amounts, *_speed_cells(variant, runs, speeds, time)))
     notes = [AVERAGES, *NOTES]
     if found:
         notes += [FASTER if one_device else DEVICES, found.sentence]
     if len({_budget(run) for run in judged} - {None}) != 1 or None in {_budget(run) for run in judged}:
         notes += [UNEQUAL] if found else []
-    return Table(f"{section.name}-cost", f"Cost of searching: {section.title}", columns, tuple(rows), tuple(notes))
+    table = Table(f"{section.name}-cost", f"Cost of searching: {section.title}", columns, tuple(rows), tuple(notes))
+    times = tuple(f"{stage}, {unit}" for stage in (*STAGES, "total"))
+    return for_papers(table, ("runs", *times, "candidates trained", "× faster"))
 
 
 def _budget(run: Run) -> float | None:
@@ -108,12 +118,12 @@ def _budget(run: Run) -> float | None:
 _Speeds = tuple[float, dict[str, float], dict[str, list[float]]]
 
 
-def _speed_cells(variant: str, runs: Sequence[Run], speeds: _Speeds | None) -> tuple[Cell, Cell]:
+def _speed_cells(variant: str, runs: Sequence[Run], speeds: _Speeds | None, form: Form) -> tuple[Cell, Cell]:
     """The median time to the common hypervolume, and × faster; empty where there is nothing to compare."""
     judged = tuple(run.name for run in statistics.judged(runs))
     if speeds is None or variant not in speeds[2]:
         return nothing(), nothing()
     _, faster, seconds = speeds
     middle = median_low(seconds[variant])
-    time = number(middle, HOURS, judged) if math.isfinite(middle) else Cell(NEVER, None, judged)
+    time = number(middle, form, judged) if math.isfinite(middle) else Cell(NEVER, None, judged)
     return time, number(faster.get(variant), Form(1), judged)

@@ -27,7 +27,7 @@ _Parts = Mapping[str, float | None]  # by part, the total among them
 
 def energy_split(section: Section) -> Table:
     """For each variant's best network: its cost by part and arithmetic, the steps of saving, and circuits' shares."""
-    (unit, form), (split, apart) = cost_form(section.unit), section.runs[0].record.parts
+    (unit, form), (split, apart) = cost_form(section), section.runs[0].record.parts
     parts = (*split, "total", *apart)
     columns = (
         *(Column(name, False) for name in ("method", "what")),

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.runs.record import Record
 from reports.load import Loaded, Run
+from reports.tables.shape import for_papers
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
 from spaces.multipliers import catalogue
 from spaces.multipliers.byte_factors import MOST_CHANNELS
@@ -50,7 +51,9 @@ def multipliers(loaded: Loaded) -> Table:
     )
     computed = {run.name: _multipliers_of_layers(run) for run in loaded.runs}
     rows = [_row(*multiplier, users[multiplier], computed) for multiplier in found]
-    return Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
+    table = Table("multipliers", "Multipliers", tuple(columns), tuple(rows), NOTES)
+    errors = tuple(f"{ERRORS[name]}: recomputed" for name in ("mae_pct", "wce_pct", "ep_pct", "mre_pct"))
+    return for_papers(table, (HARDWARE["power_mw"], HARDWARE["area_um2"], *errors, "rank", "layers"))
 
 
 def _library(record: Record) -> Iterable[tuple[str, str | None]]:
@@ -87,17 +90,17 @@ def _figures(multiplier: Multiplier | None, users: tuple[str, ...]) -> list[Cell
         return [nothing(users) for _ in range(len(HARDWARE) + 2 * len(ERRORS) + 2)]
     published = catalogue.published_figures(multiplier.name) if multiplier.name in catalogue.names() else {}
     recomputed = error_metrics(multiplier)
-    cells = [_exactly(getattr(multiplier, name), users) for name in HARDWARE]
+    cells = [_figure(getattr(multiplier, name), users) for name in HARDWARE]
     for name in ERRORS:
-        cells += [_exactly(published.get(name), users), _exactly(getattr(recomputed, name), users)]
+        cells += [_figure(published.get(name), users), _figure(getattr(recomputed, name), users)]
     factors = rank(multiplier)
     few = factors is not None and factors <= MOST_CHANNELS
     return [*cells, number(factors, Form(0), users), words("convolution" if few else "look-up", users)]
 
 
-def _exactly(value: Any, users: tuple[str, ...]) -> Cell:
-    """As published figures are written: up to eight significant digits, none of them for show."""
-    return nothing(users) if value is None else Cell(f"{value:,.8g}", value, users)
+def _figure(value: Any, users: tuple[str, ...]) -> Cell:
+    """Three significant digits of a figure; the CSV file has them all."""
+    return number(value, Form(), users)
 
 
 def _multipliers_of_layers(run: Run) -> Counter:

@@ -18,6 +18,7 @@ from reports.tables.results import (
     measures_note,
     results,
 )
+from reports.tables.shape import for_papers
 from reports.tables.table import Cell, Column, Form, Table, nothing, number, words
 from reports.variants import settings_of
 
@@ -53,7 +54,8 @@ def comparisons(section: Section) -> Table:
             )
         )
     notes = (DIFFERENCE, EXPLANATION, *([found.sentence] if found else []))
-    return Table(f"{section.name}-pairs", f"Pairs of methods: {section.title}", columns, tuple(rows), notes, 2)
+    table = Table(f"{section.name}-pairs", f"Pairs of methods: {section.title}", columns, tuple(rows), notes, 2)
+    return for_papers(table, headers[2:-1])
 
 
 def _paired_runs(section: Section, pair: Comparison) -> tuple[str, ...]:
@@ -101,7 +103,8 @@ def ablation(section: Section) -> Table:
         *cautions(section),
     ]
     title = f"Settings of one method: {section.title}"
-    return Table(f"{section.name}-ablation", title, columns, tuple(rows), tuple(notes), 2)
+    table = Table(f"{section.name}-ablation", title, columns, tuple(rows), tuple(notes), 2)
+    return for_papers(table, {"runs": None, "hypervolume": "more"} | dict.fromkeys(headers[1:]))
 
 
 def _main(section: Section) -> list[Measure]:

@@ -3,15 +3,14 @@
 import csv as csv_files
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from reports.tables.shape import compact, hoisted
 from reports.tables.table import Cell, Table
 from spaces.files.untrusted_text import csv_cell, escape_latex, escape_markdown
 
-# Of LaTeX's article in \scriptsize: characters of a line, lines of a page that tabulars may fill, those that a tabular
-# needs beside its rows, and the space between two columns.
-LINE, PAGE, FRAME, GAP = 96, 58, 4, 2
-BROKEN = (("p{0.22\\linewidth}", 20), ("p{0.4\\linewidth}", 38))  # columns of broken lines: labels, others; characters
+MOST_ROWS = 40  # of a table in a paper
+BROKEN = ("p{0.22\\linewidth}", "p{0.34\\linewidth}")  # columns of broken lines: labels, others
 LONG, HEADER = 32, 18  # characters beyond which a column of text, and a header, breaks its lines
 
 
@@ -19,103 +18,54 @@ LONG, HEADER = 32, 18  # characters beyond which a column of text, and a header,
 
 
 def markdown(table: Table) -> str:
-    """A heading, the table (GitHub's), and the notes; ends with a line break."""
+    """A heading, what all rows share, the table (GitHub's), and the notes; ends with a line break."""
+    title, (table, shared) = table.title, hoisted(table)
     aligned = ["---:" if column.numeric else "---" for column in table.columns]
     header = [escape_markdown(column.header) for column in table.columns]
     rows = [[escape_markdown(cell.text) for cell in row] for row in table.rows]
     lines = "\n".join(f"| {' | '.join(line)} |" for line in (header, aligned, *rows))
     notes = (escape_markdown(note) for note in table.notes)
-    return "\n\n".join([f"### {escape_markdown(table.title)}", lines, *notes]) + "\n"
+    return "\n\n".join([f"### {escape_markdown(title)}", *map(escape_markdown, shared), lines, *notes]) + "\n"
 
 
 # -- LaTeX -------------------------------------------------------------------------------------------------------------
 
 
 def latex(table: Table) -> str:
-    r"""Table environments with ``\usepackage{booktabs}``: blocks of columns below one another, and of rows on pages."""
-    blocks = _blocks(table)
-    parts = _pages(table, max(1, PAGE // len(blocks) - FRAME)) or [[]]
-    comment = "% needs \\usepackage{booktabs}\n"
-    return comment + "\\clearpage\n".join(
-        _float(table, rows, blocks, at, len(parts)) for at, rows in enumerate(parts, 1)
-    )
-
-
-def _blocks(table: Table) -> list[list[int]]:
-    """The columns that fit beside one another, each time after those that say what a row is."""
-    labels = list(range(table.labels))
-    beside = sum(_width(table, at) for at in labels)
-    blocks: list[list[int]] = []
-    room = 0
-    for at in range(table.labels, len(table.columns)):
-        width = _width(table, at)
-        if width > room:
-            blocks.append([*labels])
-            room = LINE - beside
-        blocks[-1].append(at)
-        room -= width
-    return blocks or [labels]
-
-
-def _width(table: Table, at: int) -> int:
-    """Characters that a column takes up."""
-    if _is_broken(table, at):
-        return BROKEN[at >= table.labels][1] + GAP
-    return GAP + max(map(len, [*_header_lines(table.columns[at].header), *(row[at].text for row in table.rows)]))
-
-
-def _is_broken(table: Table, at: int) -> bool:
-    return not table.columns[at].numeric and any(len(row[at].text) > LONG for row in table.rows)
-
-
-def _pages(table: Table, room: int) -> list[list[tuple[Cell, ...]]]:
-    """The rows, by the table environment that holds them; so many lines fit into one."""
-    broken = [at for at in range(len(table.columns)) if _is_broken(table, at)]
-    pages: list[list[tuple[Cell, ...]]] = []
-    lines = 0
-    for row in table.rows:
-        height = max([1, *(-(-len(row[at].text) // BROKEN[at >= table.labels][1]) for at in broken)])
-        if not pages or lines + height > room:
-            pages.append([])
-            lines = 0
-        pages[-1].append(row)
-        lines += height
-    return pages
-
-
-def _float(table: Table, rows: Sequence[tuple[Cell, ...]], blocks: list[list[int]], part: int, parts: int) -> str:
-    caption = escape_latex(table.title) + (f" (part {part} of {parts})" if parts > 1 else "")
-    label = f"tab:{re.sub(r'[^A-Za-z0-9-]+', '-', table.name)}{f'-{part}' if parts > 1 else ''}"
-    notes = [f"\\par\\smallskip\\parbox{{\\linewidth}}{{\\scriptsize {escape_latex(note)}}}" for note in table.notes]
+    r"""One table environment, with ``\usepackage{booktabs}``: its main columns alone, best values bold."""
+    shown = compact(table)
+    rows = shown.rows[:MOST_ROWS]
+    more = f" The first {len(rows)} of {len(shown.rows)} rows." if len(rows) < len(shown.rows) else ""
+    label = re.sub(r"[^A-Za-z0-9-]+", "-", table.name)
+    columns = "".join(_alignment(shown, at) for at in range(len(shown.columns)))
     return "\n".join(
         [
-            "\\begin{table}[htbp]",
-            "\\centering\\scriptsize\\setlength{\\tabcolsep}{3pt}",
-            f"\\caption{{{caption}}}\\label{{{label}}}",
-            "\n\\par\\medskip\n".join(_tabular(table, rows, block) for block in blocks),
-            *(notes if part == parts else ()),
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table}[tbp]",
+            "\\centering\\small\\setlength{\\tabcolsep}{4pt}",
+            f"\\caption{{{escape_latex(table.title + '.' + more)}}}\\label{{tab:{label}}}",
+            f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            "\\toprule",
+            _line(_header(column.header) for column in shown.columns),
+            "\\midrule",
+            *(_line(_latex_cell(cell) for cell in row) for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
             "\\end{table}\n",
         ]
     )
 
 
-def _tabular(table: Table, rows: Sequence[tuple[Cell, ...]], columns: Sequence[int]) -> str:
-    lines = [
-        f"\\begin{{tabular}}{{@{{}}{''.join(_alignment(table, at) for at in columns)}@{{}}}}",
-        "\\toprule",
-        _line(_header(table.columns[at].header) for at in columns),
-        "\\midrule",
-        *(_line(escape_latex(row[at].text) for at in columns) for row in rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines)
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    return f"\\textbf{{{text}}}" if cell.best else text
 
 
 def _alignment(table: Table, at: int) -> str:
     if table.columns[at].numeric:
         return "r"
-    return BROKEN[at >= table.labels][0] if _is_broken(table, at) else "l"
+    broken = any(len(row[at].text) > LONG for row in table.rows)
+    return BROKEN[at >= table.labels] if broken else "l"
 
 
 def _header_lines(text: str) -> list[str]:

@@ -10,9 +10,9 @@ from reports import statistics
 from reports.load import Run, Section
 from reports.rows import SAVINGS, exact_column, saving_column
 from reports.statistics import Reference
+from reports.tables.shape import for_papers
 from reports.tables.table import (
     COUNT,
-    HOURS,
     PERCENT,
     Cell,
     Column,
@@ -23,6 +23,7 @@ from reports.tables.table import (
     measured,
     nothing,
     number,
+    time_form,
     words,
 )
 
@@ -49,7 +50,7 @@ class Measure:
     main: bool = False  # has an interval, and a column of the best of searches
 
 
-def _error(arithmetic: str) -> Callable[[Mapping[str, Any]], float | None]:
+def test_error(arithmetic: str) -> Callable[[Mapping[str, Any]], float | None]:
     def value(row: Mapping[str, Any]) -> float | None:
         accuracy = measured(row, f"test_accuracy_{arithmetic}")
         return None if accuracy is None else 1 - accuracy
@@ -64,10 +65,10 @@ def _named(name: str) -> Callable[[Mapping[str, Any]], float | None]:
 
 def results(section: Section) -> tuple[Measure, ...]:
     """What is told of a finalist: errors and costs in every arithmetic, and what approximate arithmetic saves."""
-    noun, (unit, form) = units.noun(section.unit), cost_form(section.unit)
+    noun, (unit, form) = units.noun(section.unit), cost_form(section)
     names, main = section.arithmetics, "approximate"
     return (
-        *(Measure(f"error {name}, %", _error(name), PERCENT, main=name == main) for name in names),
+        *(Measure(f"error {name}, %", test_error(name), PERCENT, main=name == main) for name in names),
         Measure("drop vs int8, points", _named("accuracy_drop_vs_int8"), PERCENT),
         Measure("parameters", _named("params"), COUNT),
         Measure("MACs", _named("macs"), COUNT),
@@ -97,7 +98,10 @@ def measures_note(section: Section) -> str:
     )
 
 
-SPENT = tuple(Measure(f"{stage}, device-h", _named(f"{stage}_device_seconds"), HOURS) for stage in (*STAGES, "total"))
+def spent(section: Section) -> tuple[Measure, ...]:
+    """The device time of every stage, and of all."""
+    unit, form = time_form(section)
+    return tuple(Measure(f"{stage}, {unit}", _named(f"{stage}_device_seconds"), form) for stage in (*STAGES, "total"))
 
 
 def best_search(runs: Sequence[Run]) -> Run | None:
@@ -119,10 +123,14 @@ def methods(section: Section) -> Table:
     for measure in results(section):
         names = ("mean over searches", "best of searches") if measure.main else (None,)
         columns += [Column(f"{measure.header}: {name}" if name else measure.header) for name in names]
-    columns += [Column(name) for name in ("hypervolume", "IGD+", *(measure.header for measure in SPENT))]
+    columns += [Column(name) for name in ("hypervolume", "IGD+", *(measure.header for measure in spent(section)))]
     rows = [_method_row(section, variant, found) for variant in section.variants]
     notes = [AVERAGES, CHOSEN, BEST, measures_note(section), *([found.sentence] if found else []), *cautions(section)]
-    return Table(f"{section.name}-methods", f"Methods: {section.title}", tuple(columns), tuple(rows), tuple(notes))
+    table = Table(f"{section.name}-methods", f"Methods: {section.title}", tuple(columns), tuple(rows), tuple(notes))
+    noun, (unit, _) = units.noun(section.unit), cost_form(section)
+    means = {"error approximate, %": "less", f"{noun} approximate, {unit}": "less", "saved vs int8, %": "more"}
+    others = {"drop vs int8, points": "less", "hypervolume": "more", "IGD+": "less"}
+    return for_papers(table, {f"{name}: mean over searches": way for name, way in means.items()} | others)
 
 
 def _method_row(section: Section, variant: str, found: Reference | None) -> tuple[Cell, ...]:
@@ -139,7 +147,7 @@ def _method_row(section: Section, variant: str, found: Reference | None) -> tupl
         cells.append(mean_cell(runs, measure))
         if measure.main:
             cells.append(number(measure.value(best.best), measure.form, [best.name]) if best else nothing())
-    return (*cells, *front_cells(section, runs, found), *(mean_cell(runs, measure) for measure in SPENT))
+    return (*cells, *front_cells(section, runs, found), *(mean_cell(runs, measure) for measure in spent(section)))
 
 
 def device(run: Run) -> str:
@@ -195,7 +203,12 @@ def finalists(section: Section) -> Table:
         "Network: the first digits of its key; genotypes are in the records. –: not measured.",
     )
     title = f"Finalists: {section.title}"
-    return Table(f"{section.name}-finalists", title, tuple(columns), tuple(rows), notes, 2)
+    table = Table(f"{section.name}-finalists", title, tuple(columns), tuple(rows), notes, 2)
+    noun, (unit, _) = units.noun(section.unit), cost_form(section)
+    return for_papers(
+        table,
+        ("error validation, %", "error approximate, %", f"{noun} approximate, {unit}", "saved vs int8, %"),
+    )
 
 
 def _validation_error(row: Mapping[str, Any]) -> float | None:

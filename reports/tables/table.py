@@ -7,17 +7,21 @@ from statistics import mean, stdev
 from typing import Any
 
 from evaluation.runs import units
-from reports.load import Run
+from reports.load import Run, Section
 from reports.statistics import interval
 
 UNMEASURED = "–"
-SIGNIFICANT, MOST_DECIMALS = 4, 6  # of numbers whose size varies widely
+SIGNIFICANT, MOST_DECIMALS = 3, 6
 
 
 @dataclass(frozen=True)
 class Column:
+    """``better``: "less" or "more", where one number is better than another; ``main``: one of the few for a paper."""
+
     header: str
     numeric: bool = True
+    better: str | None = None
+    main: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Cell:
     """``text`` is plain text, for people; ``value`` what it stands for in full precision, to sort by.
 
     ``runs``: names of the runs that it is made from. ``parts``: further numbers in the text, by name (std, n, low, high).
+    ``best``: no other of its column is better.
     """
 
     text: str
     value: float | str | None = None
     runs: tuple[str, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Form:
-    """How a number is written: times ``factor``, with so many decimals (None: four significant digits)."""
+    """How people read a number: times ``factor``, with so many decimals (None: three significant digits, and never more
+    than ``most`` decimals); ``prefixed``: with k, M and so on behind it.
+    """
 
     decimals: int | None = None
     factor: float = 1
+    most: int = MOST_DECIMALS
+    prefixed: bool = False
 
     def scaled(self, value: float) -> float:
         """An integer stays one where nothing is to be scaled."""
@@ -59,17 +69,32 @@ class Form:
     def decimals_of(self, scaled: float) -> int:
         if self.decimals is not None:
             return self.decimals
-        size = math.floor(math.log10(abs(scaled))) if scaled else SIGNIFICANT - 1
-        return min(MOST_DECIMALS, max(0, SIGNIFICANT - 1 - size))
+        rounded = float(f"{scaled:.{SIGNIFICANT - 1}e}")  # 9.999 is written as 10.0
+        size = math.floor(math.log10(abs(rounded))) if rounded else SIGNIFICANT - 1
+        return min(self.most, max(0, SIGNIFICANT - 1 - size))
+
+    def text(self, scaled: float, *others: float) -> tuple[str, ...]:
+        """A number, and others with as many decimals as it has; the prefix stands behind the last."""
+        prefix, size = units.suited("", abs(scaled)) if self.prefixed else ("", 1.0)
+        whole = self.prefixed and size == 1 and isinstance(scaled, int)
+        decimals = 0 if whole else self.decimals_of(scaled / size)
+        *first, last = (written(value / size, decimals) for value in (scaled, *others))
+        return *first, f"{last} {prefix}".rstrip()
 
 
-COUNT, PERCENT, HOURS = Form(0), Form(2, 100), Form(4, 1 / 3600)
+COUNT, PERCENT = Form(prefixed=True), Form(factor=100, most=2)
 
 
-def cost_form(unit: str) -> tuple[str, Form]:
-    """The unit in which tables write costs in ``unit``, and their form."""
-    shown, size = units.of_tables(unit)
+def cost_form(section: Section) -> tuple[str, Form]:
+    """The unit in which all of a section's costs are written, and their form."""
+    shown, size = section.cost_unit
     return shown, Form(None, 1 / size)
+
+
+def time_form(section: Section) -> tuple[str, Form]:
+    """The same of device times, which are kept in seconds."""
+    shown, hours = section.time_unit
+    return shown, Form(None, 1 / (3600 * hours))
 
 
 def written(value: float, decimals: int) -> str:
@@ -92,7 +117,7 @@ def number(value: float | None, form: Form, runs: Iterable[str] = ()) -> Cell:
     if value is None:
         return nothing(runs)
     scaled = form.scaled(value)
-    return Cell(written(scaled, form.decimals_of(scaled)), scaled, tuple(runs))
+    return Cell(form.text(scaled)[0], scaled, tuple(runs))
 
 
 def average(values: Sequence[tuple[Run, float | None]], form: Form, with_interval: bool = False) -> Cell:
@@ -105,16 +130,14 @@ def average(values: Sequence[tuple[Run, float | None]], form: Form, with_interva
     if not measured:
         return nothing()
     middle = mean(measured)
-    whole = len(measured) == 1 and isinstance(measured[0], int)
-    decimals = 0 if whole else form.decimals_of(middle)
-    text = written(middle, decimals)
+    middle = middle if len(measured) > 1 else measured[0]  # which stays whole
     parts: dict[str, float] = {"n": len(measured)}
     if len(measured) > 1:
         parts["std"] = stdev(measured)
-        text += f" ± {written(parts['std'], decimals)}"
+    text = " ± ".join(form.text(middle, *(parts[name] for name in ("std",) if name in parts)))
     if with_interval and (ends := interval(measured)):
         parts |= dict(zip(("low", "high"), ends))
-        text += f" [{', '.join(written(end, decimals) for end in ends)}]"
+        text += f" [{', '.join(form.text(middle, *ends)[1:])}]"
     if len(measured) < len(values):
         text += f" ({len(measured)} of {len(values)})"
     return Cell(text, middle, runs, parts)
