@@ -81,7 +81,8 @@ def _write_figures(
     """The figures with their SVG text, and the files of each by its name."""
     folder = draft / "figures"
     folder.mkdir()
-    drawn, files = [], {}
+    drawn: list[tuple[Picture, str]] = []
+    files: dict[str, list[str]] = {}
     for picture in figures.pictures(loaded):
         progress.say(f"figure {len(drawn) + 1}: {picture.name}")
         figures.write(picture, folder)

@@ -24,7 +24,7 @@ from tests.made_records import architecture, finalist, layer, many_runs, moment,
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAIT = 8_000  # ms: test machines are busy
+WAIT = 60_000  # ms: test machines are busy
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="60" height="40"><rect width="60" height="40" fill="red"/></svg>'
 EVIL = "</script><script>window.broken=1</script><img src=x onerror=window.broken=1><!-- {{ 7*7 }} %{x} <b>b</b>"
 SORTED = Table(
@@ -622,11 +622,11 @@ def test_only_reports_of_many_runs_are_folded(tmp_path, monkeypatch):
     loaded = load([tmp_path])
     assert limits.limits(loaded) == limits.Limits()
     monkeypatch.setattr(limits, "ALL_RUNS", 2)
-    assert limits.limits(loaded).runs == 100
+    assert limits.limits(loaded).runs == 60
 
 
 @pytest.mark.slow
-def test_the_page_of_2000_runs_stays_below_8_megabytes(tmp_path):
+def test_the_page_of_2000_runs_stays_below_3_megabytes(tmp_path):
     many_runs(tmp_path / "runs", 2000)
     assert build.main([str(tmp_path / "runs"), "--out", str(tmp_path / "report")]) == 0
-    assert (tmp_path / "report" / "index.html").stat().st_size < 8_000_000
+    assert (tmp_path / "report" / "index.html").stat().st_size < 3_000_000

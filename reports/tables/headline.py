@@ -49,8 +49,13 @@ def headline(section: Section) -> Table:
     )
     against = {pair.one if pair.other == ordered[0] else pair.other: pair for pair in _pairs(section, ordered[0])}
     rows = tuple(_row(section, variant, against.get(variant)) for variant in ordered)
-    columns = tuple(replace(column, main=True) for column in columns)
-    table = Table(f"{section.name}-headline", f"At a glance: {section.title}", columns, rows, (NOTE, P_NOTE))
+    table = Table(
+        f"{section.name}-headline",
+        f"At a glance: {section.title}",
+        tuple(replace(column, main=True) for column in columns),
+        rows,
+        (NOTE, P_NOTE),
+    )
     return best_marked(table)
 
 
