@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.arithmetic.convolution import decoded, look_up
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.quantise import Scale
@@ -110,3 +111,30 @@ def test_codes_and_flags_are_those_of_the_formula(size, special):
     flags = loops.quantise(x, 0.25, -100, 20, 100, out)
     assert flags == loops.CLAMPED * outside.any() | loops.NAN * nan.any()
     assert np.array_equal(out, np.where(nan, 0, np.clip(codes, -100, 20)) + 100)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 1, 7), (2, 8, 9, 8), (5, 7, 41, 50)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_values_in_the_place_of_codes_are_those_of_the_table(shape, threads):
+    """Bit for bit, in either order of memory: in lines of 64 and blocks, and what is left over."""
+    index, values = (
+        torch.randint(0, 256, shape, dtype=torch.uint8),
+        torch.randn(256) * 10.0 ** torch.randint(-9, 9, (256,)),
+    )
+    values[7], scale = torch.nan, torch.rand(shape[0])
+    expected = values[index.int()]
+    torch.set_num_threads(threads)
+    try:
+        for held in (index, index.contiguous(memory_format=torch.channels_last)):
+            assert torch.equal(look_up(held, values).view(torch.int32), expected.view(torch.int32))
+        got = decoded(index, values, scale)
+        assert torch.equal(got.view(torch.int32), (expected * scale.view(-1, 1, 1, 1)).view(torch.int32))
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_the_step_of_a_number_is_that_of_a_tensor():
+    for maximum in (0.0, 1e-45, 1e-33, 0.3, 127.0, 1e38, float("inf"), float("nan"), *torch.rand(200).tolist()):
+        scale, expected = Scale.of_maximum(maximum), Scale.symmetric(torch.tensor(maximum))
+        assert torch.equal(scale.step.view(torch.int32), expected.step.view(torch.int32))
+        assert scale.number == expected.number or maximum != maximum

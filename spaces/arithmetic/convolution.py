@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import look_ups, loops
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import quantisation
@@ -59,17 +59,21 @@ class WeightCache:
     def get(self, weight: Tensor, table: ProductTable, geometry: Geometry) -> PackedWeight:
         shape = (*weight.shape, 1, 1)[:4]
         engine = emulate.choose_engine(table, shape, geometry, weight.device)
+        if torch.is_grad_enabled() and weight.requires_grad:
+            self._packed = None
+            return self._pack(weight, table, geometry, engine)
         known = (weight.data_ptr(), weight._version, table.key, geometry, engine)
-        trained = torch.is_grad_enabled() and weight.requires_grad
-        if trained or self._packed is None or known != self._known or self._weight() is not weight:
-            with torch.no_grad():
-                index, scale = self.quantiser(weight)
-            index = index.view(*index.shape, *[1] * (4 - index.dim()))  # a linear layer is a 1×1 convolution
-            packed = emulate.ENGINES[engine].pack(index, table, geometry)
-            result = PackedWeight(index, scale, engine, packed)
-            self._packed, self._known, self._weight = None if trained else result, known, weakref.ref(weight)
-            return result
+        if self._packed is None or known != self._known or self._weight() is not weight:
+            self._packed = self._pack(weight, table, geometry, engine)
+            self._known, self._weight = known, weakref.ref(weight)
         return self._packed
+
+    def _pack(self, weight: Tensor, table: ProductTable, geometry: Geometry, engine: str) -> PackedWeight:
+        with torch.no_grad():
+            index, scale = self.quantiser(weight)
+        if index.dim() < 4:  # a linear layer is a 1×1 convolution
+            index = index.view(*index.shape, *[1] * (4 - index.dim()))
+        return PackedWeight(index, scale, engine, emulate.ENGINES[engine].pack(index, table, geometry))
 
 
 def convolve(
@@ -172,12 +176,13 @@ def product_gradients(
     grad_x = grad_w = None
     for for_x, for_w in itertools.zip_longest(terms_x, terms_w):
         # What an unwanted gradient belongs to is only a shape, and memory in the right order.
-        activations = torch.empty_like(index, dtype=torch.float32)
-        weights = torch.empty(w_index.shape, device=grad.device)
         if for_w is not None:
             activations = look_up(index, for_w.left * step)
+        else:
+            activations = torch.empty_like(index, dtype=torch.float32)
+        weights = torch.empty(w_index.shape, device=grad.device)
         if for_x is not None:
-            weights = for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)
+            weights = decoded(w_index, for_x.right, w_scale)
         part_x, part_w = convolution_gradients(
             grad, activations, weights, geometry, (for_x is not None, for_w is not None)
         )
@@ -198,7 +203,7 @@ def _gradients_in_bf16(
     wanted, bf16 = (for_x is not None, for_w is not None), torch.bfloat16
     activations, weights = torch.empty_like(index, dtype=bf16), torch.empty_like(w_index, dtype=bf16)
     if for_x:
-        weights = (for_x.right[w_index.int()] * w_scale.view(-1, 1, 1, 1)).to(bf16)
+        weights = decoded(w_index, for_x.right, w_scale).to(bf16)
     if for_w:
         activations = look_up(index, for_w.left.to(bf16))
     grad_x, grad_w = convolution_gradients(grad.to(bf16), activations, weights, geometry, wanted)
@@ -227,13 +232,22 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
         by_kernel = is_dense(index) and quantisation.works_on(index.device)
         return quantisation.look_up(index, values) if by_kernel else values[index.int()]
     looked_up = torch.empty_like(index, dtype=values.dtype)  # dense, as index is
-    codes = flat(index).view(len(index), -1).numpy()
     if values.dtype == torch.float32:
-        loops.expand_floats(codes, values.numpy()[None], flat(looked_up).view(len(index), -1).numpy())
+        look_ups.floats(index, values.contiguous(), looked_up)
     else:
+        codes = flat(index).view(len(index), -1).numpy()
         bits, target = (part.view(torch.uint16) for part in (values, flat(looked_up)))
         loops.expand_words(codes, bits.numpy(), 0, target.view(len(index), -1).numpy())
     return looked_up
+
+
+def decoded(w_index: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    """values[w_index]·scale, (O, C/groups, kH, kW) float32, with one scale for every output."""
+    if w_index.device.type != "cpu":
+        return values[w_index.int()] * scale.view(-1, 1, 1, 1)
+    weights = torch.empty(w_index.shape)
+    look_ups.scaled_rows(w_index.contiguous(), values.contiguous(), scale.contiguous(), weights)
+    return weights
 
 
 def cleared(values: Tensor, where: Tensor | None) -> Tensor:

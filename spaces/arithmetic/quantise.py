@@ -21,6 +21,7 @@ from spaces.arithmetic.engines.gpu import quantisation
 from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
+_LARGEST = np.float32(LARGEST_CODE)
 _LEVELS = 255  # between the lowest and the highest affine code
 _SMALLEST_SCALE = np.finfo(np.float32).tiny * np.float32(2**20)  # keeps x / s finite for an all-zero tensor
 
@@ -43,6 +44,15 @@ class Scale:
     def symmetric(cls, maximum: Tensor) -> "Scale":
         """For a signed circuit: s = max|x| / 127."""
         return cls(scale_from_maximum(maximum), -LARGEST_CODE, LARGEST_CODE, 128)
+
+    @classmethod
+    def of_maximum(cls, maximum: float) -> "Scale":
+        """``symmetric`` of a float32 number on the CPU: the same step, in a fraction of the time that tensors of one take."""
+        step = np.float32(maximum) / _LARGEST
+        number = float(_SMALLEST_SCALE if step < _SMALLEST_SCALE else step)  # a NaN stays one
+        scale = cls(torch.tensor(number), -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
+        scale.__dict__["number"] = number
+        return scale
 
     @classmethod
     def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
@@ -131,7 +141,7 @@ def is_dense(x: Tensor) -> bool:
 
 def flat(x: Tensor) -> Tensor:
     """The memory of a dense tensor as it lies (n,)."""
-    return (x if x.is_contiguous() else x.permute(0, 2, 3, 1)).view(-1)
+    return x.as_strided((x.numel(),), (1,))
 
 
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
@@ -157,16 +167,14 @@ def codes_by_torch(x: Tensor, scale: Scale) -> Codes:
 WeightQuantiser = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-@torch.no_grad()
 def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Indices (uint8) of a weight (O, …) and its scale per output channel (O,); no code needs a clamp."""
     weight = weight.detach().float()
     if weight.device.type == "cpu":
-        index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(len(weight))
-        rows = (part.view(len(weight), -1).numpy() for part in (weight.contiguous(), index))
-        loops.quantise_rows(
-            next(rows), np.float32(LARGEST_CODE), _SMALLEST_SCALE, WEIGHT_ZERO, next(rows), scale.numpy()
-        )
+        outputs = weight.shape[0]
+        index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(outputs)
+        rows, codes = weight.contiguous().view(outputs, -1).numpy(), index.view(outputs, -1).numpy()
+        loops.quantise_rows(rows, _LARGEST, _SMALLEST_SCALE, WEIGHT_ZERO, codes, scale.numpy())
         return index, scale
     if quantisation.works_on(weight.device):
         weight = weight if is_dense(weight) else weight.contiguous()
@@ -206,22 +214,28 @@ class RunningMaximum(nn.Module):
             None  # what follows from the average, for one value of it
         )
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> Scale:
         """The scale of ``x`` (any shape); updates the average in training mode."""
+        if self.training and x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
+            low, high = value_range(x)
+            maximum = self.maximum
+            batch, average = max(float(high), -float(low)), float(maximum)
+            maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
+            return Scale.of_maximum(float(maximum))
+        return self._scale(x)
+
+    @torch.no_grad()
+    def _scale(self, x: Tensor) -> Scale:
+        """The same by tensors, and without training."""
         if self.training:
             low, high = value_range(x)
-            if x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
-                batch, average = max(float(high), -float(low)), float(self.maximum)
-                self.maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
-            elif quantisation.works_on(x.device):
+            if quantisation.works_on(x.device):
                 levels, smallest = LARGEST_CODE, float(_SMALLEST_SCALE)
                 step = quantisation.moved_maximum(low, high, self.maximum, self.momentum, levels, smallest)
                 return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
-            else:
-                batch, average = torch.maximum(high, -low), self.maximum.double()
-                averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
-                self.maximum.copy_(torch.where(average > 0, averaged, batch))
+            batch, average = torch.maximum(high, -low), self.maximum.double()
+            averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
+            self.maximum.copy_(torch.where(average > 0, averaged, batch))
             return Scale.symmetric(self.maximum)
         state = (self.maximum.data_ptr(), self.maximum._version)
         if self._kept is None or self._kept[0] != state:

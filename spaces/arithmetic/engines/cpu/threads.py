@@ -21,8 +21,8 @@ def share(run: Callable[..., None], arguments: tuple[Any, ...], tasks: int, work
 
     Nothing that a task computes may depend on the others. The first call of all is not shared: it compiles ``run``.
     """
-    threads = min(torch.get_num_threads(), os.cpu_count() or 1, tasks)
-    if work < ENOUGH or threads < 2 or not getattr(run, "signatures", True):
+    threads = min(torch.get_num_threads(), _processors(), tasks) if work >= ENOUGH else 1
+    if threads < 2 or not getattr(run, "signatures", True):
         run(*arguments, 0, tasks)
         return
     own, *parts = itertools.pairwise(tasks * number // threads for number in range(threads + 1))
@@ -36,8 +36,13 @@ def share(run: Callable[..., None], arguments: tuple[Any, ...], tasks: int, work
 
 
 @functools.cache
+def _processors() -> int:
+    return os.cpu_count() or 1  # which asks the system every time
+
+
+@functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="depthwise")
+    return ThreadPoolExecutor(_processors(), thread_name_prefix="depthwise")
 
 
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of them
