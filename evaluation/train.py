@@ -41,7 +41,8 @@ class TrainOptions(RunOptions):
 
     architecture: Unset[str] = ""
     """DARTS_V1, DARTS_V2, PC_DARTS or P_DARTS; a run folder or its record.json; a JSON file with an architecture as in
-    records, or with a genotype as DARTS writes it (normal, normal_concat, reduce, reduce_concat)."""
+    records, or with a genotype (normal, normal_concat, reduce, reduce_concat); or text, as it is or in a .txt or .py file:
+    Genotype(…) as the code of DARTS prints it, or |nor_conv_3x3~0|+… as NAS-Bench-201 does."""
     finalist: int = 0
     """Which finalist of a record to train, from 1; 0 takes the first."""
     multiplier: Unset[str] = ""

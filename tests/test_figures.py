@@ -85,10 +85,73 @@ def test_a_published_bias_may_be_negative(folder):
     assert len(read_multipliers(folder, figures=datasheet)) == 2
 
 
+READ_ALIKE = {
+    "as our own": "name,power_mw,area_um2,delay_ns,mae_pct\none,0.301,558.9,1.36,\ntwo,0.3,500,1.3,\n",
+    "from a German spreadsheet": "\ufeffName;Power [mW];Area (µm²);Delay [ns]\r\none;0,301;558,9;1,36\r\ntwo;0,3;500;1,3\r\n",
+    "in tabs": "Circuit\tPower (uW)\tArea\tDelay_ps\none\t301\t558.9\t1360\ntwo\t300\t500\t1300\n",
+    "as EvoApproxLib": "circuit_name,PDK45_PWR,PDK45_AREA,PDK45_DELAY\none,0.301,558.9,1.36\ntwo,0.3,500,1.3\n",
+    "in other units": "multiplier; power/W; area/mm^2; delay_us\none; 0,000301; 5,589e-4; 0,00136\ntwo; 3e-4; 5e-4; 1,3e-3\n",
+    "with notes": "name,comment,cells,Power_mW,Area,delay ns\none,a,3,0.301,558.9,1.36\ntwo,b,4,0.3,500,1.3\n",
+    "with a sign": "Name,Signed,POWER_MW,AREA_UM2,DELAY_NS\none,TRUE,0.301,558.9,1.36\ntwo,FALSE,0.3,500,1.3\n",
+}
+
+
+@pytest.mark.parametrize("case", READ_ALIKE)
+def test_figures_are_read_however_they_are_spelled(case, folder):
+    (folder / "figures.csv").write_text(READ_ALIKE[case], encoding="utf-8")
+    one, two = read_multipliers(folder)
+    assert [one.power_mw, one.area_um2, one.delay_ns] == pytest.approx([0.301, 558.9, 1.36], rel=1e-12)
+    assert [two.power_mw, two.area_um2, two.delay_ns] == pytest.approx([0.3, 500, 1.3], rel=1e-12)
+    assert one.technology == ("FreePDK45" if "PDK" in READ_ALIKE[case] else "")
+
+
+def test_published_errors_are_found_under_other_spellings(folder):
+    (folder / "figures.csv").write_text("Name;WCE;MAE [%];Power_mW\none;384;0,5;0,2\ntwo;765;0,3;0,2\n")
+    with pytest.raises(InputError, match=r"one: the table has mae_pct 0.146\d* \(published: 0.5\)"):
+        read_multipliers(folder)
+
+
+UNCLEAR_COLUMNS = {
+    "power": "'power' could be several things: call it power_mw",
+    "Power [kW]": r"'Power \[kW\]' could be several things",
+    "delay": r"'delay' could be several things: call it delay_ns, .*delay_ps",
+    "rel_area": "'rel_area' could be several things: call it area_um2",
+    "powr_mw": r"'powr_mw' is unknown; did you mean power_mw\?",
+    "MRE": "'MRE' has no unit: call it mre_pct, in percent",
+}
+
+
+@pytest.mark.parametrize("column", UNCLEAR_COLUMNS)
+def test_columns_that_could_be_several_things_are_refused_by_name(column, folder):
+    content = f"name,{column}\none,1\ntwo,1\n"
+    (folder / "figures.csv").write_text(content)
+    with pytest.raises(InputError, match=rf"figures.csv: column {UNCLEAR_COLUMNS[column]}"):
+        read_multipliers(folder)
+    (folder / "figures.csv").rename(folder.parent / "figures.csv")
+    with pytest.raises(InputError, match="figures.csv: column"):
+        read_multipliers(folder)
+    (folder.parent / "figures.csv").write_text(content.replace("one", "1").replace("two", "2"))
+    assert len(read_multipliers(folder)) == 2  # somebody else's
+
+
+@pytest.mark.parametrize("power", ["300", "0", "0.0042", "1.28"])
+def test_an_implausible_power_is_a_warning(power, folder):
+    (folder / "figures.csv").write_text(f"name,power_mw\none,{power}\ntwo,0.3\n")
+    with pytest.warns(UserWarning, match=f"multiplier one: a power of {power} mW is .* exact multiplier, 0.425 mW"):
+        assert read_multipliers(folder)[0].power_mw == float(power)
+
+
 BAD_FIGURES = {
     "lacks a circuit": ("name,power_mw\none,1\n", "circuit two is not in .*figures.csv"),
     "circuit twice": ("name,power_mw\none,1\none,2\ntwo,1\n", "circuit one is there twice"),
     "column twice": ("name,power_mw,power_mw\none,1,1\ntwo,1,1\n", "column is there twice"),
+    "two units": (
+        "name,power_mw,Power (uW)\none,1,1000\ntwo,1,1000\n",
+        r"'power_mw' and 'Power \(uW\)' both hold power_mw",
+    ),
+    "commas and points": ("name;power_mw\none;0,3\ntwo;0.25\n", r"decimal commas \(0,3\) and decimal points \(0.25\)"),
+    "thousands": ("name;area_um2\none;1.234,5\ntwo;1\n", "area_um2 must be a number, not '1.234,5'"),
+    "decimal commas between commas": ('name,power_mw\none,"0,3"\ntwo,1\n', "power_mw must be a number, not '0,3'"),
     "not a number": ("name,power_mw\none,much\ntwo,1\n", "circuit one: power_mw .* not 'much'"),
     "NaN": ("name,power_mw\none,nan\ntwo,1\n", "circuit one: power_mw .* not 'nan'"),
     "infinite": ("name,mse\none,1e999\ntwo,1\n", "circuit one: mse .* not '1e999'"),

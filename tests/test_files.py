@@ -32,6 +32,11 @@ def header(table: list[list[int]], declaration: str = "const int16_t lut [256][2
     return f"#include <stdint.h>\n\n{declaration} = {{{body}}};\n"
 
 
+def labelled(values: list[int], labels: list[int], corner: str, separator: str) -> str:
+    beside = [[label, *row] for label, row in zip(labels, rows(values, values))]
+    return lines([[corner, *labels], *beside], separator)
+
+
 # -- reading files made by hand ----------------------------------------------------------------------------------------
 
 NPY = np.array(rows(NUMERIC, NUMERIC))
@@ -62,6 +67,26 @@ HANDMADE = {
     "header, words": (".h", header(rows(BYTES, BYTES, word=16), "static const uint16_t mul8s_x[256][256]"), True),
     "header, commented": (".h", "// int16_t x[2][2] = {{1}};\n/* {1, 2} */" + header(rows(BYTES, BYTES)), True),
     "header, unsigned": (".h", header(rows(UNSIGNED, UNSIGNED), "uint16_t lut[256][256]"), False),
+    "array of whole floats": (".npy", NPY.astype(float), True),
+    "array in a row": (".npy", NPY.reshape(1, -1), True),
+    "array of one channel": (".npy", NPY[None].astype(np.float32), True),
+    "text of floats": (".txt", lines(rows(UNSIGNED, UNSIGNED)).replace(" ", ".0 ").replace("\n", ".0\n"), False),
+    "np.savetxt": (".txt", "\n".join(" ".join(f"{p:.18e}" for p in row) for row in rows(NUMERIC, NUMERIC)), True),
+    "hexadecimal": (".txt", "\n".join(" ".join(hex(p) for p in row) for row in rows(NUMERIC, NUMERIC)), True),
+    "hexadecimal words": (".txt", "\n".join(f"0X{p:04X}" for row in rows(BYTES, BYTES, 16) for p in row), True),
+    "32-bit words": (".csv", "\n".join(",".join(f"0x{p:08x}" for p in r) for r in rows(BYTES, BYTES, word=32)), True),
+    "memory file": (".txt", "\n".join(f"{p:04x}" for row in rows(UNSIGNED, UNSIGNED) for p in row), False),
+    "pandas with index": (".csv", labelled(NUMERIC, UNSIGNED, corner="", separator=","), True),
+    "pandas with index, unsigned": (".csv", labelled(UNSIGNED, UNSIGNED, corner="", separator=","), False),
+    "pandas without index": (".csv", lines([UNSIGNED, *rows(NUMERIC, NUMERIC)], ","), True),
+    "operands beside the table": (".txt", labelled(NUMERIC, NUMERIC, corner="a\\b", separator=" "), True),
+    "operands in the order of bytes": (".csv", labelled(BYTES, BYTES, corner="0", separator=";"), True),
+    "header with suffixes": (".h", header(rows(UNSIGNED, UNSIGNED), "uint16_t t[256][256]").replace(",", "u,"), False),
+    "header, hexadecimal": (
+        ".h",
+        f"const uint32_t t[65536] = {{{','.join(f'0x{p:X}UL' for row in rows(UNSIGNED, UNSIGNED) for p in row)}}};",
+        False,
+    ),
     "header, wide": (".h", header(rows(UNSIGNED, UNSIGNED), "const int lut[256][256]"), False),
 }
 
@@ -78,6 +103,21 @@ def test_a_file_made_by_hand_is_read(case, tmp_path):
     (read,) = read_multipliers(path)
     assert read.name == path.stem and read.power_mw is None
     assert read == multiplier(signed)
+
+
+def test_the_one_array_of_an_archive_is_read(tmp_path):
+    np.savez(tmp_path / "mul8s_x.npz", NPY)
+    assert read_multipliers(tmp_path / "mul8s_x.npz")[0] == multiplier(True)
+    np.savez(tmp_path / "two.npz", table=NPY, power=np.array(0.3))
+    with pytest.raises(InputError, match=r"two.npz: holds 2 arrays \(power, table\)"):
+        read_table(tmp_path / "two.npz")
+
+
+def test_a_folder_of_files_from_pandas_is_told_from_figures(tmp_path):
+    saved(tmp_path / "mine.csv", labelled(NUMERIC, UNSIGNED, corner="", separator=","))
+    saved(tmp_path / "figures.csv", "name,power_mw\nmine,0.3\n")
+    (read,) = read_multipliers(tmp_path)
+    assert read == multiplier(True) and read.power_mw == 0.3
 
 
 # -- round trips -------------------------------------------------------------------------------------------------------
@@ -160,6 +200,29 @@ def test_axes_in_mixed_order_are_refused(a, b, tmp_path):
     for signed in (None, True, False):
         with pytest.raises(InputError, match="its rows look .* and its columns (un)?signed"):
             read_table(path, signed=signed)
+
+
+MAGNITUDES = [*range(128), *(-value for value in range(128))]  # of a sign bit and seven bits
+
+
+@pytest.mark.parametrize("entries", ["numbers", "two's complement", "sign and magnitude"])
+@pytest.mark.parametrize("signed", [None, True, False])
+def test_tables_of_signs_and_magnitudes_are_refused(entries, signed, tmp_path):
+    """Read as two's complement they correlate with the exact product by 0.56 only."""
+    table = np.array(rows(MAGNITUDES, MAGNITUDES))
+    if entries != "numbers":
+        table = table % 65536 if entries == "two's complement" else np.where(table < 0, 32768 - table, table)
+        path = saved(tmp_path / "mine.bin", table.astype("<u2").tobytes())
+    else:
+        path = saved(tmp_path / "mine.npy", table)
+    with pytest.raises(InputError, match=r"sign-magnitude order .* no products for −128; write it for two's"):
+        read_table(path, signed=signed)
+
+
+def test_labels_declare_the_order(tmp_path):
+    path = saved(tmp_path / "mine.csv", labelled(BYTES, NUMERIC, corner="", separator=","))
+    with pytest.raises(InputError, match="numeric order, but it looks signed in two's-complement order"):
+        read_table(path)
 
 
 MISREAD = {
@@ -264,8 +327,9 @@ BAD = {
     "no words": (".bin", b"", "0 bytes"),
     "entries missing": (".npy", EXACT.ravel()[:-1], "65535 is 65,535 entries"),
     "shape": (".npy", EXACT.reshape(128, 512), "128×512"),
-    "floats": (".npy", FLOATS, "float64.*integers"),
-    "NaN": (".npy", np.where(FLOATS == 9, np.nan, FLOATS), "float64"),
+    "floats": (".npy", FLOATS + np.where(FLOATS == 9, 0.25, 0), "float64 such as 9.25"),
+    "NaN": (".npy", np.where(FLOATS == 9, np.nan, FLOATS), "float64 such as nan"),
+    "infinite": (".npy", np.where(FLOATS == 9, np.inf, FLOATS), "32 bits"),
     "truth values": (".npy", EXACT > 9, "bool"),
     "durations": (".npy", EXACT.astype("m8[s]"), "timedelta64"),
     "beyond 32 bits": (".npy", EXACT.astype(np.uint64) << np.uint64(40), "32 bits"),
@@ -276,11 +340,12 @@ BAD = {
     "text": (".txt", "once upon a time\n", "1 rows of 4"),
     "a word in text": (".txt", TEXT.replace(" 252 ", " many ", 1), "'many' is not an integer"),
     "NaN in text": (".txt", TEXT.replace(" 252 ", " nan ", 1), "'nan' is not an integer"),
-    "float in text": (".csv", TEXT.replace(" 252 ", " 252.0 ", 1), "'252.0' is not an integer"),
+    "float in text": (".csv", TEXT.replace(" 252 ", " 252.5 ", 1), "'252.5' is not an integer"),
     "number missing": (".txt", TEXT.rpartition(" ")[0], "65,535 entries"),
     "row missing": (".txt", TEXT.rpartition("\n")[0], "255 rows of 256"),
-    "labelled": (".txt", lines([[0, *UNSIGNED], *([a, *row] for a, row in enumerate(rows(UNSIGNED, UNSIGNED)))]),
-                 "leave out the operands"),
+    "other labels": (".txt", labelled(UNSIGNED, UNSIGNED[::-1], "0", " "), "leave out what stands above and beside"),
+    "labels above alone": (".txt", lines([[9] * 256, *rows(UNSIGNED, UNSIGNED)]), "leave out what stands above"),
+    "octal in header": (".h", header(rows(BYTES, BYTES)).replace(" 252,", " 0252,", 1), "'?0252'? is octal in C"),
     "empty text": (".txt", "", "0 rows"),
     "not text": (".txt", b"\xff\xfe\x00", "not a text file"),
     "no array in header": (".h", "#include <stdint.h>\nint x;\n", "holds 0 arrays"),

@@ -240,7 +240,7 @@ def read_network(path: Path) -> object:
 READERS = {
     "images": Reader(images, read_image),
     "archives": Reader(archives, read_archive),
-    "binary tables": Reader(tables(".bin", ".npy"), lambda path: FORMATS[path.suffix].read(path)),
+    "binary tables": Reader(tables(".bin", ".npy", ".npz"), lambda path: FORMATS[path.suffix].read(path)),
     "text tables": Reader(tables(".txt", ".csv", ".h"), lambda path: FORMATS[path.suffix].read(path)),
     "figures": Reader(figures, read_figures_file),
     "records": Reader(some_records, read_and_show, mutant_json),

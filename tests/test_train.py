@@ -28,7 +28,7 @@ from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.importing import keep_tables
 from spaces.multipliers.multiplier import Multiplier, exact_products
-from spaces.registry import find_published
+from spaces.registry import SPACES, find_published
 from spaces.shape import NetworkShape
 from tests import made_records, tiny
 from tests.running import (
@@ -115,6 +115,51 @@ def test_a_genotype_of_darts_is_the_published_one(tmp_path):
     one_node = resolve(written(tmp_path / "short.json", short))
     assert one_node.space_settings == {"space": "cells", "space_config": {"nodes": 1}, "scope": "all"}
     assert one_node.architecture.multipliers == ("mul8s_1KV8",)  # the exact one, where nothing is said
+
+
+GENES = {cell: [tuple(pair) for pair in GENOTYPE[cell]] for cell in ("normal", "reduce")}
+NESTED = {cell: [GENES[cell][at : at + 2] for at in (0, 2, 4, 6)] for cell in GENES}
+# As the code of DARTS prints it, as its genotypes.py spells it, and as others nest it.
+PRINTED = {
+    "printed": f"Genotype(normal={GENES['normal']}, normal_concat=range(2, 6), reduce={GENES['reduce']}, "
+    "reduce_concat=range(2, 6))",
+    "named, over several lines": f"DARTS_V2 = Genotype(\n    normal={GENES['normal']},\n    normal_concat=[2, 3, 4, 5],\n"
+    f"    reduce={GENES['reduce']},\n    reduce_concat=[2, 3, 4, 5],\n)",
+    "by position": f"Genotype({GENES['normal']}, [2, 3, 4, 5], {GENES['reduce']}, (5, 4, 3, 2))",
+    "nested": f"Genotype(normal={NESTED['normal']}, normal_concat=range(2,6), reduce={NESTED['reduce']})",
+}
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_a_genotype_is_read_as_it_is_printed(case, tmp_path):
+    known = resolve("DARTS_V2").architecture
+    assert resolve(PRINTED[case]).architecture == known
+    module = tmp_path / "genotypes.py"
+    module.write_text(
+        f"from collections import namedtuple\n\nGenotype = namedtuple('Genotype', 'normal')\n{PRINTED[case]}\n"
+    )
+    given = resolve(str(module))
+    assert (given.name, given.architecture) == ("genotypes", known)
+
+
+def test_nested_pairs_and_ranges_are_read_in_json(tmp_path):
+    data = {"normal": NESTED["normal"], "normal_concat": "range(2, 6)", "reduce": GENES["reduce"]}
+    assert resolve(written(tmp_path / "mine.json", data)).architecture == resolve("DARTS_V2").architecture
+
+
+def test_a_cell_of_nasbench201_is_one_of_the_bench_space(tmp_path):
+    text = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+    given = resolve(text, multiplier="mul8s_1L2H")
+    operations = [(edge.source, edge.where, edge.operation) for edge in SPACES["bench"].edges(given.architecture)]
+    assert operations == [
+        ("cell input", "node 1", "conv_3x3"),
+        ("cell input", "node 2", "avg_pool_3x3"), ("node 1", "node 2", "conv_1x1"),
+        ("cell input", "node 3", "skip_connect"), ("node 1", "node 3", "conv_3x3"), ("node 2", "node 3", "skip_connect"),
+    ]  # fmt: skip
+    assert given.architecture.multipliers == ("mul8s_1L2H",)
+    (tmp_path / "cell.txt").write_text(f"{text}\n")
+    assert resolve(str(tmp_path / "cell.txt")).architecture.multipliers == ("mul8s_1KV8",)
+    assert resolve(str(tmp_path / "cell.txt"), multiplier="mul8s_1L2H").architecture == given.architecture
 
 
 def test_multipliers_and_scope_are_replaced_where_that_is_asked_for(tmp_path):
@@ -283,6 +328,23 @@ BAD = {
     "no such file": (["--architecture", "nowhere/record.json"], "does not exist"),
     "not JSON": (["--architecture", "{torn}"], "is damaged"),
     "neither form": (["--architecture", "{other}"], "neither a record nor an architecture"),
+    "text without a genotype": (["--architecture", "{text}"], "neither a record nor an architecture"),
+    "two genotypes": (["--architecture", "{two}"], r"two.py: holds 2 genotypes (A, B); leave one"),
+    "code in a genotype": (
+        ["--architecture", "Genotype(normal=open('x').read(), reduce=[])"],
+        "holds open('x').read()",
+    ),
+    "no Python": (["--architecture", "Genotype(normal=[("], "is not as DARTS prints it"),
+    "no reduction cell": (["--architecture", "Genotype(normal=[])"], "has normal=… and reduce=…"),
+    "none on the bench space": (
+        ["--architecture", "|none~0|+|nor_conv_1x1~0|skip_connect~1|"],
+        "unknown operation 'none'",
+    ),
+    "edge twice": (
+        ["--architecture", "|skip_connect~0|+|skip_connect~0|skip_connect~0|"],
+        "needs one edge from each of 0 to 1",
+    ),
+    "edge missing": (["--architecture", "|skip_connect~0|+|skip_connect~0|"], "no cell of NAS-Bench-201"),
     "a list": (["--architecture", "{list}"], "neither a record nor an architecture"),
     "some nodes left out": (["--architecture", "{partial}"], "normal_concat"),
     "odd number of genes": (["--architecture", "{odd}"], "two [operation, source] pairs"),
@@ -329,6 +391,8 @@ def inputs(tmp_path_factory) -> dict[str, str]:
     paths = {name: written(root / f"{name}.json", data) for name, data in files.items()}
     (root / "torn.json").write_text('{"normal": [')
     (root / "folder").mkdir()
+    (root / "text.txt").write_text("sep_conv_3x3 from 0\n")
+    (root / "two.py").write_text(f"A = {PRINTED['printed']}\nB = {PRINTED['nested']}\n")
     unsigned = Multiplier(name="mul8u_mine", signed=False, table=exact_products(signed=False) // 4 * 4, power_mw=0.3)
     keep_tables([unsigned], root / "run" / "multipliers")
     mixed = {**record, "finalists": [made_records.finalist(architecture=mixed)]}
@@ -338,7 +402,7 @@ def inputs(tmp_path_factory) -> dict[str, str]:
         np.save(root / "tables" / f"{name}.npy", exact_products(signed=True) // step * step)
     (root / "tables" / "figures.csv").write_text("name,power_mw\nmul8s_a,1\nmul8s_b,1\n")
     return paths | {
-        "torn": str(root / "torn.json"), "folder": str(root / "folder"), "tables": str(root / "tables"),
+        "torn": str(root / "torn.json"), "text": str(root / "text.txt"), "two": str(root / "two.py"), "folder": str(root / "folder"), "tables": str(root / "tables"),
         "full": str(full(root / "full")),
     }  # fmt: skip
 

@@ -1,21 +1,26 @@
-"""An architecture that somebody hands in: a published one by name, a finalist of a record, or a JSON file.
+"""An architecture that somebody hands in: a published one by name, a finalist of a record, a file, or text as papers print it.
 
-JSON files hold an architecture as records spell it, or a genotype in the form of DARTS.
+Files hold an architecture as records spell it, a genotype of DARTS as JSON or as its code prints it, or a cell of
+NAS-Bench-201; the last two may be given as they are.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluation.runs.folder import RECORD, TABLES, read_record
 from spaces.errors import InputError
 from spaces.files.json_files import read_json
+from spaces.files.reading import read_text
 from spaces.multipliers import catalogue
 from spaces.multipliers.files.tables import read_multipliers
 from spaces.multipliers.multiplier import Multiplier
 from spaces.registry import SPACES, architecture_from_json, find_published, from_literature
 from spaces.space import Architecture
+
+LARGEST_TEXT = 1 << 18  # bytes of a file that is no JSON
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,18 @@ class Given:
 def resolve(text: str, finalist: int = 0, multiplier: str = "", scope: str = "own") -> Given:
     """The architecture that ``text`` names.
 
-    ``text`` is a published name, a record, a run folder or another JSON file. ``finalist`` counts from 1 and is for
+    ``text`` is a published name, a genotype as it is printed, a record, a run folder or another file. ``finalist`` counts from 1 and is for
     records, of which 0 takes the first. ``multiplier`` (a name or a table file) replaces every circuit, and ``scope``
     what they govern ("own": as the architecture says). Raises InputError for what cannot be found, read or combined.
     """
+    if (printed := from_literature(text)) is not None:
+        _refuse_finalist(finalist, f"{text[:40]}…")
+        return _on_exact(f"printed-{printed.key[:8]}", printed, multiplier, scope)
     path = Path(text)
     try:
         name, architecture = find_published(text)
     except InputError as error:
-        if path.exists() or path.suffix == ".json" or len(path.parts) > 1:
+        if path.exists() or path.suffix in (".json", ".txt", ".py") or len(path.parts) > 1:
             return _from_path(path, finalist, multiplier, scope)
         raise InputError(f"{error}; or give a record.json or a genotype.json") from None
     _refuse_finalist(finalist, text)
@@ -57,7 +65,7 @@ def _from_path(path: Path, finalist: int, multiplier: str, scope: str) -> Given:
         if not (path / RECORD).exists():
             raise InputError(f"'{path}' is not the folder of a finished run: it has no {RECORD}")
         path = path / RECORD
-    data = read_json(path)
+    data: Any = read_text(path, LARGEST_TEXT).strip() if path.suffix in (".txt", ".py") else read_json(path)
     if isinstance(data, dict) and "finalists" in data:
         return _from_record(path, finalist, multiplier, scope)
     _refuse_finalist(finalist, str(path))
@@ -101,7 +109,7 @@ def _from_json(data: object) -> Architecture:
     if not (isinstance(data, dict) and isinstance(data.get("space"), str) and data["space"] in SPACES):
         raise InputError(
             f"neither a record nor an architecture (with 'space': {' or '.join(SPACES)}) nor a genotype (with 'normal' and "
-            "'reduce')"
+            "'reduce', or Genotype(…)) nor a cell of NAS-Bench-201 (|nor_conv_3x3~0|+…)"
         )
     return architecture_from_json(data)
 

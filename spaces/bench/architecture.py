@@ -138,6 +138,27 @@ def _canonical(edge: BenchEdge) -> BenchEdge:
     return edge
 
 
+def from_nasbench201(text: str, multiplier: str) -> BenchArchitecture:
+    """A cell as NAS-Bench-201 writes it, ``|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|…|``, on one multiplier.
+
+    Raises InputError for anything else, and for the operation none, which is not in this space.
+    """
+    nodes = [node.strip().strip("|").split("|") for node in text.strip().split("+")]
+    found: dict[tuple[int, int], BenchEdge] = {}
+    for node, edges in enumerate(nodes, 1):
+        for edge in edges:
+            operation, _, source = edge.strip().partition("~")
+            name = operation.removeprefix("nor_")
+            if name not in OPERATION_NAMES:
+                raise suggest(operation, [*(f"nor_{name}" for name in CONVOLUTIONS), SKIP, POOL], "operation")
+            if source not in map(str, range(node)) or (int(source), node) in found:
+                raise InputError(f"node {node} of '{text[:80]}' needs one edge from each of 0 to {node - 1}")
+            found[int(source), node] = BenchEdge(name, multiplier)
+    if len(nodes) >= LARGEST_CELL or sorted(found) != sorted(places(len(nodes) + 1)):
+        raise InputError(f"'{text[:80]}' is no cell of NAS-Bench-201 with an edge from every node to every later one")
+    return BenchArchitecture(tuple(found[place] for place in places(len(nodes) + 1)), multiplier)
+
+
 @functools.lru_cache(maxsize=100_000)
 def _program(edges: tuple[BenchEdge, ...]) -> Program:
     """Of all orders of the steps in which what reads comes after what is read, that of the smallest description."""

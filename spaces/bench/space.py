@@ -18,10 +18,11 @@ from spaces.bench.architecture import (
     SKIP,
     BenchArchitecture,
     BenchEdge,
+    from_nasbench201,
     places,
 )
 from spaces.errors import InputError, suggest
-from spaces.multipliers.catalogue import power_ratio
+from spaces.multipliers.catalogue import EXACT_SIGNED, power_ratio
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.shape import NetworkShape
 from spaces.space import Choice, DifferentiableSpace, Edge
@@ -101,6 +102,12 @@ class BenchSpace(DifferentiableSpace):
     @classmethod
     def config_of(cls, architecture: BenchArchitecture) -> BenchConfig:
         return BenchConfig(architecture.nodes, any(edge.operation == POOL for edge in architecture.edges))
+
+    @classmethod
+    def from_literature(cls, data: object) -> BenchArchitecture | None:
+        if isinstance(data, str) and data.lstrip().startswith("|"):
+            return from_nasbench201(data, EXACT_SIGNED)
+        return None
 
     @classmethod
     def edges(cls, architecture: BenchArchitecture) -> list[Edge]:

@@ -4,13 +4,16 @@ A genotype lists, for the normal and the reduction cell, two (operation, source)
 concatenated. It knows no multipliers: one circuit is put everywhere.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from spaces.cells import genotype_text
 from spaces.cells.architecture import Cell, CellArchitecture, Edge
 from spaces.errors import InputError
 from spaces.multipliers.catalogue import EXACT_SIGNED
 
+_RANGE = re.compile(r"\s*range\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)\s*", re.ASCII)
 Genes = tuple[tuple[str, int], ...]
 
 
@@ -86,25 +89,30 @@ ARCHITECTURES = {name: genotype.architecture() for name, genotype in PUBLISHED.i
 
 
 def is_genotype(data: object) -> bool:
-    """Whether decoded JSON means to be a genotype."""
+    """Whether decoded JSON, or a text, means to be a genotype."""
+    if isinstance(data, str):
+        return genotype_text.is_genotype(data)
     return isinstance(data, dict) and {"normal", "reduce"} <= data.keys()
 
 
-def from_json(data: Any) -> Genotype:
-    """A genotype in the form of DARTS, decoded from JSON. Raises InputError for anything else.
+def from_literature(data: Any) -> Genotype:
+    """A genotype in the form of DARTS: decoded from JSON, or as its code prints it. Raises InputError for anything else.
 
-    ``{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, 3, 4, 5], "reduce": […], "reduce_concat": […]}``
+    ``{"normal": [["sep_conv_3x3", 0], …], "normal_concat": [2, 3, 4, 5], "reduce": […], "reduce_concat": […]}``. The pairs
+    of a node may be nested in a list of their own, and what is concatenated may be "range(2, 6)".
     """
+    if isinstance(data, str):
+        data = genotype_text.parse(data)
     genes = {}
     for cell in ("normal", "reduce"):
-        pairs = data[cell]
+        pairs = _flat(data[cell])
         if not isinstance(pairs, list) or not pairs or len(pairs) % 2:
             raise InputError(f"the genotype's '{cell}' must list two [operation, source] pairs for every node")
         for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
                 raise InputError(f"the genotype's '{cell}' holds {pair!r}; write pairs as [\"sep_conv_3x3\", 0]")
         nodes = list(range(2, 2 + len(pairs) // 2))
-        concatenated = data.get(f"{cell}_concat", nodes)
+        concatenated = _numbers(data.get(f"{cell}_concat", nodes))
         if not isinstance(concatenated, list) or sorted(map(str, concatenated)) != sorted(map(str, nodes)):
             raise InputError(
                 f"the genotype's '{cell}_concat' is {concatenated!r}; only cells whose nodes ({nodes}) are all "
@@ -115,3 +123,18 @@ def from_json(data: Any) -> Genotype:
     if unknown:
         raise InputError(f"a genotype has no '{min(unknown)}'")
     return Genotype(genes["normal"], genes["reduce"], "a file")
+
+
+def _flat(pairs: Any) -> Any:
+    """Without the lists around the pairs of each node, where there are any."""
+    if isinstance(pairs, list) and all(isinstance(node, list) and node and isinstance(node[0], list) for node in pairs):
+        if any(len(node) != 2 for node in pairs):
+            raise InputError("a node of a genotype has two [operation, source] pairs")
+        return [pair for node in pairs for pair in node]
+    return pairs
+
+
+def _numbers(concatenated: Any) -> Any:
+    """A list, of "range(2, 6)" too."""
+    found = _RANGE.fullmatch(concatenated) if isinstance(concatenated, str) else None
+    return list(range(int(found[1]), int(found[2]))) if found else concatenated

@@ -48,7 +48,7 @@ class CellSpace(CellSites, DifferentiableSpace):
 
     @classmethod
     def from_literature(cls, data: object) -> CellArchitecture | None:
-        return published.from_json(data).architecture() if published.is_genotype(data) else None
+        return published.from_literature(data).architecture() if published.is_genotype(data) else None
 
     @classmethod
     def edges(cls, architecture: CellArchitecture) -> list[Edge]:

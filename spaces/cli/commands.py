@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -29,6 +30,7 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character of a table or a file's name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _in_one_line
     stop = stopping.Stop()
     try:
         with stopping.on_stop(farewell) as stop:
@@ -42,6 +44,11 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
         say(farewell())
         return stop.exit_code
     return code
+
+
+def _in_one_line(message: Warning | str, *_: object) -> str:
+    """As errors are shown: where in the code a warning comes from helps nobody at a terminal."""
+    return f"{terminal_line(f'warning: {message}')}\n"
 
 
 def _complaining(work: Callable[[], int], advice: str, stop: stopping.Stop) -> int:

@@ -21,13 +21,13 @@ def read_array(path: Path, most: int, advice: str = "") -> np.ndarray:
     return _array(read_bytes(path, most), str(path), advice)
 
 
-def read_arrays(path: Path, advice: str = "") -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by name. Raises InputError as ``read_array``, and above ``LARGEST`` bytes in all."""
+def read_arrays(path: Path, advice: str = "", most: int = LARGEST) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name. Raises InputError as ``read_array``, and above ``most`` bytes in all."""
     found = {}
     with open_file(path) as file, parsing(path, "is damaged", advice), zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-        if len(members) > MOST_ARRAYS or sum(member.file_size for member in members) > LARGEST:
-            raise InputError(f"{path} unpacks to more than the arrays of a network would{advice}")
+        if len(members) > MOST_ARRAYS or sum(member.file_size for member in members) > most:
+            raise InputError(f"{path} unpacks to more than such arrays can have ({most:,} bytes){advice}")
         for member in members:
             name = member.filename.removesuffix(".npy")
             found[name] = _array(archive.read(member), f"its array {name}", "")

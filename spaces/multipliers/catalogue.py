@@ -11,12 +11,10 @@ from pathlib import Path
 from spaces.errors import InputError, suggest
 from spaces.multipliers.families import broken_array_table, from_name
 from spaces.multipliers.files.tables import SUFFIXES, read_multipliers
-from spaces.multipliers.multiplier import Multiplier, exact_products
+from spaces.multipliers.multiplier import EXACT_POWER_MW, Multiplier, exact_products
 
 EVOAPPROX = "EvoApproxLib v1 (Mrazek et al., DATE 2017), MIT licence"
 EXACT_SIGNED = "mul8s_1KV8"
-# Power of the exact circuit, the yardstick of every energy figure; unsigned: mul8u_1JFF, from the same library.
-EXACT_POWER_MW = {True: 0.425, False: 0.391}
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from spaces.errors import InputError
 
 BITS = 8
 SIZE = 1 << BITS
+# Power of the exact circuit, signed and unsigned (mul8s_1KV8, mul8u_1JFF): the yardstick of every energy figure.
+EXACT_POWER_MW = {True: 0.425, False: 0.391}
 
 
 def operand_range(signed: bool) -> np.ndarray:

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from spaces.cli.terminal import Terminal
 from spaces.multipliers.factors import factorise
-from spaces.multipliers.files.datasheet import HARDWARE, deviations
+from spaces.multipliers.files.columns import HARDWARE
+from spaces.multipliers.files.datasheet import deviations
 from spaces.multipliers.files.tables import Datasheet
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.multipliers.products import operand_table

@@ -1,24 +1,16 @@
 """Published figures of circuits: CSV files, and whether a truth table is the one that the figures were published for."""
 
-import csv
 import math
 import re
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spaces.errors import InputError
-from spaces.files.csv_files import read_rows
+from spaces.files.csv_files import header_of, read_rows
 from spaces.files.reading import open_file
-from spaces.multipliers.multiplier import SIZE, ErrorMetrics, Multiplier, error_metrics
-
-# Field of Multiplier: the columns that may hold it. EvoApproxLib names its technology in the column.
-HARDWARE = {figure: (f"pdk45_{figure}", figure) for figure in ("power_mw", "area_um2", "delay_ns")}
-METRICS = tuple(field.name for field in fields(ErrorMetrics))
-# What an import adds to the figures, so that its folder says by itself what the tables are.
-RECORDED = ("signed", "technology", "source", "key")
-_NUMBERS = {*METRICS, *(column for columns in HARDWARE.values() for column in columns)}
-_KNOWN = _NUMBERS | set(RECORDED)
+from spaces.multipliers.files.columns import HARDWARE, NUMBERS, Columns, understand
+from spaces.multipliers.multiplier import SIZE, Multiplier, error_metrics
 
 _NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
 LARGEST_FILE = 4 << 20  # bytes of a CSV of figures
@@ -116,42 +108,56 @@ def require_published(multiplier: Multiplier, figures: Figures) -> None:
 
 
 def is_figures_file(path: Path) -> bool:
-    """Whether ``path`` is a CSV file with a column ``name`` and at least one known column of figures."""
+    """Whether ``path`` is a CSV file with a column for names and at least one that holds, or may hold, a figure."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with open_file(path) as file:
         text = file.readline(1 << 16).decode("utf-8-sig", errors="replace")
-    with suppress(csv.Error):
-        columns = {column.strip() for column in next(csv.reader([text]), [])}
-        return "name" in columns and not columns.isdisjoint(_KNOWN)
-    return False
+    columns = understand(header_of(text))
+    return columns.has_name and columns.has_figures
 
 
-def read_figures(path: Path) -> dict[str, Figures]:
-    """The rows of a figures CSV by circuit. Raises InputError for everything that is not one."""
-    columns, rows = read_rows(path, LARGEST_FILE)
-    if "name" not in columns or _KNOWN.isdisjoint(columns):
+def read_figures(path: Path, names: Collection[str] | None = None) -> dict[str, Figures]:
+    """The rows of a figures CSV by circuit; none, if ``names`` are given and it knows no circuit of them.
+
+    Raises InputError for everything that is no such CSV, and for columns that could mean several things.
+    """
+    header, rows = read_rows(path, LARGEST_FILE)
+    columns = understand(header)
+    if not (columns.has_name and columns.has_figures):
         raise InputError(f"{path}: not a figures CSV; it needs a column 'name' and figures such as 'power_mw'")
+    if names is not None and not any(cells.get(columns.name) in names for _, cells in rows):
+        return {}
+    columns.require_clear(path)
     found: dict[str, Figures] = {}
     for line, cells in rows:
-        figures = _figures(cells, path, line)
+        figures = _figures(cells, columns, path, line)
         if figures.row["name"] in found:
             raise InputError(f"{path}: circuit {figures.row['name']} is there twice")
         found[figures.row["name"]] = figures
     return found
 
 
-def _figures(cells: dict[str, str], path: Path, line: int) -> Figures:
-    """One row, its cells checked."""
-    if "name" not in cells:
+def _figures(cells: dict[str, str], columns: Columns, path: Path, line: int) -> Figures:
+    """One row by the fields that its columns mean, its cells checked and in the units of the fields."""
+    if columns.name not in cells:
         raise InputError(f"{path}, line {line}: the circuit has no name")
-    for column in cells.keys() & _NUMBERS:
-        negative = cells[column].startswith("-")
-        if not _NUMBER.fullmatch(cells[column]) or (negative and float(cells[column]) and column != "bias"):
-            raise InputError(f"{path}, circuit {cells['name']}: {column} must be a number, not '{cells[column]}'")
-    if cells.get("signed", "true") not in ("true", "false"):
-        raise InputError(f"{path}, circuit {cells['name']}: signed must be true or false, not '{cells['signed']}'")
-    return Figures(cells, path.name)
+    name, row = cells[columns.name], {}
+    for column, (field, factor) in columns.meaning.items():
+        if column not in cells:
+            continue
+        text = row[field] = cells[column]
+        if field == "signed":
+            row[field] = text.lower()  # spreadsheets write TRUE
+        if field in NUMBERS:
+            negative = text.startswith("-")
+            if not _NUMBER.fullmatch(text) or (negative and float(text) and field != "bias"):
+                raise InputError(f"{path}, circuit {name}: {column} must be a number, not '{text}'")
+            if factor != 1:
+                row[field] = f"{float(text) * factor:.12g}"
+    if row.get("signed", "true") not in ("true", "false"):
+        raise InputError(f"{path}, circuit {name}: signed must be true or false, not '{row['signed']}'")
+    return Figures(row, path.name)
 
 
 def find_figures(folder: Path, names: list[str], explicit: Path | None = None) -> dict[str, Figures]:
@@ -164,8 +170,7 @@ def find_figures(folder: Path, names: list[str], explicit: Path | None = None) -
     if explicit is not None:
         files = {explicit: read_figures(explicit)}
     elif not (files := _figures_files(folder)):
-        beside = _figures_files(folder.resolve().parent)
-        files = {path: rows for path, rows in beside.items() if not rows.keys().isdisjoint(names)}
+        files = {path: rows for path, rows in _figures_files(folder.resolve().parent, names).items() if rows}
     if not files:
         return {}
     found = {}
@@ -179,9 +184,9 @@ def find_figures(folder: Path, names: list[str], explicit: Path | None = None) -
     return found
 
 
-def _figures_files(folder: Path) -> dict[Path, dict[str, Figures]]:
+def _figures_files(folder: Path, names: Collection[str] | None = None) -> dict[Path, dict[str, Figures]]:
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except PermissionError:  # above a folder of tables may lie one that is none of our business
         return {}
-    return {path: read_figures(path) for path in paths if is_figures_file(path)}
+    return {path: read_figures(path, names) for path in paths if is_figures_file(path)}

@@ -17,7 +17,8 @@ from pathlib import Path
 from spaces.errors import InputError
 from spaces.files.reading import open_file
 from spaces.files.saving import save_bytes
-from spaces.multipliers.files.datasheet import HARDWARE, METRICS, Figures
+from spaces.multipliers.files.columns import HARDWARE, METRICS
+from spaces.multipliers.files.datasheet import Figures
 from spaces.multipliers.files.formats import FORMATS
 from spaces.multipliers.files.index_order import Order
 from spaces.multipliers.files.tables import SUFFIXES, UNFINISHED, Datasheet, Lookup, read_datasheets, verify

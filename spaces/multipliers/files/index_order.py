@@ -1,11 +1,11 @@
 """Which operands the rows and columns of a foreign truth table stand for.
 
-Three conventions are in use for an axis of 256 entries: 0 to 255 (unsigned), −128 to 127 (signed, numeric order), and
-0 to 127 followed by −128 to −1 (signed, in the order of the two's-complement bytes). A table itself tells which one it
-follows: only when it is read rightly does it correlate with the exact product.
+Three conventions are read for an axis of 256 entries: 0 to 255 (unsigned), −128 to 127 (signed, numeric order), and
+0 to 127 followed by −128 to −1 (signed, in the order of the two's-complement bytes). A fourth is known, and refused: 0 to
+127 followed by −0 to −127 (sign and magnitude), which has no product for −128. A table itself tells which one it follows:
+only when it is read rightly does it correlate best with the exact product.
 
-What this can tell apart: signed from unsigned, numeric from two's-complement order, and both kinds of mixed axes. What
-it cannot: swapped operands (the exact product is symmetric), and circuits that keep little more than the sign bits,
+What this can tell apart: signed from unsigned, the three signed orders, and all kinds of mixed axes. What it cannot: swapped operands (the exact product is symmetric), and circuits that keep little more than the sign bits,
 whose table in two's-complement order looks like an unsigned one; such a table is refused, so write it in numeric order.
 """
 
@@ -29,8 +29,12 @@ AXES = {
     NUMERIC: operand_range(signed=True),
     TWOS_COMPLEMENT: np.roll(operand_range(signed=True), SIZE // 2),
 }
+SIGN_MAGNITUDE: Final = "sign-magnitude"
+_RECOGNISED = AXES | {SIGN_MAGNITUDE: np.concatenate([np.arange(SIZE // 2), -np.arange(SIZE // 2)])}
 _ORDERS = {NUMERIC: "numeric", TWOS_COMPLEMENT: "two's-complement"}
-_WORDS = {UNSIGNED: "unsigned"} | {axis: f"signed in {words} order" for axis, words in _ORDERS.items()}
+_WORDS = {UNSIGNED: "unsigned", SIGN_MAGNITUDE: "signed in sign-magnitude order"} | {
+    axis: f"signed in {words} order" for axis, words in _ORDERS.items()
+}
 # Read rightly, all published circuits but the constant one reach 0.88, and a lone product of signs 0.44; tables with
 # swapped bytes stay below 0.05.
 LEAST_CORRELATION = 0.3
@@ -60,6 +64,14 @@ class RawTable:
             return entries % (2 * half)
         return entries
 
+    @property
+    def signs_and_magnitudes(self) -> np.ndarray:
+        """The entries as 16-bit words of a sign and a magnitude (int64, 256×256, in the file's order), if they can be."""
+        half = 1 << 15
+        if self.entries.min() < 0 or not half <= self.entries.max() < 2 * half:
+            return self.entries
+        return np.where(self.entries >= half, half - self.entries, self.entries)
+
     def table(self, axis: str) -> np.ndarray:
         """The truth table (int64, 256×256, in numeric order) when both axes follow the convention ``axis``."""
         products = self.products(axis != UNSIGNED)
@@ -84,10 +96,7 @@ def settle(raw: RawTable, signed: bool | None, declared_by: str, order: Order | 
     a table that correlates better with the exact product in another reading than in every declared one, for one that
     correlates in no reading, and where nothing declares the signedness of a table that could be both.
     """
-    found = {
-        pair: correlation(raw.products(pair != (UNSIGNED, UNSIGNED)), AXES[pair[0]], AXES[pair[1]])
-        for pair in itertools.product(AXES, AXES)
-    }
+    found = _correlations(raw)
     open_to = {
         axis: found[axis, axis]
         for axis in AXES
@@ -114,10 +123,27 @@ def settle(raw: RawTable, signed: bool | None, declared_by: str, order: Order | 
     return raw.table(chosen), chosen != UNSIGNED
 
 
+def _correlations(raw: RawTable) -> dict[tuple[str, str], float]:
+    """With the exact product, for each convention of rows and of columns."""
+    found = {
+        pair: correlation(raw.products(pair != (UNSIGNED, UNSIGNED)), _RECOGNISED[pair[0]], _RECOGNISED[pair[1]])
+        for pair in itertools.product(_RECOGNISED, _RECOGNISED)
+    }
+    operands = _RECOGNISED[SIGN_MAGNITUDE]
+    pair = SIGN_MAGNITUDE, SIGN_MAGNITUDE
+    found[pair] = max(found[pair], correlation(raw.signs_and_magnitudes, operands, operands))
+    return found
+
+
 def _other_reading(where: str, declared: str, correlated: float, best: tuple[str, str], highest: float) -> str:
     """Why a table is refused that correlates best in the reading ``best``."""
     rows, columns = best
     numbers = f"correlation with the exact product {correlated:.2f}, otherwise at most {highest:.2f}"
+    if best == (SIGN_MAGNITUDE, SIGN_MAGNITUDE):
+        return (
+            f"{where}: it looks {_WORDS[rows]} ({numbers}), which has no products for −128; write it for two's complement, "
+            "rows and columns from −128 to 127"
+        )
     if rows != columns:
         return (
             f"{where}: its rows look {_WORDS[rows]} and its columns {_WORDS[columns]} ({numbers}); "

@@ -3,8 +3,8 @@
 | suffix | content | index order |
 |---|---|---|
 | ``.bin`` | 65,536 little-endian 16-bit words (TFApprox) | a·256 + b; signed: found out, written as two's complement |
-| ``.npy`` | integers, 256×256 or 65,536 | signed: found out, written in numeric order |
-| ``.txt``, ``.csv`` | integers, 256 rows of 256, or one per line | signed: found out, written in numeric order |
+| ``.npy``, ``.npz`` | whole numbers, 256×256 or 65,536; one array | signed: found out, written in numeric order |
+| ``.txt``, ``.csv`` | whole numbers, 256 rows of 256, or one per line | signed: found out, written in numeric order |
 | ``.h`` | ``int16_t lut[256][256] = {{…}, …};`` (AdaPT) | signed: two's complement, 0 to 127, then −128 to −1 |
 
 The first operand is always the row. How the index order is found out: see ``spaces.multipliers.files.index_order``.
@@ -13,6 +13,7 @@ Signedness is what the caller declares, else the column ``signed`` of the figure
 """
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +26,15 @@ from spaces.files.saving import save_bytes
 from spaces.multipliers.files.datasheet import Figures, find_figures, is_figures_file, require_published
 from spaces.multipliers.files.formats import FORMATS
 from spaces.multipliers.files.index_order import AXES, UNSIGNED, Order, RawTable, settle
-from spaces.multipliers.multiplier import SIZE, Multiplier
+from spaces.multipliers.multiplier import EXACT_POWER_MW, SIZE, Multiplier
 
 SUFFIXES = tuple(FORMATS)
 UNFINISHED = ".import"  # in a folder: what an import that was cut short has still to move there
 _SIGN_IN_NAME = re.compile(r"^mul8([su])|8([su])(?:_|$)")
+
+PLAUSIBLE_POWER = (0.01, 3.0)  # times that of the exact multiplier
+# The first bytes of a CSV of numbers, below an empty corner or not.
+_NUMBERS_AHEAD = re.compile(rb",?[-+]?\d[\dA-Fa-fx.eE+\-,;\s]*$")
 
 Lookup = Callable[[str], Multiplier | None]  # a circuit of the catalogue by its name
 
@@ -136,7 +141,7 @@ def _is_table(path: Path) -> bool:
     if path.suffix.lower() != ".csv" or is_figures_file(path):
         return path.suffix.lower() != ".csv"
     with open_file(path) as file:
-        return re.match(rb"(\xef\xbb\xbf)?\s*[-+]?\d+\s*([,;\s]|$)", file.read(64)) is not None
+        return _NUMBERS_AHEAD.match(file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()) is not None
 
 
 def _suffix(path: Path) -> str:
@@ -165,7 +170,24 @@ def _datasheet(file: Path, raw: RawTable, figures: Figures, signed: bool | None,
         source=figures.row.get("source", figures.file or file.name),
         **figures.hardware(),
     )
+    _warn_of_power(multiplier)
     return Datasheet(multiplier, figures, file)
+
+
+def _warn_of_power(multiplier: Multiplier) -> None:
+    """A power in another unit, or of another technology, gives energies that mean nothing."""
+    if multiplier.power_mw is None:
+        return
+    exact = EXACT_POWER_MW[multiplier.signed]
+    lowest, highest = PLAUSIBLE_POWER
+    if multiplier.technology == "FreePDK45":  # of EvoApproxLib, which has circuits of 0.005 (mul8u_17C8) and of nothing
+        lowest = 0
+    if not lowest * exact <= multiplier.power_mw <= highest * exact:
+        warnings.warn(
+            f"multiplier {multiplier.name}: a power of {multiplier.power_mw:g} mW is {multiplier.power_mw / exact:.3g} times "
+            f"that of the exact multiplier, {exact} mW; is its unit mW, and its technology the same?",
+            stacklevel=2,
+        )
 
 
 def _by_key(raw: RawTable, figures: Figures) -> tuple[np.ndarray, bool]:
