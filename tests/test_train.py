@@ -402,7 +402,8 @@ def inputs(tmp_path_factory) -> dict[str, str]:
         np.save(root / "tables" / f"{name}.npy", exact_products(signed=True) // step * step)
     (root / "tables" / "figures.csv").write_text("name,power_mw\nmul8s_a,1\nmul8s_b,1\n")
     return paths | {
-        "torn": str(root / "torn.json"), "text": str(root / "text.txt"), "two": str(root / "two.py"), "folder": str(root / "folder"), "tables": str(root / "tables"),
+        "torn": str(root / "torn.json"), "text": str(root / "text.txt"), "two": str(root / "two.py"),
+        "folder": str(root / "folder"), "tables": str(root / "tables"),
         "full": str(full(root / "full")),
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ def parse(text: str) -> dict[str, Any]:
     if len(text) > LONGEST:
         raise InputError(f"a text of {len(text):,} characters is too long for a genotype")
     with parsing("the genotype", "is not as DARTS prints it"):
-        calls = {_name(node): node.value for node in ast.parse(text.strip()).body if _is_call(node)}
+        calls = {_name(node): call for node in ast.parse(text.strip()).body if (call := _call(node))}
     if len(calls) != 1:
         names = ", ".join(sorted(calls)) or f"none of the form {CALL}(normal=…, reduce=…)"
         raise InputError(f"holds {len(calls)} genotypes ({names}); leave one")
@@ -38,9 +38,10 @@ def parse(text: str) -> dict[str, Any]:
     return {name: _literal(node) for name, node in found.items()}
 
 
-def _is_call(node: ast.stmt) -> bool:
+def _call(node: ast.stmt) -> ast.Call | None:
+    """What a statement assigns or is, if that is a genotype."""
     value = node.value if isinstance(node, (ast.Assign, ast.Expr)) else None
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == CALL
+    return value if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == CALL else None
 
 
 def _name(node: ast.stmt) -> str:

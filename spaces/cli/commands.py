@@ -30,7 +30,7 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character of a table or a file's name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    warnings.formatwarning = _in_one_line
+    warnings.formatwarning = _in_one_line  # type: ignore[assignment]
     stop = stopping.Stop()
     try:
         with stopping.on_stop(farewell) as stop:
@@ -46,7 +46,7 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
     return code
 
 
-def _in_one_line(message: Warning | str, *_: object) -> str:
+def _in_one_line(message: Warning | str, *_args: object, **_named: object) -> str:
     """As errors are shown: where in the code a warning comes from helps nobody at a terminal."""
     return f"{terminal_line(f'warning: {message}')}\n"
 

@@ -5,8 +5,9 @@ Three conventions are read for an axis of 256 entries: 0 to 255 (unsigned), −1
 127 followed by −0 to −127 (sign and magnitude), which has no product for −128. A table itself tells which one it follows:
 only when it is read rightly does it correlate best with the exact product.
 
-What this can tell apart: signed from unsigned, the three signed orders, and all kinds of mixed axes. What it cannot: swapped operands (the exact product is symmetric), and circuits that keep little more than the sign bits,
-whose table in two's-complement order looks like an unsigned one; such a table is refused, so write it in numeric order.
+What this can tell apart: signed from unsigned, the three signed orders, and all kinds of mixed axes. What it cannot:
+swapped operands (the exact product is symmetric), and circuits that keep little more than the sign bits, whose table in
+two's-complement order looks like an unsigned one; such a table is refused, so write it in numeric order.
 """
 
 import itertools

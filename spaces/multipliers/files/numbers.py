@@ -40,8 +40,8 @@ def _whole(where: str, cell: str) -> int:
         if len(found[2]) == 8 and value >= 1 << 31:
             value -= 1 << 32
         return -value if found[1] == "-" else value
-    if _EXPONENT.fullmatch(cell) and (value := float(cell)).is_integer():
-        return int(value)
+    if _EXPONENT.fullmatch(cell) and float(cell).is_integer():
+        return int(float(cell))
     raise InputError(f"{where}: {shortened(repr(cell), 60)} is not an integer")
 
 
