@@ -43,8 +43,9 @@ def resolve(text: str, finalist: int = 0, multiplier: str = "", scope: str = "ow
     """The architecture that ``text`` names.
 
     ``text`` is a published name, a genotype as it is printed, a record, a run folder or another file. ``finalist`` counts
-    from 1 and is for records, of which 0 takes the first. ``multiplier`` (a name or a table file) replaces every circuit, and ``scope``
-    what they govern ("own": as the architecture says). Raises InputError for what cannot be found, read or combined.
+    from 1 and is for records, of which 0 takes the first. ``multiplier`` (a name or a table file) replaces every circuit,
+    and ``scope`` what they govern ("own": as the architecture says). Raises InputError for what cannot be found, read or
+    combined.
     """
     if (printed := from_literature(text)) is not None:
         _refuse_finalist(finalist, f"{text[:40]}…")

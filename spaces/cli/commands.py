@@ -30,7 +30,7 @@ def guarded(work: Callable[[], int], farewell: Callable[[], str] = lambda: "stop
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character of a table or a file's name
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    warnings.formatwarning = _in_one_line  # type: ignore[assignment]
+    warnings.formatwarning = _in_one_line
     stop = stopping.Stop()
     try:
         with stopping.on_stop(farewell) as stop:
