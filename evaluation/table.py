@@ -12,14 +12,14 @@ Bad input ends with one line that says what to do, and exit code 2. A build that
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from typing import Any
 
-import tyro
-
+from evaluation.benchmark.commands import COMMANDS, Build, Front, Info, Query, Ranks, Transfer, Verify
 from spaces.cli.commands import guarded, leave, say
-from spaces.cli.flags import Parser, Unset, parse_subcommand, path
+from spaces.cli.flags import Parser, parse_subcommand, path
 from spaces.cli.programs import program
 from spaces.errors import InputError
 
@@ -30,89 +30,8 @@ whole learning curves. Searches look candidates up in them with evaluation.run -
 compare searches with many methods under many seeds and ranks them; its flags are those of evaluation.run, and --to FILE,
 where searches are kept (comparison.jsonl), and --proposals, how many networks each hands over (20)."""
 DIFFERS = 1  # exit code
-DEFAULT = "fashion14"
 COMPARE = "compare"  # takes the flags of evaluation.run
 PROPOSALS = 20
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a table holds, what it was made with, and how far its networks differ."""
-
-    table: tyro.conf.Positional[str] = DEFAULT
-    """Name of a table inside the package, or a .npz file."""
-    doubtful: bool = False
-    """Use a surrogate even where it predicts too badly to be accepted."""
-
-
-@dataclass(frozen=True)
-class Front:
-    """The true front: the networks that no other beats in test error and cost at once."""
-
-    table: tyro.conf.Positional[str] = DEFAULT
-    """Name of a table inside the package, or a .npz file."""
-    cost: str = "horowitz45"
-    """Cost model."""
-    doubtful: bool = False
-    """Use a surrogate even where it predicts too badly to be accepted."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a table knows of one network: the error after every epoch, training by training."""
-
-    architecture: tyro.conf.Positional[str]
-    """A file of evaluation.run (finalist1.json, proposals.json, record.json), or the beginning of a network's key."""
-    table: str = DEFAULT
-    """Name of a table inside the package, or a .npz file."""
-    cost: str = "horowitz45"
-    """Cost model."""
-    doubtful: bool = False
-    """Use a surrogate even where it predicts too badly to be accepted."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """Train the networks of a plan, and write their table. The same command goes on after a stop."""
-
-    plan: tyro.conf.Positional[Path]
-    """TOML file; evaluation/benchmark/plan.py says what is in it."""
-    out: Unset[Path | None] = None
-    """The .npz file to write; by default it is called as the plan, in the current folder."""
-    executor: Literal["serial", "processes", "ray"] = "serial"
-    """Where networks are trained: here, in processes of this machine, or on a Ray cluster."""
-    workers: int = 0
-    """Workers of an executor; 0 takes one per core."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto (CUDA if there is one), cpu or cuda."""
-    so_far: bool = False
-    """Train nothing: write the surrogate that can be made of the trainings that a build has kept so far."""
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Train random entries again, and compare: on a machine like that of the table every digit is the same; exit code 1
-    where an error differs by more than the trainings of that network do among each other."""
-
-    table: tyro.conf.Positional[str] = DEFAULT
-    """Name of a table inside the package, or a .npz file."""
-    entries: int = 3
-    """Entries to train again."""
-    seed: int = 0
-    """Of the draw."""
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    """auto (CUDA if there is one), cpu or cuda."""
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """How the searches of a comparison fared: regret to the true front, ranks, and whether anything beats the controls."""
-
-    comparison: tyro.conf.Positional[Path]
-    """The .jsonl file of table compare."""
-
-
-COMMANDS = {"info": Info, "front": Front, "query": Query, "build": Build, "verify": Verify, "ranks": Ranks}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,6 +55,8 @@ def run(command: Any, arguments: list[str]) -> int:
         return _build(command, arguments)
     if isinstance(command, Ranks):
         return _ranks(command.comparison)
+    if isinstance(command, Transfer):
+        return _transfer(command)
     from evaluation.benchmark import presentation
     from evaluation.benchmark.table import BenchTable
     from spaces.cli.terminal import Terminal
@@ -236,6 +157,43 @@ def _ranks(file: Path) -> int:
     if not file.exists():
         raise InputError(f"'{file}' does not exist; table compare writes such files")
     Terminal().print(presentation.ranks(TrajectoryFile(file)))
+    return 0
+
+
+def _transfer(command: Transfer) -> int:
+    from evaluation import datasets
+    from evaluation.benchmark.table import BenchTable
+    from evaluation.benchmark.transfer import agreement, transfer
+    from evaluation.runs.progress import RunProgress
+    from evaluation.training.device import choose_device, use_threads
+    from spaces.cli.terminal import Terminal
+
+    if min(command.networks, command.seeds) < 1 or min(command.image_size, command.train_limit) < 0:
+        raise InputError("--networks and --seeds must be at least 1, --image-size and --train-limit not negative")
+    table = BenchTable.load(command.table)
+    if not isinstance(table, BenchTable):
+        raise InputError("a surrogate's networks are predicted, not trained: there is nothing to transfer")
+    dataset = datasets.load(command.data, command.image_size, command.data_dir, command.train_limit)
+    use_threads(1, 1)
+    device = choose_device(command.device)
+    with RunProgress(Terminal(), str(command.to)) as progress:
+        begun = False
+
+        def show(done: int, total: int, note: str) -> None:
+            nonlocal begun
+            if not begun:
+                progress.stage("trained", total, done)
+                begun = True
+            progress.step(done, note)
+
+        found = transfer(table, dataset, command.networks, command.seeds, device, command.to, show)
+    for name, group in (("front", {"front"}), ("random", {"random"}), ("all", {"front", "random"})):
+        own = [each for each in found if each.group in group]
+        told, there = agreement(own), (fmean(each.table for each in own), fmean(each.other for each in own))
+        say(
+            f"{name}: {told.networks} networks, mean error {there[0]:.1%} in the table and {there[1]:.1%} on the other images; "
+            f"Kendall's τ {told.tau:.2f}, 95 % interval {told.low:.2f} to {told.high:.2f}"
+        )
     return 0
 
 

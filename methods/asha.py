@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from methods.archive import ArchiveSearch
-from methods.fronts import pareto_front
+from methods.fronts import best_first, pareto_front
 from methods.method import Evaluation, Problem, StepReport
-from methods.nsga2 import Individual, survivors
+from methods.nsga2 import objectives
 from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.space import Architecture
@@ -62,6 +64,7 @@ class Asha(ArchiveSearch):
         self.eta = config.eta
         self.epochs = budgets(config.resource or problem.selection_epochs, config.eta, config.rungs)
         self.rungs: list[dict[str, Evaluation]] = [{} for _ in self.epochs]
+        self.ordered: list[tuple[int, list[str]]] = [(0, []) for _ in self.epochs]  # of how many, and their order
 
     def candidates(self, count: int) -> list[Architecture]:
         """Those that are promotable, best rung first, then new ones."""
@@ -75,8 +78,11 @@ class Asha(ArchiveSearch):
 
     def best(self, k: int, count: int) -> list[str]:
         """Of those in rung k that did not fail, the first by front and crowding distance."""
-        pool = [Individual(self.architectures[e.key], e) for e in self.rungs[k].values() if e.failure is None]
-        return [individual.key for individual in survivors(pool, count)] if pool and count else []
+        if len(self.rungs[k]) != self.ordered[k][0]:
+            pool = [evaluation for evaluation in self.rungs[k].values() if evaluation.failure is None]
+            order = best_first(np.array([objectives(evaluation) for evaluation in pool])) if pool else []
+            self.ordered[k] = len(self.rungs[k]), [pool[at].key for at in order]
+        return self.ordered[k][1][:count]
 
     def step(self) -> StepReport:
         """Train a batch, each network for its next rung, from where it stands."""

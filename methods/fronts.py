@@ -48,6 +48,20 @@ def representatives(evaluations: Sequence[Evaluation], count: int, reference_cos
     return [front[at] for at in order]
 
 
+def best_first(points: np.ndarray) -> np.ndarray:
+    """The order of points (n, objectives) by the rank of their front, then by crowding distance (Deb et al., NSGA-II, 2002)."""
+    ranks, crowding = moocore.pareto_rank(points), np.zeros(len(points))
+    for rank in np.unique(ranks):
+        front = np.flatnonzero(ranks == rank)
+        for values in points[front].T:
+            order = np.argsort(values, kind="stable")
+            span = values[order[-1]] - values[order[0]]
+            if span > 0:
+                crowding[front[order[1:-1]]] += (values[order[2:]] - values[order[:-2]]) / span
+            crowding[front[order[[0, -1]]]] = np.inf
+    return np.lexsort((-crowding, ranks))
+
+
 def spread_over_cost(
     architectures: Sequence[Architecture],
     count: int,

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from deap import tools
 
 from methods.asha import Asha, AshaConfig, budgets
+from methods.fronts import best_first
 from methods.local_search import LocalSearch, LocalSearchConfig
 from methods.method import Evaluation
-from methods.nsga2 import Individual, first_front
+from methods.nsga2 import Individual, first_front, objectives
 from methods.predictor import Predictor, PredictorConfig
 from methods.regularised_evolution import RegularisedEvolution, RegularisedEvolutionConfig
 from methods.zero import Zero, ZeroConfig, preferred
@@ -264,3 +266,22 @@ def test_few_architectures_of_a_space_are_encoded_alike():
         counted = found[drawn[0].key][: len(space.operation_names)]
         names = [edge.operation for edge in space.edges(drawn[0])]
         assert counted.tolist() == [names.count(operation) for operation in space.operation_names]
+
+
+# -- fronts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_the_order_by_front_and_crowding_is_deaps(count):
+    points = np.random.default_rng(count).random((count, 3))
+    errors = [Evaluation(str(at), error, cost, int(1e6 * params), 1) for at, (error, cost, params) in enumerate(points)]
+    pool = [Individual(SimpleNamespace(key=each.key), each) for each in errors]
+    expected = []
+    for front in tools.sortNondominated(pool, count):
+        tools.emo.assignCrowdingDist(front)
+        expected += sorted(-individual.fitness.crowding_dist for individual in front)
+    crowding = {individual.key: -individual.fitness.crowding_dist for individual in pool}
+    rank = {each.key: at for at, front in enumerate(tools.sortNondominated(pool, count)) for each in front}
+    order = [str(at) for at in best_first(np.array([objectives(each) for each in errors]))]
+    assert sorted(order) == sorted(rank) and [crowding[key] for key in order] == pytest.approx(expected)
+    assert [rank[key] for key in order] == sorted(rank.values())

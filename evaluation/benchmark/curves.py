@@ -68,11 +68,11 @@ class Curve:
 
 
 class CurveTraining:
-    """Trains entries of a plan's table, on a device."""
+    """Trains entries of a plan's table, on a device; with a ``dataset``, on its images instead of the plan's."""
 
-    def __init__(self, plan: TablePlan, device: torch.device) -> None:
+    def __init__(self, plan: TablePlan, device: torch.device, dataset: datasets.Dataset | None = None) -> None:
         self.plan, self.device, self.protocol = plan, device, plan.settings
-        self.dataset = datasets.load(plan.dataset)
+        self.dataset = dataset or datasets.load(plan.dataset)
         self.test = self.dataset.test()
         self.space = plan.make_space()
         self._conditions: dict[int, tuple[Conditions, DeviceImages]] = {}
