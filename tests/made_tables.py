@@ -1,10 +1,13 @@
 """Tables of the real form and the real networks, with errors from a formula: no network is trained."""
 
+import dataclasses
+
 import numpy as np
 
 from evaluation import datasets
 from evaluation.benchmark.header import Header, exact
 from evaluation.benchmark.plan import TablePlan
+from evaluation.benchmark.surrogate import SurrogateTable
 from evaluation.benchmark.table import BenchTable
 from spaces.bench.architecture import BenchArchitecture
 
@@ -39,8 +42,12 @@ def made_table(plan: TablePlan = PLAN, seed: int = 0) -> BenchTable:
         arrays |= {f"{prefix}validation": wrong(errors, VALIDATION), f"{prefix}test": wrong(errors, TEST)}
         seconds = np.tile(np.arange(1, epochs + 1), (len(found), plan.seeds, 1))
         arrays[f"{prefix}seconds"] = seconds.astype(np.float32)
+    return BenchTable(made_header(plan), networks, arrays)
+
+
+def made_header(plan: TablePlan) -> Header:
     dataset = datasets.load(plan.dataset)
-    header = Header(
+    return Header(
         plan=plan,
         protocol=plan.settings,
         plan_key=plan.key,
@@ -58,4 +65,32 @@ def made_table(plan: TablePlan = PLAN, seed: int = 0) -> BenchTable:
         command="made",
         failures={},
     )
-    return BenchTable(header, networks, arrays)
+
+
+LARGE = dataclasses.replace(
+    PLAN,
+    surrogate=True,
+    sample=60,
+    repeated=12,
+    seeds=2,
+    space_config={"nodes": 3, "pooling": True, "sites": "nodes"},
+)
+
+
+def made_trainings(plan: TablePlan = LARGE, spread: float = 0.005, seed: int = 0) -> dict[str, np.ndarray]:
+    """Arrays of the trainings of a surrogate's sample: errors of the formula, and a normal deviation of each training."""
+    rng, networks, epochs = np.random.default_rng(seed), plan.networks(), plan.settings.selection_epochs
+    pairs = [(number, seed) for number in range(len(networks)) for seed in plan.seeds_of(number)]
+    errors = np.array([error(networks[number]) for number, _ in pairs]) + rng.normal(0, spread, len(pairs))
+    curves = errors[:, None] + 0.2 / np.arange(1, epochs + 1)
+    return {
+        "network": np.array([number for number, _ in pairs], np.uint16),
+        "seed": np.array([seed for _, seed in pairs], np.uint8),
+        "validation": np.round(np.clip(curves, 0, 1) * VALIDATION).astype(np.uint16),
+        "test": np.round(np.clip(curves, 0, 1) * TEST).astype(np.uint16),
+        "seconds": np.tile(np.arange(1, epochs + 1), (len(pairs), 1)).astype(np.float32),
+    }
+
+
+def made_surrogate(plan: TablePlan = LARGE, spread: float = 0.005) -> SurrogateTable:
+    return SurrogateTable.fitted(made_header(plan), plan.networks(), made_trainings(plan, spread))

@@ -60,7 +60,7 @@ def build(
         known = journal.read()
         left = [job for job in jobs if job.name not in known and not so_far]
         show(len(known), len(jobs), "")
-        for job, curve in _trained(plan, left, place, device):
+        for job, curve in _trained(plan, left, place, device) if left else ():
             journal.add(job, curve)
             known[job.name] = curve
             error = curve.validation[-1]

@@ -22,6 +22,7 @@ class TableEvaluator:
 
     def __init__(self, conditions: Conditions) -> None:
         self.conditions, self.table = conditions, table_for(conditions)
+        self.reliability = self.table.reliability
 
     def evaluate(self, job: Job) -> Result:
         """Raises InputError for a network or a number of epochs that the table does not have."""

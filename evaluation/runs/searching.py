@@ -45,6 +45,14 @@ def make_method(run: RunContext, settings: str) -> Method:
     return method
 
 
+def _say_reliability(run: RunContext, progress: Progress) -> None:
+    """Where candidates are predicted, everybody who reads of the run is told how well."""
+    found = run.problem.work.reliability
+    if found and (note := f"validation and test errors were {found}") not in run.state.notes:
+        run.state.notes.append(note)
+        progress.say(note)
+
+
 def search(run: RunContext, progress: Progress) -> None:
     """Step the method until it or the budget ends; look at its proposals on the way, where that is asked for."""
     resumed = run.state.method is not None
@@ -57,6 +65,7 @@ def search(run: RunContext, progress: Progress) -> None:
     budget = Budget.parse(run.config.budget)
     run.problem.searched.strict = budget.seconds is None
     progress.stage("search", 100 if run.config.budget else 1)
+    _say_reliability(run, progress)
     while True:
         _snapshot_if_due(run, method, progress)
         if method.finished or (run.config.budget and run.state.share >= 1):

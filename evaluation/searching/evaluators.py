@@ -17,7 +17,8 @@ class Evaluator(Protocol):
     """Constructed as ``cls(conditions)``.
 
     One that knows more than a training would tell also has ``test_accuracy(architecture, arithmetic)``: that of a finalist
-    after a training in full, which then does not take place.
+    after a training in full, which then does not take place; one that predicts has a text ``reliability``, which every record
+    of its runs shows.
     """
 
     def evaluate(self, job: "Job") -> "Result":

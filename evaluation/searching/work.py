@@ -20,6 +20,11 @@ class Work:
         with work.paused():  # counted by what was asked for: see ``trials.trained_work``
             return self.evaluator.evaluate(job) if isinstance(job, Job) else self.final.run(job)
 
+    @property
+    def reliability(self) -> str:
+        """How well the evaluator predicts, where it does not know: for people."""
+        return getattr(self.evaluator, "reliability", "")
+
     def test_accuracy(self, architecture: Architecture, arithmetic: str) -> float | None:
         """Of a finalist, where the evaluator knows it without a training."""
         known = getattr(self.evaluator, "test_accuracy", None)

@@ -159,6 +159,9 @@ class Options(RunOptions):
     alone, a method stops by its own settings."""
     evaluator: str = "training"
     """How candidates are evaluated; other packages can add a way, such as a table of results."""
+    table: str = "fashion14"
+    """Table that --evaluator table takes space, data, protocol and multipliers from, where other flags do not say:
+    fashion14 (complete) or fashion14_large (most of its networks are predicted)."""
     snapshots: int = -1
     """Moments in the search at which proposals are judged like final ones, for the curve over time (booked apart from the
     search); -1 takes 3 where several methods are compared and none otherwise."""
