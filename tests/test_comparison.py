@@ -96,7 +96,17 @@ def test_settings_of_one_method_are_told_apart():
 def test_the_table_fits_a_narrow_terminal():
     text = shown(FAST + SLOW)
     assert "…" not in text
-    for cell in ("0.800", "0.700–0.900", "0.600", "0.500–0.650", "30.0–none", "≤ 0.2 nJ", "20–40", "30–never", "2.2"):
+    for cell in (
+        "0.800",
+        "0.700–0.900",
+        "0.600",
+        "0.500–0.650",
+        "30.0–none",
+        "≤ 250 pJ",
+        "20.0–40.0",
+        "30.0–never",
+        "2.20",
+    ):
         assert cell in text, cell
 
 

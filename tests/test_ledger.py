@@ -331,9 +331,9 @@ def test_the_table_shows_joules_and_warm_up_where_there_are_any(machine):
     assert "warm-up" not in table_of(ledger)
     with ledger.measure("final"), warmup.preparing():
         machine.clock.pass_(7)
-    lines = {line.split("  ")[1]: line.split() for line in table_of(ledger).splitlines() if "  " in line}
+    lines = {line.strip().split("  ")[0]: line.split() for line in table_of(ledger).splitlines() if "  " in line}
     assert lines["joules"][1:] == ["4,000", "0", "280", "0", "4,280"]
-    assert lines["of it warm-up, s"][-5:] == ["0.0", "0.0", "7.0", "0.0", "7.0"]
+    assert lines["of it warm-up, s"][-5:] == ["0", "0", "7.00", "0", "7.00"]
     ledger.book("test", 3.0)
     shown = table_of(ledger)
     assert "joules" in shown and shown.count("–") == 2  # of the test, and so of all

@@ -1,6 +1,5 @@
 """What a table holds, for people."""
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,8 @@ from evaluation.benchmark.table import BenchTable
 from evaluation.benchmark.trajectories import TrajectoryFile
 from evaluation.runs import units
 from evaluation.settings.config import Budget
+from spaces.cli.numbers import three
+from spaces.cli.tables import Column, Fitted
 from spaces.costs import COSTS
 from spaces.errors import InputError
 from spaces.files.untrusted_text import shortened
@@ -28,7 +29,7 @@ def info(table: BenchmarkTable) -> RenderableType:
     facts = complete_facts(table) if isinstance(table, BenchTable) else predicted_facts(table)
     shown = Table(box=None, show_header=False)
     shown.add_column(style="bold", no_wrap=True)
-    shown.add_column()
+    shown.add_column(overflow="fold")
     for name, fact in facts.items():
         shown.add_row(name, fact)
     return shown
@@ -41,13 +42,14 @@ def complete_facts(table: BenchTable) -> dict[str, str]:
     spread = f"; one training differs from another by {table.noise:.2%} (sd)" if table.seeds > 1 else ""
     tau = kendalltau(table.mean_validation[:, -1], errors).statistic
     unit, size = units.suited(COSTS["horowitz45"].unit, float(landscape.costs.min()))
+    cheapest, highest = three(landscape.costs.min() / size), three(landscape.costs.max() / size)
     return {
         "networks": f"{len(table)}, each trained {times(table.seeds)} for {table.epochs} epochs",
         "space": f"{header.plan.space}, {', '.join(header.plan.multipliers)}",
         "data": header.dataset_origin,
         "images": f"{header.train_images:,} train, {header.validation_images:,} validate, {header.test_images:,} test",
         "test error": f"{errors.min():.1%} to {errors.max():.1%}{spread}",
-        "cost": f"{landscape.costs.min() / size:.3g} to {landscape.costs.max() / size:.3g} {unit} per inference (horowitz45)",
+        "cost": f"{cheapest} to {highest} {unit} per inference (horowitz45)",
         "front": (
             f"{len(front)} networks, {errors[front].max() - errors[front].min():.1%} of error, a factor of "
             f"{landscape.costs[front].max() / landscape.costs[front].min():.1f} in cost"
@@ -97,13 +99,11 @@ def front(table: BenchmarkTable, cost: str) -> RenderableType:
     """The true front, most accurate first, or the predicted one."""
     landscape = Landscape.of(table, cost)
     unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[list(landscape.front)].max()))
-    shown = Table(box=box.SIMPLE_HEAD)
-    for name in ("test error, %", f"cost, {unit}"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("network: the edges into each node", overflow="fold")
+    figures = [Column("test\nerror, %"), Column(f"cost\n{unit}")]
+    shown = Fitted("", [*figures, Column("network: edges\ninto each node", text=True)])
     for at in landscape.front:
         error, price = 100 * landscape.errors[at], landscape.costs[at] / size
-        shown.add_row(f"{error:.2f}", f"{price:.3g}", table.architecture(at).short())
+        shown.add(f"{error:.2f}", three(price), table.architecture(at).short())
     hypervolume = f"hypervolume {landscape.hypervolume:.4f} of (1, 1), by cost / that of {landscape.reference.short()}"
     if not table.reliability:
         return Group(shown, hypervolume)
@@ -120,17 +120,15 @@ def predicted(table: SurrogateTable, architecture: Architecture, cost: str) -> R
     """Curves of one network, as a surrogate has them."""
     price = COSTS[cost].network(table.make_space().costs(architecture, table.shape), "approximate").total
     unit, size = units.suited(COSTS[cost].unit, price)
-    shown = Table(box=box.SIMPLE_HEAD)
-    for name in ("epoch", "test", "validation", "seconds"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown = Fitted("", [Column("epoch"), Column("test"), Column("validation", 1), Column("seconds", 2)])
     for epoch in range(1, table.epochs + 1):
         found = table.query(architecture, epoch)
         errors = (100 * found.test_error, 100 * found.validation_error)
-        shown.add_row(str(epoch), *(f"{value:.2f}" for value in (*errors, found.seconds)))
+        shown.add(str(epoch), *(f"{value:.2f}" for value in (*errors, found.seconds)))
     noise = _noise_at(table, table.query(architecture).test_error)
     return Group(
         architecture.short(),
-        f"{price / size:.3g} {unit} per inference; one training differs from another by {100 * noise:.2f} points (sd); "
+        f"{three(price / size)} {unit} per inference; one training differs from another by {100 * noise:.2f} points (sd); "
         f"on exact multipliers {100 * table.reference_test_error(architecture, 'int8'):.2f} %",
         f"Errors in %, {table.reliability}:",
         shown,
@@ -141,25 +139,22 @@ def trained(table: BenchTable, architecture: Architecture, cost: str) -> Rendera
     """Curves of one network, as it was trained."""
     at, landscape = table.at(architecture), Landscape.of(table, cost)
     unit, size = units.suited(COSTS[cost].unit, float(landscape.costs[at]))
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.add_column("epoch", justify="right")
-    for number in range(table.seeds):
-        shown.add_column(f"#{number}", justify="right", no_wrap=True)
-    for name in ("mean", "validation", "seconds"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    each_training = [Column(f"#{number}", 3 + number) for number in range(table.seeds)]
+    means = [Column("mean"), Column("validation", 1), Column("seconds", 2)]
+    shown = Fitted("", [Column("epoch"), *each_training, *means])
     for epoch in range(table.epochs):
         each = [f"{100 * error:.2f}" for error in table.test[at, :, epoch]]
-        means = (
+        of_all = (
             100 * table.mean_test[at, epoch],
             100 * table.mean_validation[at, epoch],
             table.mean_seconds[at, epoch],
         )
-        shown.add_row(str(epoch + 1), *each, *(f"{mean:.2f}" for mean in means))
+        shown.add(str(epoch + 1), *each, *(f"{mean:.2f}" for mean in of_all))
     references = {name: table.reference_test_error(architecture, name) for name in ("fp32", "int8")}
     told = ", ".join(f"{name} {100 * error:.2f} %" for name, error in references.items())
     return Group(
         architecture.short(),
-        f"{landscape.costs[at] / size:.3g} {unit} per inference; test error of the same topology in {told}",
+        f"{three(landscape.costs[at] / size)} {unit} per inference; test error of the same topology in {told}",
         "Test error in % of every training and their mean, validation error, seconds of one thread:",
         shown,
     )
@@ -171,13 +166,12 @@ def ranks(file: TrajectoryFile) -> RenderableType:
         raise InputError(f"{file.path} holds no search; table compare adds some")
     table, budget = table_of(file), Budget.parse(file.common["budget"])
     ranking = rank(file.found, Landscape.of(table, file.common["cost"]), budget)
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("method", no_wrap=True)
-    for name in ("seeds", *(f"{part:.0%}" for part in PARTS), "±", "rank", "spent"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    parts = [Column(f"{part:.0%}", 0 if part == PARTS[-1] else 3) for part in PARTS]
+    figures = [Column("seeds", 2), *parts, Column("±"), Column("rank", 1), Column("spent", 4)]
+    shown = Fitted("", [Column("method", left=True), *figures])
     granted = granted_by(budget)
     for each in ranking.standings:
-        shown.add_row(
+        shown.add(
             each.method + (" *" if each.control else ""),
             str(each.seeds),
             *(f"{1000 * regret:.1f}" for regret in each.regrets),

@@ -1,11 +1,9 @@
 """What a person sees of a campaign: one live table on a terminal, a line per ended run elsewhere."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -15,24 +13,13 @@ from evaluation.campaigns.forecast import device_seconds, predicted
 from evaluation.campaigns.plan import PlannedRun
 from evaluation.runs.folder import HISTORY, RECORD, read_history, read_record
 from evaluation.runs.record import Record
+from spaces.cli.numbers import duration
+from spaces.cli.tables import Column, Fitted
 from spaces.cli.terminal import Terminal
 from spaces.errors import InputError
 
 SHOWN = 20  # runs under way that the table lists
 TOLD = 5  # names in a line about many
-
-
-def hours(seconds: float | None) -> str:
-    """An amount of time as people read it."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 class Progress:
@@ -77,7 +64,7 @@ class Progress:
 
     def _rest(self) -> str:
         seconds = sum(self.took) / len(self.took) * self.left / self.jobs if self.took else None
-        return f"{self.device_seconds / 3600:.2f} device-hours, {hours(seconds)} left"
+        return f"{self.device_seconds / 3600:.2f} device-hours, {duration(seconds)} left"
 
     def live(self) -> AbstractContextManager:
         """Shows the table while the block runs, on a terminal."""
@@ -87,16 +74,16 @@ class Progress:
 
     def table(self) -> Group:
         """The counts, and the runs under way."""
-        counts = Table(box=box.SIMPLE_HEAD)
-        for header in ("done", "running", "failed", "left", "device-hours", "time left"):
-            counts.add_column(header, justify="right")
+        ranks = {"device-hours": 2, "running": 1}
+        headers = ("done", "running", "failed", "left", "device-hours", "time left")
+        counts = Fitted("", [Column(header, ranks.get(header, 0)) for header in headers])
         done, failed, rest = self.counts[Status.DONE], self.counts[Status.FAILED], self._rest()
         used, _, left = rest.partition(" device-hours, ")
         waiting = self.left - len(self.running)
-        counts.add_row(str(done), str(len(self.running)), str(failed), str(waiting), used, left.removesuffix(" left"))
+        counts.add(str(done), str(len(self.running)), str(failed), str(waiting), used, left.removesuffix(" left"))
         running = Table(box=None, show_header=False)
         for name, since in list(self.running.items())[:SHOWN]:
-            running.add_row(name, _stage(self.folder, name), hours(time.monotonic() - since))
+            running.add_row(name, _stage(self.folder, name), duration(time.monotonic() - since))
         return Group(counts, running)
 
 
@@ -123,22 +110,18 @@ def show_forecast(
     console: Terminal, folder: CampaignFolder, chosen: Sequence[PlannedRun], records: Sequence[Record], jobs: int
 ) -> None:
     """What would run, and how long it would take."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("run", overflow="fold")
-    table.add_column("status", min_width=6)
-    table.add_column("device-hours", min_width=12, justify="right")
+    table = Fitted("", [Column("run", left=True), Column("status", left=True), Column("device-hours")])
     total, unknown = 0.0, 0
     for run in chosen:
         status = folder.status(run.name)
         seconds = None if status is Status.DONE else predicted(run, records)
-        table.add_row(
-            run.name, status, "" if status is Status.DONE else "?" if seconds is None else f"{seconds / 3600:.3f}"
-        )
+        shown = "" if status is Status.DONE else "?" if seconds is None else f"{seconds / 3600:.3f}"
+        table.add(run.name, str(status), shown)
         if status in (Status.NEW, Status.BEGUN):
             total, unknown = total + (seconds or 0.0), unknown + (seconds is None)
     console.print(table)
     without = f", without {unknown} runs of which no record tells anything" if unknown else ""
-    console.print(f"{total / 3600:.3f} device-hours are left{without}; {hours(total / jobs)} with --jobs {jobs}")
+    console.print(f"{total / 3600:.3f} device-hours are left{without}; {duration(total / jobs)} with --jobs {jobs}")
 
 
 def show_end(

@@ -6,17 +6,17 @@ random numbers that the search never saw. Time is that of the search stage.
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from statistics import median_low
 from typing import Any
-
-from rich import box
-from rich.table import Table
 
 from evaluation import significance
 from evaluation.runs import accounts, units
 from evaluation.runs.record import Record
 from evaluation.settings.config import Budget
+from spaces.cli.numbers import three
+from spaces.cli.tables import Column, Fitted
 from spaces.cli.terminal import Terminal
 
 SHARED = (
@@ -40,7 +40,8 @@ def show(console: Terminal, records: list[Record]) -> None:
             console.print()
             console.print(_table(group))
             for line in _remarks(group):
-                console.print(f"  {line}", highlight=False)
+                shown = textwrap.wrap(line, console.width, initial_indent="  ", subsequent_indent="    ")
+                console.print("\n".join(shown), highlight=False)
 
 
 def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -112,49 +113,44 @@ def paired(records: Iterable[Record]) -> list[significance.Comparison]:
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
-def _table(records: list[Record]) -> Table:
+def _table(records: list[Record]) -> Fitted:
     first, cost, target = records[0], cost_limit(records[0]), target_hypervolume(records)
     faster = speed_ups(records)
-    unit, seconds, form = _time_unit(records)
-    table = Table(
-        title=f"comparison on {first.dataset}{first.limit_note}, space {first.space}, "
+    unit, seconds = _time_unit(records)
+    table = Fitted(
+        f"comparison on {first.dataset}{first.limit_note}, space {first.space}, "
         f"protocol {first.protocol.name}, budget {first.budget or 'none'}: medians and ranges",
-        box=box.SIMPLE_HEAD,
+        [
+            Column("method", left=True),
+            Column("hypervolume"),
+            Column(f"error, %\n≤ {_amount(first, cost)}", 1),
+            Column(f"search\n{unit}", 3),
+            Column(f"{unit} to\n{target:.3f}", 4),
+            Column("× faster", 2),
+        ],
     )
-    table.add_column("method", no_wrap=True)
-    headers = (
-        "hypervolume",
-        f"error, %\n≤ {_amount(first, cost)}",
-        f"search\n{unit}",
-        f"{unit} to\n{target:.3f}",
-        "× faster",
-    )
-    for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
     for name, runs in by_method(records).items():
-        table.add_row(
+        table.add(
             name + f"\n{len(runs)} run{'s' if len(runs) > 1 else ''}",
             _spread([final_hypervolume(r) for r in runs], "{:.3f}".format),
-            _spread([100 * error_within(r, cost) for r in runs], "{:.1f}".format, "none"),
-            _spread([r.ledger["search"].device_seconds / seconds for r in runs], form),
-            _spread([seconds_to(r, target) / seconds for r in runs], form),
-            f"{faster[name]:.1f}" if faster else "none",
+            _spread([100 * error_within(r, cost) for r in runs], three, "none"),
+            _spread([r.ledger["search"].device_seconds / seconds for r in runs], three),
+            _spread([seconds_to(r, target) / seconds for r in runs], three),
+            three(faster[name]) if faster else "none",
         )
     return table
 
 
 def _amount(record: Record, cost: float) -> str:
-    """A cost in the unit of tables."""
-    unit, size = units.of_tables(record.unit)
-    return f"{cost / size:,.1f} {unit}"
+    return units.with_prefix(cost, record.unit)
 
 
-def _time_unit(records: Iterable[Record]) -> tuple[str, float, Callable[[float], str]]:
-    """Name, seconds and form of the unit of device time that suits these runs: hours, or seconds for very short ones."""
+def _time_unit(records: Iterable[Record]) -> tuple[str, float]:
+    """Name and seconds of the unit of device time that suits these runs: hours, or seconds for very short ones."""
     records = list(records)
     device = "GPU" if records[0].device.type == "cuda" else "CPU"
     longest = max(r.ledger["search"].device_seconds for r in records)
-    return (f"{device}-h", 3600.0, "{:.2f}".format) if longest >= 3600 else (f"{device}-s", 1.0, "{:.0f}".format)
+    return (f"{device}-h", 3600.0) if longest >= 3600 else (f"{device}-s", 1.0)
 
 
 def _spread(values: list[float], form: Callable[[float], str], infinite: str = "never") -> str:

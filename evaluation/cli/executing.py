@@ -17,6 +17,7 @@ import torch
 
 from evaluation import datasets
 from evaluation.cli import comparison, summary
+from evaluation.cli.several import Several
 from evaluation.datasets import Dataset
 from evaluation.runs.folder import CONFIG, RECORD, STATE, RunFolder, read_record
 from evaluation.runs.progress import RunProgress
@@ -76,10 +77,11 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, place
     for path in planned:
         if not (path / CONFIG).exists():
             raise InputError(f"'{path}' is not a run folder: it has no {CONFIG}")
-    finished, failed = [], False
+    finished, failed, console = [], False, Terminal()
+    several = Several(console, len(planned)) if len(planned) > 1 else None
     for path in list(planned):
         try:
-            finished.append(execute(path, Terminal(), place))
+            finished.append(execute(path, console, place, several))
         except InputError as error:
             if fresh and not (path / STATE).exists():
                 shutil.rmtree(path)
@@ -89,22 +91,27 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, place
             say(f"error: {path}: {error}")
             failed = True
     if len(finished) > 1:
-        comparison.show(Terminal(), finished)
+        comparison.show(console, finished)
     return BAD_INPUT if failed else 0
 
 
-def execute(path: Path, console: Terminal, place: Mapping[str, Any] = ELSEWHERE) -> Record:
-    """Run what is left to do in a run folder, show and return its record."""
-    finished = path / RECORD
-    if finished.exists():  # to show it takes neither its data nor a folder that can be written
+def execute(
+    path: Path, console: Terminal, place: Mapping[str, Any] = ELSEWHERE, several: Several | None = None
+) -> Record:
+    """Run what is left to do in a run folder, show and return its record; of ``several`` runs, only a line of it."""
+    title, finished = several.begin(path) if several else str(path), path / RECORD
+    if was_finished := finished.exists():  # to show it takes neither its data nor a folder that can be written
         record = read_record(finished)
-        console.print(str(path), style="bold", highlight=False)
+        console.print(title, style="bold", highlight=False)
     else:
         folder = RunFolder(path)
         run = _open(folder, place)
-        with RunProgress(console, str(path)) as progress:
+        with RunProgress(console, title) as progress:
             record = run.execute(folder, progress)
-    summary.show(console, record, str(path))
+    if several:
+        several.end(record, was_finished)
+    else:
+        summary.show(console, record, str(path))
     return record
 
 

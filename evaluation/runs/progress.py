@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from spaces.cli.terminal import Terminal
@@ -15,8 +15,8 @@ _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite the
 class Progress(Protocol):
     """What the stages of a run tell of their progress."""
 
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        """A new stage of ``total`` steps begins, ``done`` of them finished earlier."""
+    def stage(self, name: str, total: int, done: int = 0, unit: str = "") -> None:
+        """A new stage of ``total`` steps begins, ``done`` of them finished earlier; or of a ``unit``, as "% of 60s"."""
 
     def expect(self, total: int) -> None:
         """The stage turns out to have ``total`` steps."""
@@ -34,7 +34,7 @@ class Progress(Protocol):
 class Unseen(Progress):
     """Of runs that are too many, and too short, to be watched one by one."""
 
-    def stage(self, name: str, total: int, done: int = 0) -> None: ...
+    def stage(self, name: str, total: int, done: int = 0, unit: str = "") -> None: ...
 
     def expect(self, total: int) -> None: ...
 
@@ -53,14 +53,14 @@ class RunProgress(Progress):
         self._live = Bars(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
             TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._live.add_task("", total=None, note="")
-        self._stage, self._last_line = "", 0.0
+        self._task = self._live.add_task("", total=None, count="", note="")
+        self._stage, self._unit, self._total, self._last_line = "", "", 0, 0.0
 
     def __enter__(self) -> "RunProgress":
         self.console.print(self.title, style="bold", highlight=False)
@@ -72,10 +72,13 @@ class RunProgress(Progress):
     ) -> None:
         self._live.stop()
 
-    def stage(self, name: str, total: int, done: int = 0) -> None:
-        """A new stage of ``total`` steps begins, ``done`` of them finished earlier."""
-        self._stage, self._total, self._last_line = name, total, 0.0
-        self._live.reset(self._task, total=total, completed=done, description=name, note="")
+    def stage(self, name: str, total: int, done: int = 0, unit: str = "") -> None:
+        """A new stage of ``total`` steps begins, ``done`` of them finished earlier; or of a ``unit``, as "% of 60s"."""
+        self._stage, self._total, self._unit, self._last_line = name, total, unit, 0.0
+        self._live.reset(self._task, total=total, completed=done, description=name, count=self._count(done), note="")
+
+    def _count(self, done: int) -> str:
+        return f"{done} {self._unit}" if self._unit else f"{done}/{self._total}"
 
     def expect(self, total: int) -> None:
         """The stage turns out to have ``total`` steps."""
@@ -88,11 +91,11 @@ class RunProgress(Progress):
 
     def step(self, done: int, note: str) -> None:
         """``done`` steps of the stage are finished."""
-        self._live.update(self._task, completed=done, note=note)
+        self._live.update(self._task, completed=done, count=self._count(done), note=note)
         now = time.monotonic()
         if not self.console.is_terminal and (now - self._last_line > _QUIET_SECONDS or done >= self._total):
             self._last_line = now
-            self.console.print(f"  {self._stage} {done}/{self._total}  {note}", highlight=False)
+            self.console.print(f"  {self._stage} {self._count(done)}  {note}", highlight=False)
 
     def say(self, line: str) -> None:
         self.console.print(f"  {line}", highlight=False)

@@ -64,7 +64,8 @@ def search(run: RunContext, progress: Progress) -> None:
     run.remember(method)
     budget = Budget.parse(run.config.budget)
     run.problem.searched.strict = budget.seconds is None
-    progress.stage("search", 100 if run.config.budget else 1)
+    unit = f"% of {run.config.budget}" if run.config.budget else ""
+    progress.stage("search", 100 if run.config.budget else 1, unit=unit)
     _say_reliability(run, progress)
     while True:
         _snapshot_if_due(run, method, progress)
@@ -175,7 +176,7 @@ def _show(run: RunContext, report: StepReport, progress: Progress) -> None:
     note = _note(run, report.validation_error, report.cost)
     if run.config.budget:
         done = min(100, int(100 * run.state.share))
-        progress.step(done, f"% of {run.config.budget}, step {report.step}: {note}")
+        progress.step(done, f"step {report.step}: {note}")
     else:
         progress.expect(report.total)
         progress.step(report.step, note)
@@ -242,5 +243,4 @@ def selection(run: RunContext, progress: Progress) -> None:
 
 
 def _note(run: RunContext, error: float, cost: float) -> str:
-    unit, size = units.suited(run.problem.cost_model.unit, cost)
-    return f"validation error {error:.1%}, {cost / size:.3g} {unit}"
+    return f"validation error {error:.1%}, {units.with_prefix(cost, run.problem.cost_model.unit)}"

@@ -1,5 +1,7 @@
 """How amounts of a cost are written: its word, and the unit that suits their size."""
 
+from spaces.cli.numbers import three
+
 PREFIXES = ("p", "n", "µ", "m", "", "k", "M", "G", "T")  # each a thousand times the one before
 
 
@@ -24,3 +26,9 @@ def of_tables(unit: str) -> tuple[str, float]:
 def noun(unit: str) -> str:
     """What amounts in this unit are called."""
     return "energy" if unit.endswith("J") else "cost"
+
+
+def with_prefix(value: float, unit: str = "") -> str:
+    """Three digits, with the prefix that suits them: 47,100 pJ are 47.1 nJ, and 210,304 are 210 k."""
+    prefixed, size = suited(unit, abs(value))
+    return f"{three(value / size)} {prefixed}".rstrip()

@@ -1,5 +1,6 @@
 """A terminal on which text from anywhere is only printed: nothing in it acts, and none of it takes long."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,12 +10,20 @@ from rich.text import Text
 
 from spaces.files.untrusted_text import shortened, without_controls
 
+WIDTH_OF_FILES = 160  # columns of what goes to a file or a pipe: enough for every table
+
 
 class Terminal(Console):
     """A console that prints text from anywhere as it is: no markup, no control characters, and no endless lines."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **options})
+        if not self.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+            self.width = WIDTH_OF_FILES
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """What does not fit is left to the terminal to wrap: cut off, a number would be another."""
+        super().print(*objects, **{"crop": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Shortened, since laying out 100,000 characters takes a minute."""

@@ -22,6 +22,7 @@ import tyro
 from spaces.cli.commands import guarded, leave
 from spaces.cli.flags import Unset, parse_subcommand
 from spaces.cli.programs import program
+from spaces.cli.terminal import Terminal
 from spaces.errors import InputError, suggest
 from spaces.files.saving import save_bytes
 from spaces.multipliers import catalogue, presentation
@@ -143,7 +144,7 @@ def _list(command: List) -> int:
         writer.writeheader()
         writer.writerows(row | {"signed": str(row["signed"]).lower()} for row in rows)
     else:
-        presentation.console().print(presentation.overview(rows))
+        Terminal().print(presentation.overview(rows))
     return 0
 
 
@@ -160,7 +161,7 @@ def _show(command: Show) -> int:
     drawn = io.BytesIO()
     draw_error_map(multiplier).savefig(drawn, dpi=150)
     save_bytes(picture, drawn.getbuffer())
-    console = presentation.console()
+    console = Terminal()
     console.print("", presentation.properties(multiplier))
     console.print(presentation.comparison(sheets))
     console.print(f"error over both operands: {picture}", highlight=False, soft_wrap=True)
@@ -192,7 +193,7 @@ def _errors(command: Errors) -> int:
     found = [deviation for sheet in sheets for deviation in deviations(sheet.multiplier, sheet.figures.row)]
     published = [deviation for deviation in found if deviation.published is not None]
     wrong = sum(not deviation.within for deviation in published)
-    console = presentation.console()
+    console = Terminal()
     console.print(presentation.comparison(sheets))
     verdict = f"{wrong} deviate by more than rounding" if wrong else "none deviates by more than rounding"
     console.print(

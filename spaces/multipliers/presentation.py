@@ -1,15 +1,13 @@
 """Circuits as tables and lines of text."""
 
-import os
-import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from spaces.cli.terminal import Terminal
+from spaces.cli.numbers import three
+from spaces.cli.tables import Column, Fitted
 from spaces.multipliers.factors import factorise
 from spaces.multipliers.files.columns import HARDWARE
 from spaces.multipliers.files.datasheet import deviations
@@ -17,13 +15,7 @@ from spaces.multipliers.files.tables import Datasheet
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.multipliers.products import operand_table
 
-WIDTH_OF_FILES = 160  # columns of a table that goes to a file or a pipe
 _UNITS = {"power_mw": "mW", "area_um2": "µm²", "delay_ns": "ns"}
-
-
-def console() -> Terminal:
-    """As wide as the terminal; wide enough for every table where there is none."""
-    return Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_FILES)
 
 
 def rank(multiplier: Multiplier) -> int | None:
@@ -44,23 +36,22 @@ def row(multiplier: Multiplier) -> dict[str, Any]:
 
 def overview(rows: list[dict[str, Any]]) -> Group:
     """One line for each circuit, from its ``row``; the sources are listed below."""
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for header in ("signed", *_UNITS.values(), "MAE %", "WCE %", "MRE %", "EP %", "bias", "rank", "source"):
-        table.add_column(header, justify="right", overflow="fold")
+    ranks = {"signed": 3, "µm²": 5, "ns": 6, "WCE %": 4, "MRE %": 1, "EP %": 7, "bias": 8, "rank": 2, "source": 9}
+    headers = ("signed", *_UNITS.values(), "MAE %", "WCE %", "MRE %", "EP %", "bias", "rank", "source")
+    columns = [Column("multiplier", left=True), *(Column(header, ranks.get(header, 0)) for header in headers)]
+    table = Fitted("", columns)
     errors = ("mae_pct", "wce_pct", "mre_pct", "ep_pct", "bias")
     sources = list(dict.fromkeys(multiplier["source"] for multiplier in rows))
     for multiplier in rows:
-        table.add_row(
+        table.add(
             multiplier["name"],
             "yes" if multiplier["signed"] else "no",
-            *(_number(multiplier[name], ".4g") for name in HARDWARE),
-            *(_number(multiplier[name], ".3g") for name in errors),
-            _number(multiplier["rank"], "d"),
+            *(_number(multiplier[name]) for name in (*HARDWARE, *errors)),
+            "–" if multiplier["rank"] is None else str(multiplier["rank"]),
             str(sources.index(multiplier["source"]) + 1),
         )
     notes = [f"source {number}: {source or 'unknown'}" for number, source in enumerate(sources, 1)]
-    notes.append("MAE and WCE in % of 2^16, bias in units of the product; –: unknown")
+    notes.append("MAE and WCE in % of 2^16, bias in units of the product; –: unknown; --csv has all digits")
     return Group(table, *notes)
 
 
@@ -79,22 +70,21 @@ def properties(multiplier: Multiplier) -> Table:
     return grid
 
 
-def comparison(sheets: list[Datasheet]) -> Table:
+def comparison(sheets: list[Datasheet]) -> Fitted:
     """Every error figure of every circuit, recomputed and published."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for header in ("", "figure", "recomputed", "published", "deviation", ""):
-        table.add_column(header, justify="left" if header in ("", "figure") else "right")
+    columns = [Column("", left=True), Column("figure", left=True), Column("recomputed"), Column("published")]
+    table = Fitted("", [*columns, Column("deviation", 1), Column("", left=True)])
     for sheet in sheets:
         found = deviations(sheet.multiplier, sheet.figures.row)
         for number, deviation in enumerate(found):
-            table.add_row(
+            table.add(
                 sheet.multiplier.name if number == 0 else "",
                 deviation.figure,
                 f"{deviation.recomputed:.8g}",
                 deviation.published or "–",
                 "–" if deviation.amount is None else f"{deviation.amount:+.2g}",
                 "" if deviation.within else "deviates",
-                end_section=number == len(found) - 1,
+                end=number == len(found) - 1,
             )
     return table
 
@@ -112,5 +102,5 @@ def in_a_line(sheet: Datasheet) -> str:
     return ", ".join(parts)
 
 
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+def _number(value: float | None) -> str:
+    return "–" if value is None else three(value)
