@@ -200,6 +200,7 @@ class Record:
     evaluations: int | None = None
     cache_hits: int | None = None
     finalists: tuple[Finalist, ...]
+    distances: tuple[tuple[float, ...], ...] = ()  # from each finalist to each: see ``spaces.distance``
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 

@@ -34,6 +34,7 @@ from evaluation.settings.config import RunConfig
 from spaces.costs import COSTS
 from spaces.costs.model import CostModel
 from spaces.costs.trace import LayerCost, total_macs, total_params
+from spaces.distance import distances
 from spaces.errors import InputError
 from spaces.files.schema import typed
 from spaces.shape import NetworkShape
@@ -80,6 +81,7 @@ def record_of(
         evaluations=problem.searched.candidates,
         cache_hits=problem.searched.hits,
         finalists=tuple(_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))),
+        distances=distances(state.finalists),
         notes=tuple(state.notes),
         failures=_failures(problem, state),
     )

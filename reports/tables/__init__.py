@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from reports.load import Section
 from reports.tables.cost import search_cost
+from reports.tables.distances import winners
 from reports.tables.energy import energy_split
 from reports.tables.headline import headline
 from reports.tables.multipliers import multipliers
@@ -28,12 +29,13 @@ __all__ = [
     "multipliers",
     "of_section",
     "search_cost",
+    "winners",
 ]
 
 
 def of_section(section: Section) -> Iterator[Table]:
     """Every table of a section that has rows, in the order of a report."""
-    for make in (headline, methods, comparisons, ablation, energy_split, search_cost, finalists):
+    for make in (headline, methods, comparisons, ablation, winners, energy_split, search_cost, finalists):
         table = make(section)
         if table.rows:
             yield table
