@@ -27,7 +27,7 @@ from methods.bilevel import Batch, Tally
 from methods.fronts import relative_hypervolume
 from methods.method import Evaluation, Problem, StepReport
 from methods.perturbation import Perturbation
-from methods.relaxations import Weights
+from methods.relaxations import Weights, zero_one_loss
 from methods.supernet import SupernetSearch
 from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
@@ -53,6 +53,8 @@ class ApproxDartsConfig(SupernetConfig):
     patience: int = 0
     """Epochs in a row in which the hypervolume of what is derived, by its errors in the supernet, may fail to grow; then the
     supernet's search is over. 0 never ends it early."""
+    zero_one_weight: float = 0.0
+    """w_01, of a loss that drives the gates of the sigmoid relaxation to 0 or 1 (FairDARTS has 10)."""
     untrained: bool = False
     """A control: α is drawn from a normal distribution, β stays at its start, and nothing is trained."""
 
@@ -62,6 +64,10 @@ class ApproxDartsConfig(SupernetConfig):
             raise InputError(f"{self.method} needs at least one epoch after the warm-up")
         if min(self.tuning, self.patience) < 0:
             raise InputError(f"{self.method} needs tuning and patience ≥ 0")
+        if self.zero_one_weight < 0 or (self.zero_one_weight and self.relaxation != "sigmoid"):
+            raise InputError(
+                f"{self.method}'s zero-one loss needs --{self.method}.relaxation sigmoid, and a weight ≥ 0"
+            )
         if self.patience and self.selection == "perturbation":
             raise InputError(f"{self.method} selects by perturbation after all its epochs: patience is for probability")
 
@@ -184,6 +190,13 @@ class ApproxDarts(SupernetSearch):
             return self.loss_under(decided, None, batch, tally)
         relaxed = self.relaxation(self.logits)
         return self.loss_under(relaxed.weights, relaxed.sampled, batch, tally)
+
+    def cost_term(self) -> Tensor:
+        """λ E[cost] / E[exact int8 cost] and the zero-one loss w_01 · L_01 of FairDARTS."""
+        if not self.config.zero_one_weight:
+            return super().cost_term()
+        gates = [self.logits[name][:, choice.hidden :] for name, choice in self.choices.items() if choice.picks]
+        return super().cost_term() + self.config.zero_one_weight * zero_one_loss(gates)
 
     # -- what follows from it ----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from methods.bilevel import Batch, Tally
 from methods.method import Problem, StepReport
+from methods.relaxations import zero_one_loss
 from methods.supernet import SupernetSearch
 from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
@@ -108,9 +109,8 @@ class DDarts(SupernetSearch):
     def own_loss(self, cell: int) -> Tensor:
         """w_01 L_01 + w_AB L_AB of a cell, a function of its α alone."""
         own = self.own_logits(cell)
-        zero_one = -(own.sigmoid() - 0.5).square().mean()
         contribution = self.losses[cell] * (F.logsigmoid(own).mean() if self.config.ablation == "credit" else 1.0)
-        return self.config.zero_one_weight * zero_one + self.config.ablation_weight * contribution
+        return self.config.zero_one_weight * zero_one_loss([own]) + self.config.ablation_weight * contribution
 
     def own_logits(self, cell: int) -> Tensor:
         """α of a cell, one number after the other, without what is hidden."""

@@ -24,6 +24,14 @@ class Evaluation:
     macs: int
     failure: str | None = None
     epochs: int = 0  # of proxy training: results of different fidelity are not compared
+    inherited: int = (
+        0  # epochs behind the weights that it began with, in all its ancestors: of their own training it has none
+    )
+
+    @property
+    def epochs_in_all(self) -> int:
+        """For how long its weights have been trained, or some of them: those of ancestors included."""
+        return self.epochs + self.inherited
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ gradient for every probability is exact. Shares always are.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -180,6 +180,11 @@ class Sample:
         if self._copied is not None:
             self._copied.synchronize()
         return self._seen
+
+
+def zero_one_loss(logits: Sequence[Tensor]) -> Tensor:
+    """L_01 = −mean (σ(α) − ½)², which is lowest where every gate is open or shut (FairDARTS, Chu et al., ECCV 2020)."""
+    return -(torch.cat([rows.flatten() for rows in logits]).sigmoid() - 0.5).square().mean()
 
 
 RELAXATIONS = {"softmax": Softmax, "sigmoid": Sigmoid, "gumbel": Gumbel, "uniform": Uniform}

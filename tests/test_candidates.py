@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 import pytest
 
+from evaluation.runs.record import Judged
+from evaluation.runs.recording import unequal_epochs
 from evaluation.searching import candidates
 from evaluation.searching.candidates import Job, Result
 from evaluation.searching.evaluators import EVALUATORS
@@ -16,6 +18,7 @@ from methods.evoapproxnas import EvoApproxNas, EvoApproxNasConfig
 from methods.method import Evaluation
 from spaces.errors import InputError
 from tests import tiny
+from tests.method_contract import through_a_file
 from tests.running import finished_run, resume, stopped_run, without_times
 
 SECONDS = 10.0  # of every job, as the table says
@@ -118,6 +121,25 @@ def test_a_child_waits_for_the_parent_in_its_batch():
     for executor in ("serial", "shuffled"):
         problem = tiny.problem("evoapproxnas", executor=executor, **GRID)
         assert problem.evaluate([child, parent], parents=[parent, None]) == [of_weights, expected[1]]
+
+
+def test_children_tell_for_how_long_their_weights_were_trained():
+    problem = tiny.problem("evoapproxnas", **GRID)
+    parent, child = family(problem)
+    grandchild = problem.space.mutate(child, np.random.default_rng(5))
+    found = problem.evaluate([parent], parents=[None]) + problem.evaluate([child], 2, parents=[parent])
+    again = tiny.problem("evoapproxnas", **GRID)
+    again.load_state_dict(through_a_file(problem.state_dict()))
+    found += again.evaluate([grandchild], parents=[child]) + again.evaluate([child], 3, parents=[child])
+    assert [(e.epochs, e.inherited, e.epochs_in_all) for e in found] == [(1, 0, 1), (2, 1, 3), (1, 3, 4), (3, 1, 4)]
+    assert again.evaluate([parent], 2)[0].epochs_in_all == 2  # from scratch
+
+
+def test_a_record_says_that_errors_on_inherited_weights_are_not_comparable():
+    judged = [Judged(str(at), 1.0, (0.5,), searched_epochs=epochs) for at, epochs in enumerate((3, 17, None))]
+    (note,) = unequal_epochs(judged)
+    assert "3 to 17 epochs in all" in note
+    assert unequal_epochs([judged[0], judged[0], judged[2]]) == unequal_epochs([]) == []
 
 
 def test_a_result_depends_on_the_job_alone():

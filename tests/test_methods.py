@@ -168,6 +168,20 @@ def test_the_untrained_control_derives_from_random_operations(tmp_path):
     assert record.ledger["search"].device_seconds < record.ledger["final"].device_seconds
 
 
+def test_the_zero_one_loss_counts_for_gates_alone():
+    plain, driven = (darts(relaxation="sigmoid", zero_one_weight=weight) for weight in (0.0, 10.0))
+    with torch.no_grad():
+        for method in (plain, driven):
+            method.logits["alpha"].copy_(
+                torch.linspace(-3, 3, method.logits["alpha"].numel()).view_as(method.logits["alpha"])
+            )
+    gates = driven.logits["alpha"].detach()[:, 1:].sigmoid().numpy()  # without "none"
+    added = (driven.cost_term() - plain.cost_term()).item()
+    assert added == pytest.approx(-10 * np.mean((gates - 0.5) ** 2), rel=1e-5)
+    with pytest.raises(InputError, match="needs --approxdarts.relaxation sigmoid"):
+        ApproxDartsConfig(zero_one_weight=1.0)
+
+
 def test_a_fixed_multiplier_is_the_only_one_proposed():
     problem = tiny.problem("approxdarts", multipliers=("mul8s_1KX2",))
     method = ApproxDarts(problem, ApproxDartsConfig(epochs=1))

@@ -15,6 +15,7 @@ class KeptEvaluation(TypedDict):
     macs: int
     failure: str | None
     epochs: int
+    inherited: NotRequired[int]
     seconds: float
     work: NotRequired[float]
 
@@ -23,6 +24,7 @@ class KeptNetwork(TypedDict):
     architecture: dict
     epochs: int
     weights: dict
+    inherited: NotRequired[int]
 
 
 class KeptProblem(TypedDict):

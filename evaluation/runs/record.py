@@ -135,12 +135,14 @@ class Layer:
 @dataclass(frozen=True)
 class Judged:
     """A proposal as the harness judged it: the errors (validation, 0..1) of all its trainings, and what ``signals`` said of it
-    beforehand, lower for better."""
+    beforehand, lower for better. ``searched_epochs`` is how long its weights had been trained when the search evaluated it,
+    those of ancestors included; None where it did not."""
 
     key: str
     cost: float
     errors: tuple[float, ...]
     signals: dict[str, float] = field(default_factory=dict)
+    searched_epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def record_of(
         cache_hits=problem.searched.hits,
         finalists=tuple(_finalist(index, problem, state, final_shape) for index in range(len(state.finalists))),
         distances=distances(state.finalists),
-        notes=tuple(state.notes),
+        notes=(*state.notes, *unequal_epochs(judged)),
         failures=_failures(problem, state),
     )
 
@@ -93,9 +93,22 @@ def _judged(problem: SearchProblem, state: RunState) -> tuple[Judged, ...]:
     for key in (architecture.key for architecture in state.proposals):
         evaluations = [trial.evaluation for trial in problem.judged.known(key)]
         signals = {name: values[key] for name, values in state.signals.items() if key in values}
+        searched = problem.searched.of(key)
+        epochs = searched.evaluation.epochs_in_all if searched else None
         if evaluations:
-            found.append(Judged(key, evaluations[0].cost, tuple(e.error for e in evaluations), signals))
+            found.append(Judged(key, evaluations[0].cost, tuple(e.error for e in evaluations), signals, epochs))
     return tuple(found)
+
+
+def unequal_epochs(judged: Sequence[Judged]) -> list[str]:
+    """What to bear in mind where children went on with inherited weights."""
+    epochs = [each.searched_epochs for each in judged if each.searched_epochs is not None]
+    if len(set(epochs)) < 2:
+        return []
+    return [
+        f"errors in the search are not comparable: weights were trained for {min(epochs)} to {max(epochs)} epochs in all, "
+        "inherited ones included; judged errors are of trainings from scratch"
+    ]
 
 
 def rank_correlations(judged: Sequence[Judged]) -> dict[str, float | None]:

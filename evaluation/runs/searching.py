@@ -108,7 +108,8 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -
 
     def show(result: Result) -> None:
         e = result.evaluation
-        progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or _note(run, e.error, e.cost)}")
+        note = _note(run, e.error, e.cost) + (f", {e.epochs_in_all} epochs with its ancestors'" if e.inherited else "")
+        progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or note}")
 
     def out_of_time(meter: Meter) -> bool:
         return spending.is_over(run, budget, meter.seconds)

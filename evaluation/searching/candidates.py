@@ -27,6 +27,7 @@ class Trained:
     architecture: Architecture
     epochs: int
     weights: dict[str, Tensor]
+    inherited: int = 0  # see ``Evaluation.inherited``
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,21 @@ class Job:
         return self.purpose
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it starts from itself."""
+        return self.parent is not None and self.parent.architecture.key == self.architecture.key
+
+    @property
     def missing_epochs(self) -> int:
         """Epochs to train: one that starts from itself has some of them behind it."""
-        goes_on = self.parent is not None and self.parent.architecture.key == self.architecture.key
-        return self.epochs - (self.parent.epochs if self.parent is not None and goes_on else 0)
+        return self.epochs - (self.parent.epochs if self.parent is not None and self.goes_on else 0)
+
+    @property
+    def inherited(self) -> int:
+        """See ``Evaluation.inherited``."""
+        if self.parent is None:
+            return 0
+        return self.parent.inherited + (0 if self.goes_on else self.parent.epochs)
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,8 @@ def train(job: Job, conditions: Conditions) -> Result:
         evaluation = Evaluation(key, 1.0, *sizes, reason, job.epochs)
         return Result(evaluation, time.perf_counter() - began, suspicion=failures.suspicion(failure))
     if job.keeps_weights:
-        trained = Trained(job.architecture, job.epochs, network.state_dict())
-    return Result(Evaluation(key, error, *sizes, None, job.epochs), time.perf_counter() - began, trained)
+        trained = Trained(job.architecture, job.epochs, network.state_dict(), job.inherited)
+    return Result(Evaluation(key, error, *sizes, None, job.epochs, job.inherited), time.perf_counter() - began, trained)
 
 
 def trained_network(job: Job, conditions: Conditions) -> torch.nn.Module:

@@ -220,7 +220,8 @@ class Trials:
         ]
 
     def full_fidelity(self) -> list[Evaluation]:
-        """The evaluations of the highest number of epochs: only these can be set side by side."""
+        """The evaluations of the highest number of epochs: only these can be set side by side, as a method does that compares
+        children on inherited weights. What these have behind them is in ``Evaluation.epochs_in_all``."""
         most = max((e.epochs for e in self.evaluations), default=0)
         return [e for e in self.evaluations if e.epochs == most]
 
@@ -230,7 +231,12 @@ class Trials:
 
     def weights_to_plain(self) -> list[dict]:
         return [
-            {"architecture": t.architecture.to_json(), "epochs": t.epochs, "weights": t.weights}
+            {
+                "architecture": t.architecture.to_json(),
+                "epochs": t.epochs,
+                "weights": t.weights,
+                "inherited": t.inherited,
+            }
             for t in self.trained.values()
         ]
 
@@ -238,11 +244,14 @@ class Trials:
         """The inverse of ``to_plain`` and ``weights_to_plain``."""
         self.trials = {}
         for data in trials:
-            evaluation = Evaluation(**{field.name: data[field.name] for field in fields(Evaluation)})
+            evaluation = Evaluation(**{f.name: data[f.name] for f in fields(Evaluation) if f.name in data})
             usual = trained_work(evaluation.macs, self.images, evaluation.epochs)  # of an older checkpoint
             trial = Trial(evaluation, data["seconds"], data.get("work", usual), 0.0)
             self._add((evaluation.key, evaluation.epochs), trial)
-        trained = [Trained(space.from_json(t["architecture"]), t["epochs"], t["weights"]) for t in weights]
+        trained = [
+            Trained(space.from_json(t["architecture"]), t["epochs"], t["weights"], t.get("inherited", 0))
+            for t in weights
+        ]
         self.trained = {t.architecture.key: t for t in trained}
 
 
