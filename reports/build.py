@@ -48,7 +48,9 @@ def build(paths: Sequence[Path], out: Path, command: str) -> str:
         with publishing(out, "reports.build") as draft:
             _write(loaded, draft, out, command, progress)
     left = f"; {len(loaded.left_out)} left out, listed at its end" if loaded.left_out else ""
-    return f"wrote {out / 'index.html'}: {count(len(loaded.runs), 'run')}, {count(len(loaded.finalists), 'finalist')}{left}"
+    searched = f", {sum(each.searches for each in loaded.searches):,} searches on a table"
+    what = f"{count(len(loaded.runs), 'run')}, {count(len(loaded.finalists), 'finalist')}{searched if loaded.searches else ''}"
+    return f"wrote {out / 'index.html'}: {what}{left}"
 
 
 def _write(loaded: Loaded, draft: Path, out: Path, command: str, progress: "Progress") -> None:
@@ -64,7 +66,8 @@ def _write(loaded: Loaded, draft: Path, out: Path, command: str, progress: "Prog
 
 def _write_tables(loaded: Loaded, draft: Path) -> tuple[dict[str, list[Table]], dict[str, list[str]]]:
     """The tables by section, "" for those of all, and the files of each by its name."""
-    made = {section.name: list(tables.of_section(section)) for section in loaded.sections}
+    made = {found.name: list(tables.searches(found)) for found in loaded.searches}
+    made |= {section.name: list(tables.of_section(section)) for section in loaded.sections}
     made[""] = [table for table in [tables.multipliers(loaded)] if table.rows]
     files: dict[str, list[str]] = {}
     for table in (table for group in made.values() for table in group):

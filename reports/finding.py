@@ -19,6 +19,35 @@ class LeftOut:
     reason: str
 
 
+def find_comparisons(paths: Iterable[Path]) -> list[Path]:
+    """The files of ``approxnas table compare`` at or below these paths, each once; a run's history is none."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        for file in _jsonl_files(path, LEVELS):
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def _jsonl_files(path: Path, levels: int) -> list[Path]:
+    """Nothing where a place cannot be read: whoever looks for runs says so."""
+    try:
+        if not path.is_dir():
+            return [path] if is_comparison(path) and path.exists() else []
+        if any((path / name).exists() for name in (CONFIG, HISTORY, RECORD)):
+            return []
+        children = sorted(path.iterdir())
+    except OSError:
+        return []
+    files = [child for child in children if is_comparison(child) and child.is_file()]
+    folders = [child for child in children if child.is_dir()] if levels else []
+    return files + [file for folder in folders for file in _jsonl_files(folder, levels - 1)]
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is called as those of table compare are."""
+    return path.suffix == ".jsonl" and path.name != HISTORY
+
+
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Run folders and record files, each once, and what holds none. Raises InputError for a missing path."""
     found: dict[str, Path] = {}  # real record file → the place as the user named it
@@ -26,7 +55,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[LeftOut]]:
     for path in paths:
         known = len(left_out)
         places = _places(path, left_out)
-        if not places and len(left_out) == known:
+        if not places and len(left_out) == known and not find_comparisons([path]):
             left_out.append(LeftOut(str(path), f"it holds no run folder, up to {LEVELS} levels deep"))
         for place in places:
             record = place / RECORD if place.is_dir() else place
@@ -43,7 +72,9 @@ def _places(path: Path, left_out: list[LeftOut]) -> list[Path]:
     except OSError as error:
         left_out.append(LeftOut(str(path), f"it cannot be read: {error.strerror}"))
         return []
-    return _run_folders(path, LEVELS, left_out) if path.is_dir() else [path]
+    if path.is_dir():
+        return _run_folders(path, LEVELS, left_out)
+    return [] if is_comparison(path) else [path]
 
 
 def _run_folders(folder: Path, levels: int, left_out: list[LeftOut]) -> list[Path]:

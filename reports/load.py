@@ -19,6 +19,7 @@ from evaluation.runs.folder import HISTORY, RECORD, RunFolder, read_history, rea
 from evaluation.runs.record import Finalist, Moment, Record, in_order
 from reports.finding import LeftOut, find_runs
 from reports.rows import cost_column, rows_of
+from reports.searches import Searched, read_comparisons
 from reports.variants import variants_of
 from spaces.cli.programs import program
 from spaces.errors import InputError
@@ -66,7 +67,6 @@ class Run:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the record says about how its run went."""
         return self.record.notes
 
     @property
@@ -101,7 +101,6 @@ class Section:
 
     @property
     def data(self) -> str:
-        """What the images are."""
         origins = sorted({run.record.dataset_origin or "origin not recorded" for run in self.runs})
         return f"{'; '.join(origins)} (fingerprint {self.runs[0].record.dataset_fingerprint[:8]})"
 
@@ -130,7 +129,7 @@ class Section:
 
     @property
     def apart(self) -> str:
-        """What the cost model tells, but counts in no total, in words; "" for nothing."""
+        """What the cost model tells, but counts in no total, in words."""
         return " and ".join({"memory": "memory traffic"}.get(part, part) for part in self.runs[0].record.parts[1])
 
     @cached_property
@@ -171,6 +170,7 @@ class Loaded:
 
     sections: tuple[Section, ...]
     left_out: tuple[LeftOut, ...]
+    searches: tuple[Searched, ...] = ()  # comparisons on a table of trained networks
 
     @property
     def runs(self) -> list[Run]:
@@ -179,15 +179,16 @@ class Loaded:
     @cached_property
     def finalists(self) -> pd.DataFrame:
         """A row per finalist; an empty cell is a number that was not measured. Costs are per inference."""
-        return pd.concat([section.finalists for section in self.sections], ignore_index=True)
+        frames = [section.finalists for section in self.sections]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def load(paths: Iterable[Path]) -> Loaded:
-    """All finished runs at ``paths``: run folders, folders of them, or record files.
+    """All finished runs and comparisons on a table at ``paths``: run folders, folders of them, or files.
 
-    A run that is still being written is unfinished, whatever its state. Raises InputError for a path that does not exist
-    and where there is no finished run at all.
+    Raises InputError for a path that does not exist and where there is nothing finished at all.
     """
+    paths = list(paths)
     places, left_out = find_runs(paths)
     records: dict[str, tuple[Path, Record, list[dict]]] = {}  # content → where it was found, and what it says
     for place in places:
@@ -200,11 +201,12 @@ def load(paths: Iterable[Path]) -> Loaded:
         except (OSError, ValueError, RecursionError) as error:  # all that JSON from elsewhere can cause
             reason = str(error) if isinstance(error, InputError) else f"it cannot be read: {error}"
             left_out.append(LeftOut(str(place), reason))
-    if not records:
+    searches = read_comparisons(paths, left_out)
+    if not records and not searches:
         first = f"{left_out[0].place}: {left_out[0].reason}" if left_out else "no paths were given"
         more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
         raise InputError(f"no finished run to report: {first}{more}")
-    return Loaded(_sections(list(records.values()), left_out), tuple(left_out))
+    return Loaded(_sections(list(records.values()), left_out), tuple(left_out), searches)
 
 
 # -- one record --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ PREFACE = (
 def report(loaded: Loaded, tables: Mapping[str, Sequence[Table]], command: str) -> str:
     """The text of ``report.md``. ``tables`` are by the name of their section, "" for those of the whole report."""
     parts = ["# Comparison", f"Made by: {escape_markdown(command)}", PREFACE]
+    for found in loaded.searches:
+        parts += [f"## {escape_markdown(found.title)}", f"**{escape_markdown(found.ranking.sentence)}**"]
+        parts += [markdown(table) for table in tables[found.name]]
     for section in loaded.sections:
         parts += [f"## {escape_markdown(section.title)}", f"Data: {escape_markdown(section.data)}.", *_words(section)]
         parts += [markdown(table) for table in tables[section.name]]

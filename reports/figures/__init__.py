@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reports.figures import anytime, architectures, energy, evolution, fronts, library, multipliers, style
+from reports.figures import anytime, architectures, energy, evolution, fronts, library, multipliers, searches, style
 from reports.figures.architectures import drawing_svg, svg
 from reports.figures.picture import Picture
 from reports.load import Loaded
@@ -22,7 +22,9 @@ MOST_VARIANTS, MOST_TOGETHER = 4, 6
 
 def pictures(loaded: Loaded) -> Iterator[Picture]:
     """Every figure that the runs have data for, section by section, then those of the circuits."""
-    most = max(1, min(MOST_VARIANTS, MOST_TOGETHER // len(loaded.sections)))
+    for found in loaded.searches:
+        yield from searches.pictures(found)
+    most = max(1, min(MOST_VARIANTS, MOST_TOGETHER // max(1, len(loaded.sections))))
     for section in loaded.sections:
         for method, part in section.pictured.items():
             for picture in filter(None, (fronts.front(part), anytime.anytime(part))):

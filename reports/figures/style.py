@@ -203,6 +203,12 @@ def _draw_key(figure: Figure, key: Key, x: float, y: float) -> None:
     figure.text(x + KEY + 0.06, y, key.text, size=SMALL, va="center_baseline", gid="legend", **inches)
 
 
+def draw_line(figure: Figure, x: Sequence[float], y: Sequence[float], width: float, gid: str = "") -> None:
+    """A black line through these inches."""
+    options = {"color": EDGE, "linewidth": width, "solid_capstyle": "butt", "gid": gid or None}
+    figure.add_artist(Line2D(x, y, transform=figure.dpi_scale_trans, **options))
+
+
 def every(number: int, most: int = 8) -> list[int]:
     """At most ``most`` + 1 places among so many points, evenly spread, the last among them."""
     step = max(1, -(-number // most))

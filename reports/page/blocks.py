@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from evaluation.runs import units
 from reports.figures import style
 from reports.figures.picture import Picture
 from reports.load import Section
@@ -87,6 +88,10 @@ def block(
         "more": shown.pop(MORE, None),
         "tables": list(shown.values()),
         "course": words.course,
+        "mark": (
+            "A mark of the chart is a finalist; a line joins those that no other finalist of its method beats in both error "
+            f"and {units.noun(section.unit)}, over all of the method's runs."
+        ),
         "words": [
             ("By how much: of each run the finalist best on validation, mean ± standard deviation", words.amounts),
             ("At what cost: mean ± standard deviation over runs", words.costs),

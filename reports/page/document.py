@@ -21,6 +21,7 @@ from reports.page.front import chart, on_fronts
 from reports.page.glossary import GLOSSARY
 from reports.page.limits import OTHERS, Point, limits, points_shown, runs_in_full
 from reports.page.networks import Network, details, networks, packed
+from reports.page.searched import searched_block, searched_chart
 from reports.page.sources import Sources, run_block, run_line
 from reports.tables import Table
 
@@ -50,7 +51,8 @@ def page(
     points, complete = points_shown(loaded, fronts, limit.points), runs_in_full(loaded, limit.runs)
     made = Tables([table for group in tables.values() for table in group], files or {}, sources, limit.rows)
     shown = pictures_by_block(pictures, files or {}, [*tables], loaded.sections)
-    blocks, charts = [], []
+    blocks = [searched_block(it, tables[it.name], made, shown.get(it.name, [])) for it in loaded.searches]
+    charts = [searched_chart(it) for it in loaded.searches]
     for section in loaded.sections:
         charts.append(chart(section, sources, by_finalist, points))
         found = block(section, tables.get(section.name, ()), made, shown.get(section.name, []))
@@ -62,7 +64,7 @@ def page(
         "blocks": blocks,
         "tables": [made.shown(table) for table in tables.get(ALL, ())],
         "pictures": shown.get(ALL, []),
-        "groups": _checklist(loaded),
+        "groups": _checklist(loaded) if loaded.runs else [],
         "glossary": GLOSSARY,
         "notes": made.shared,
         "left_out": loaded.left_out,

@@ -11,6 +11,7 @@ from reports.tables.multipliers import multipliers
 from reports.tables.pairs import ablation, comparisons
 from reports.tables.render import csv, latex, markdown
 from reports.tables.results import finalists, methods
+from reports.tables.searches import searches
 from reports.tables.table import Cell, Column, Table
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "multipliers",
     "of_section",
     "search_cost",
+    "searches",
     "winners",
 ]
 
