@@ -11,8 +11,9 @@ from torch import Tensor
 
 from spaces.arithmetic import depthwise as mixtures
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
-from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, threads
-from spaces.arithmetic.engines.cpu.depthwise_convolution import Tables
+from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, tables, threads
+from spaces.arithmetic.engines.cpu.depthwise_convolution import in_blocks
+from spaces.arithmetic.engines.cpu.tables import Tables
 from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.multipliers import catalogue
@@ -63,9 +64,9 @@ def case(request) -> Case:
 
 @pytest.fixture(params=[True, False], ids=["by permutes", "without them"], autouse=True)
 def permutes(request, monkeypatch) -> bool:
-    if request.param and not depthwise.PERMUTES:
+    if request.param and not tables.PERMUTES:
         pytest.skip("needs AVX-512 VBMI")
-    monkeypatch.setattr(depthwise, "PERMUTES", request.param)
+    monkeypatch.setattr(tables, "PERMUTES", request.param)
     return request.param
 
 
@@ -99,13 +100,13 @@ def close(got: Tensor, expected: Tensor) -> bool:
 @pytest.mark.parametrize("halves", [False, True])
 def test_sums(case, halves):
     index, u, by_weight = operands(case, halves)
-    if depthwise.PERMUTES:
+    if tables.PERMUTES:
         assert Tables(u).how == (depthwise_loops.BY_HALVES if halves else depthwise_loops.BY_BYTES)
     scale, constant = torch.rand(case.size[1]) + 1, torch.randn(case.size[1])
     sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), by_weight.unbind(1)))
-    got = depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL, scale, constant)
+    got = depthwise.convolve(index, Tables(u), in_blocks(by_weight), case.geometry, FILL, scale, constant)
     assert close(got, sums * scale.view(1, -1, 1, 1) + constant.view(1, -1, 1, 1))
-    assert close(depthwise.convolve(index.contiguous(), Tables(u), by_weight, case.geometry, FILL), sums)
+    assert close(depthwise.convolve(index.contiguous(), Tables(u), in_blocks(by_weight), case.geometry, FILL), sums)
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -117,7 +118,7 @@ def test_gradients(case, halves):
     (top, left), weight = case.padding, by_weight[:, 0]
     y = convolved(F.pad(x, (left, left, top, top)), weight, case)
     (expected,) = torch.autograd.grad(y, x, grad.double())
-    got = depthwise.input_gradient(grad, weight, case.size, case.geometry)
+    got = depthwise.input_gradient(grad, in_blocks(weight.flip(1, 2)[:, None]), case.size, case.geometry)
     assert got.shape == expected.shape and (got - expected).abs().max() <= 2e-6 * max(1.0, expected.abs().max())
     weights = torch.zeros(by_weight.shape, dtype=torch.float64, requires_grad=True)
     sums = sum(convolved(*pair, case) for pair in zip(features(index, u, case), weights.unbind(1)))
@@ -161,7 +162,7 @@ def test_products_that_are_looked_up(case, table):
     w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
     expected = sums_by_definition(index.numpy(), w_index.numpy(), products.table, case.geometry, FILL)
     packed, scale = depthwise_gather.pack(w_index, products, case.geometry), torch.rand(case.size[1]) + 1
-    assert packed.permutes == (depthwise.PERMUTES and table != "more than 16 bits")
+    assert packed.permutes == (tables.PERMUTES and table != "more than 16 bits")
     sums = depthwise_gather.conv2d(index, packed, FILL)
     assert sums.dtype == torch.int32 and np.array_equal(sums.numpy(), expected)
     scaled = depthwise_gather.conv2d(index, packed, FILL, scale)
@@ -177,7 +178,7 @@ def test_byte_factors_in_words(case):
         index = torch.randint(0, 256, case.size, dtype=torch.uint8)
         w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
         expected = sums_by_definition(index.numpy(), w_index.numpy(), table.table, case.geometry, FILL)
-        assert depthwise_int8.suits(w_index, table, case.geometry)
+        assert depthwise_int8.suits(tuple(w_index.shape), table, case.geometry)
         packed, scale = depthwise_int8.pack(w_index, table, case.geometry), torch.rand(case.size[1]) + 1
         assert np.array_equal(depthwise_int8.conv2d(index, packed, FILL, None).numpy(), expected)
         scaled = depthwise_int8.conv2d(index, packed, FILL, scale)
@@ -229,7 +230,7 @@ def test_what_a_thread_raises_is_raised(monkeypatch):
 def test_threads_do_not_change_anything():
     case, results = Case((33, 33, 15, 12), (5, 5), (1, 2), (2, 2), rank=3), []
     index, u, by_weight = operands(case)
-    grad = torch.randn_like(depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL))
+    grad = torch.randn_like(depthwise.convolve(index, Tables(u), in_blocks(by_weight), case.geometry, FILL))
     w_index = torch.randint(0, 256, (case.size[1], 1, *case.kernel), dtype=torch.uint8)
     packed = depthwise_gather.pack(w_index, TABLES["signed"], case.geometry)
     try:
@@ -237,8 +238,8 @@ def test_threads_do_not_change_anything():
             torch.set_num_threads(count)
             results.append(
                 (
-                    depthwise.convolve(index, Tables(u), by_weight, case.geometry, FILL),
-                    depthwise.input_gradient(grad, by_weight[:, 0], case.size, case.geometry),
+                    depthwise.convolve(index, Tables(u), in_blocks(by_weight), case.geometry, FILL),
+                    depthwise.input_gradient(grad, in_blocks(by_weight[:, :1].flip(2, 3)), case.size, case.geometry),
                     depthwise.weight_gradient(index, Tables(u), grad, case.kernel, case.geometry, FILL),
                     depthwise_gather.conv2d(index, packed, FILL),
                 )

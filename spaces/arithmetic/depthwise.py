@@ -45,7 +45,8 @@ class DepthwiseMixture(torch.autograd.Function):
         if counts(zero_point):
             constant = -zero_point_share(w_index, scale, zero_point)
         tables = depthwise.Tables.of(blended)
-        y = depthwise.convolve(codes.index, tables, by_weight, geometry, codes.scale.zero, scale, constant)
+        blocks = depthwise.in_blocks(by_weight)
+        y = depthwise.convolve(codes.index, tables, blocks, geometry, codes.scale.zero, scale, constant)
         ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
         ctx.choice, ctx.fill, ctx.geometry, ctx.dtypes = choice, codes.scale.zero, geometry, (x.dtype, weight.dtype)
         return y.to(x.dtype)

@@ -7,7 +7,7 @@ from torch import nn
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import loops
-from spaces.arithmetic.engines.cpu import depthwise_convolution, gather, gather_loops
+from spaces.arithmetic.engines.cpu import gather, gather_loops, tables
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradient_precision import used
 from spaces.arithmetic.layers import ApproxConv2d
@@ -120,7 +120,7 @@ def test_step_of_published_multipliers(benchmark, prepare, precision, shape, nam
 @pytest.mark.parametrize("what", ["forward", "step"])
 @pytest.mark.parametrize("permutes", [True, False])
 def test_depthwise_layers_with_and_without_permutes(benchmark, prepare, monkeypatch, permutes, what, shape, name):
-    monkeypatch.setattr(depthwise_convolution, "PERMUTES", depthwise_convolution.PERMUTES and permutes)
+    monkeypatch.setattr(tables, "PERMUTES", tables.PERMUTES and permutes)
     conv, x = prepare(
         f"depthwise {what}, permutes: {permutes},", name, name, shape, 64, "gather" if name != FP32 else "auto"
     )

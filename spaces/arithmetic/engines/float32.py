@@ -42,7 +42,7 @@ class Packed:
 class PackedDepthwise:
     """A layer with one filter for every channel, on the CPU, whose sums float32 holds."""
 
-    by_weight: Tensor  # (C, R, kH, kW) float32
+    by_weight: Tensor  # (C, R, kH, kW) float32, in blocks
     activations: depthwise_convolution.Tables
     geometry: Geometry
 
@@ -75,13 +75,14 @@ def channels(table: ProductTable) -> int:
 
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | PackedDepthwise:
     factors = _known_factors(table)
+    if weights.device.type == "cpu" and _depthwise(tuple(weights.shape), table, geometry):
+        by_weight = depthwise_convolution.decoded(weights, _weight_rows(table))
+        return PackedDepthwise(by_weight, _activation_values(table), geometry)
     outputs, inner, *kernel = weights.shape
     window = int(np.prod(kernel))
     largest = np.abs(factors.u).max(axis=0) * np.abs(factors.v).max(axis=1) if factors.rank else np.zeros(0)
     wide = window * inner * factors.largest_term >= EXACT_FLOAT32
     by_weight = _weight_values(table, weights.device)[:, weights.int()]
-    if not wide and factors.rank and depthwise_convolution.suit(tuple(weights.shape), geometry, weights.device):
-        return PackedDepthwise(by_weight.squeeze(2).transpose(0, 1).contiguous(), _activation_values(table), geometry)
     ones = np.ones(factors.rank, dtype=np.int64)
     parts = []
     for _, terms, channels in slices_of_terms(ones, largest * window, inner, exact=wide):
@@ -92,6 +93,20 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | P
     if window * int(largest.max(initial=0)) >= EXACT_FLOAT32:  # one channel of one feature alone is too much
         parts = [_Part(part.channels, part.features, part.weights.double()) for part in parts]
     return Packed(tuple(parts), tuple(kernel), outputs, wide, geometry)
+
+
+@functools.lru_cache(maxsize=4096)
+def _depthwise(w_shape: tuple[int, ...], table: ProductTable, geometry: Geometry) -> bool:
+    """Whether a layer on the CPU has one filter for every channel, and float32 holds its sums."""
+    factors, products = _known_factors(table), math.prod(w_shape[1:])
+    fits = factors.rank > 0 and products * factors.largest_term < EXACT_FLOAT32
+    return fits and depthwise_convolution.suit(w_shape, geometry, torch.device("cpu"))
+
+
+@functools.lru_cache(maxsize=256)
+def _weight_rows(table: ProductTable) -> np.ndarray:
+    """v by weight index (256, R), float32."""
+    return np.ascontiguousarray(_known_factors(table).v.T, dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,6 @@ threads.
 """
 
 import functools
-from typing import Self
 
 import numpy as np
 import torch
@@ -14,17 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
-from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, PLANES, TAPS
+from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, TAPS
+from spaces.arithmetic.engines.cpu.tables import Tables
 from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products, has_permutes
+from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 
-PERMUTES, DOT_PRODUCTS = has_permutes(), has_dot_products()
+DOT_PRODUCTS = has_dot_products()
 _AT_ONCE = CODES // LANES  # pixels that are looked up at a time
-_HALF = 16  # values of four bits
-_ROUNDING = 4 * np.finfo(np.float32).eps  # of the largest number: what blends of such tables are off by
 
 
 def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> bool:
@@ -34,7 +32,7 @@ def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> 
 
 def convolve(
     index: Tensor,
-    tables: "Tables",
+    tables: Tables,
     by_weight: Tensor,
     geometry: Geometry,
     fill: int,
@@ -43,24 +41,24 @@ def convolve(
 ) -> Tensor:
     """scale·Σ_r u_r(x̂)·v_r(ŵ) + constant, (N, C, H', W') float32.
 
-    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``tables`` of R values, ``by_weight`` (C, R, kH, kW);
+    ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``tables`` of R values, ``by_weight`` v_r(ŵ) in blocks;
     ``scale`` and ``constant`` (C,).
     """
-    size, kernel = tuple(index.shape), (int(by_weight.shape[2]), int(by_weight.shape[3]))
+    size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
     return _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant)
 
 
-def input_gradient(grad: Tensor, weight: Tensor, size: tuple[int, ...], geometry: Geometry) -> Tensor:
-    """The gradient of a depthwise convolution for its input (N, C, H, W) = ``size``; ``weight`` (C, kH, kW)."""
-    kernel = (int(weight.shape[1]), int(weight.shape[2]))
+def input_gradient(grad: Tensor, flipped: Tensor, size: tuple[int, ...], geometry: Geometry) -> Tensor:
+    """The gradient of a depthwise convolution for its input (N, C, H, W) = ``size``; its ``flipped`` weights in blocks."""
+    kernel = (flipped.shape[1], flipped.shape[3])
     layer, plan = _layer_of_gradient(tuple(size), tuple(grad.shape), kernel, geometry)
-    return _convolved(_pixels(grad.float()), None, layer, plan, weight.flip(1, 2)[:, None], None, None)
+    return _convolved(_pixels(grad.float()), None, layer, plan, flipped, None, None)
 
 
 def convolve_words(
     index: Tensor,
-    tables: "Tables",
+    tables: Tables,
     by_weight: Tensor,
     geometry: Geometry,
     fill: int,
@@ -69,10 +67,10 @@ def convolve_words(
 ) -> Tensor:
     """The same with four byte features to a word: Σ u_r(x̂)·v_r(ŵ) + constant as int32, or rounded to float32 and scaled.
 
-    ``tables`` of R words, ``by_weight`` (C, R, kH, kW) int32 of four signed bytes each, ``constant`` (C,) int32. Only
-    where the processor has ``DOT_PRODUCTS``.
+    ``tables`` of R words, ``by_weight`` in blocks of int32, four signed bytes each, ``constant`` (C,) int32. Only where the
+    processor has ``DOT_PRODUCTS``.
     """
-    size, kernel = tuple(index.shape), (int(by_weight.shape[2]), int(by_weight.shape[3]))
+    size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
     words = loops.WORDS if scale is None else loops.WORDS_SCALED
     y = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant, words)
@@ -81,7 +79,7 @@ def convolve_words(
 
 def _convolved(
     x: Tensor,
-    tables: "Tables | None",
+    tables: Tables | None,
     layer: loops.Layer,
     plan: Tensor,
     by_weight: Tensor,
@@ -90,11 +88,11 @@ def _convolved(
     words: int = loops.NUMBERS,
 ) -> Tensor:
     """scale·Σ_r u_r(x)·v_r(ŵ) + constant (N, C, H', W') of x (N, H, W, C); without tables, u is x itself."""
-    y, weights = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels)), _blocks(by_weight)
-    scale = torch.ones(layer.channels) if scale is None else scale.float().contiguous()
-    constant = torch.zeros(layer.channels) if constant is None else constant.to(weights.dtype).contiguous()
+    y = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels))
+    scale = _ones(layer.channels) if scale is None else scale.float().contiguous()
+    constant = _zeros(layer.channels) if constant is None else constant.to(by_weight.dtype).contiguous()
     looked_up = (0, 0, 0, loops.AS_NUMBERS) if tables is None else tables.addresses
-    tensors = (plan, weights, scale, constant, y)
+    tensors = (plan, by_weight, scale, constant, y)
     at, by, scaled, added, out = (tensor.data_ptr() for tensor in tensors)
     tasks = layer.images * -(-layer.channels // (LANES * loops.GROUP))
     arguments = (x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out)
@@ -103,7 +101,7 @@ def _convolved(
 
 
 def weight_gradient(
-    index: Tensor, tables: "Tables", grad: Tensor, kernel: tuple[int, int], geometry: Geometry, fill: int
+    index: Tensor, tables: Tables, grad: Tensor, kernel: tuple[int, int], geometry: Geometry, fill: int
 ) -> Tensor:
     """Σ over pixels of u_r(x̂) times the output's gradient at every tap, (C, R, kH, kW).
 
@@ -134,8 +132,7 @@ def product_gradients(
     """
     grad_x = grad_w = None
     if wanted[0]:
-        weight = (w_index.float() - WEIGHT_ZERO) * w_scale.view(-1, 1, 1, 1)
-        grad_x = input_gradient(grad, weight.squeeze(1), index.shape, geometry)
+        grad_x = input_gradient(grad, decoded(w_index, _WEIGHTS, w_scale, flipped=True), index.shape, geometry)
     if wanted[1]:
         kernel = (w_index.shape[2], w_index.shape[3])
         grad_w = weight_gradient(index, _codes_from(fill), grad, kernel, geometry, fill).mul_(step)
@@ -220,76 +217,42 @@ def _offsets(layer: loops.Layer) -> Tensor:
     return torch.from_numpy(offsets)
 
 
+@functools.lru_cache(maxsize=64)
+def _ones(channels: int) -> Tensor:
+    return torch.ones(channels)
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(channels: int) -> Tensor:
+    return torch.zeros(channels)  # also as 32-bit integers
+
+
 def _pixels(x: Tensor) -> Tensor:
     """(N, C, H, W) as (N, H, W, C)."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
 @functools.lru_cache(maxsize=256)
-def _codes_from(zero: int) -> "Tables":
+def _codes_from(zero: int) -> Tables:
     """The codes themselves, as numbers."""
     return Tables(torch.arange(SIZE, dtype=torch.float32)[None] - zero)
 
 
-class Tables:
-    """Values u (R, 256) float32 by code, and how they are looked up in registers: by their bytes, or by halves of the code.
-
-    The latter takes half as long, where all numbers are one of the code's upper four bits plus one of its lower four: so
-    they are of circuits that add partial products up, whichever these leave out.
-    """
-
-    def __init__(self, u: Tensor) -> None:
-        self.values = values = np.ascontiguousarray(u.numpy(), dtype=np.float32)
-        self.halves, self.planes, self.how = values[:0], np.empty(0, dtype=np.uint8), loops.ONE_BY_ONE
-        if PERMUTES and not self._set_halves():
-            self._set_planes()
-
-    @classmethod
-    def of_words(cls, words: np.ndarray) -> Self:
-        """Those of integers (R, 256) of 32 bits."""
-        tables = cls.__new__(cls)
-        tables.values = np.ascontiguousarray(words).view(np.float32)
-        tables.halves, tables.planes, tables.how = tables.values[:0], np.empty(0, dtype=np.uint8), loops.ONE_BY_ONE
-        if PERMUTES:
-            tables._set_planes()
-        return tables
-
-    def _set_planes(self) -> None:
-        self.how = loops.BY_BYTES
-        self.planes = np.ascontiguousarray(self.values.view(np.uint8).reshape(-1, SIZE, PLANES).transpose(0, 2, 1))
-
-    def _set_halves(self) -> bool:
-        """Whether that is possible."""
-        values = self.values
-        upper, lower = values[:, ::_HALF], values[:, :_HALF] - values[:, :1]
-        off = np.abs((upper[:, :, None] + lower[:, None]).reshape(values.shape) - values).max(axis=1)
-        if not (off <= _ROUNDING * np.abs(values).max(axis=1)).all():
-            return False
-        self.halves, self.how = np.stack([upper, lower], axis=1), loops.BY_HALVES
-        return True
-
-    @classmethod
-    def of(cls, u: Tensor) -> Self:
-        """Those of ``u``, remembered with it: several layers may share one."""
-        known = getattr(u, "_known_tables", None)
-        if known is None or known[0] != u._version:
-            known = (u._version, cls(u.detach()))
-            u._known_tables = known
-        return known[1]
-
-    def adds(self, code: int) -> bool:
-        """Whether any of a code's values is not zero."""
-        return bool(self.values.view(np.int32)[:, code].any())
-
-    @property
-    def addresses(self) -> tuple[int, int, int, int]:
-        """Where all of it lies, as long as this lives; and which way."""
-        values, planes, halves = (array.ctypes.data for array in (self.values, self.planes, self.halves))
-        return values, planes, halves, self.how
-
-
-def _blocks(by_weight: Tensor) -> Tensor:
+def in_blocks(by_weight: Tensor) -> Tensor:
     """(C, R, kH, kW) → (blocks, kH, R, kW, 16): what sixteen channels want at a time."""
     missing = -len(by_weight) % LANES
     padded = F.pad(by_weight, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else by_weight
     return padded.unflatten(0, (-1, LANES)).permute(0, 3, 2, 4, 1).contiguous()
+
+
+def decoded(w_index: Tensor, values: np.ndarray, scale: Tensor | None = None, flipped: bool = False) -> Tensor:
+    """v_r(ŵ)·scale in blocks, for indices (C, 1, kH, kW) and ``values`` (256, R), float32 or int32; ``scale`` (C,)."""
+    channels, _, *kernel = w_index.shape
+    blocks = np.zeros((-(-channels // LANES), kernel[0], values.shape[1], kernel[1], LANES), dtype=values.dtype)
+    by_channel = _ONE if scale is None else scale.numpy()
+    loops.decode(w_index.contiguous().numpy(), values, by_channel, flipped, blocks)
+    return torch.from_numpy(blocks)
+
+
+_ONE = np.ones(1, dtype=np.float32)
+_WEIGHTS = np.arange(SIZE, dtype=np.float32)[:, None] - np.float32(WEIGHT_ZERO)  # by index, unscaled

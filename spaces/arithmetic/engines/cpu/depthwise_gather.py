@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from spaces.arithmetic.engines.cpu import depthwise_convolution
+from spaces.arithmetic.engines.cpu import depthwise_convolution, tables
 from spaces.arithmetic.engines.cpu.depthwise_loops import GROUP, LINE
 from spaces.arithmetic.engines.cpu.depthwise_simd import lay_out_bytes, set_bytes, set_floats, write_floats
 from spaces.arithmetic.engines.cpu.gather_simd import (
@@ -75,7 +75,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     """Weights (C, 1, kH, kW) uint8."""
     kernel = (int(weights.shape[2]), int(weights.shape[3]))
     columns, lowest = _byte_columns(table)
-    permutes = depthwise_convolution.PERMUTES and columns.size > 0 and kernel[0] * kernel[1] <= MOST_TAPS
+    permutes = tables.PERMUTES and columns.size > 0 and kernel[0] * kernel[1] <= MOST_TAPS
     if not permutes:
         columns, lowest = np.ascontiguousarray(table.table.T), np.zeros(SIZE, dtype=np.int64)
     taps = weights.contiguous().view(len(weights), -1).numpy()

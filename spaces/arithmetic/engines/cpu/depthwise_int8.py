@@ -23,28 +23,32 @@ _LARGEST = 255 * 128  # product of two bytes
 
 @dataclass(frozen=True)
 class Packed:
-    by_weight: Tensor  # (C, words, kH, kW) int32
+    by_weight: Tensor  # (C, words, kH, kW) int32, in blocks
     constant: Tensor  # (C,) int32: to be added to every sum
     features: depthwise_convolution.Tables
     geometry: Geometry
 
 
-def suits(weights: Tensor, table: ProductTable, geometry: Geometry) -> bool:
+def suits(w_shape: tuple[int, ...], table: ProductTable, geometry: Geometry) -> bool:
     """Whether a layer has one filter for every channel, and its sums and the factors' weights are simple enough."""
+    return depthwise_convolution.DOT_PRODUCTS and _is_simple(w_shape, table, geometry)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_simple(w_shape: tuple[int, ...], table: ProductTable, geometry: Geometry) -> bool:
     factors = known_byte_factors(table)
-    if not depthwise_convolution.DOT_PRODUCTS or not factors.channels or (factors.weight != 1).any():
+    if not factors.channels or (factors.weight != 1).any():
         return False
     constant = int(np.abs(_constant(table)).max())
-    largest = weights[0].numel() * (factors.channels * _LARGEST + constant)
-    return depthwise_convolution.suit(tuple(weights.shape), geometry, weights.device) and largest < 2**31
+    largest = int(np.prod(w_shape[1:])) * (factors.channels * _LARGEST + constant)
+    return depthwise_convolution.suit(w_shape, geometry, torch.device("cpu")) and largest < 2**31
 
 
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     """Weights (C, 1, kH, kW) uint8."""
     taps = weights.squeeze(1).numpy()
-    by_weight = np.ascontiguousarray(_by_weight(table)[taps].transpose(0, 3, 1, 2))
     constant = torch.from_numpy(_constant(table)[taps].sum(axis=(1, 2), dtype=np.int32))
-    return Packed(torch.from_numpy(by_weight), constant, _features(table), geometry)
+    return Packed(depthwise_convolution.decoded(weights, _by_weight(table)), constant, _features(table), geometry)
 
 
 def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None) -> Tensor:

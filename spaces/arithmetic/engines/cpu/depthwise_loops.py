@@ -208,3 +208,19 @@ def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, s
                     _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer)
                     _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, own)
     memory[0] = 0  # to here it must be kept
+
+
+@njit(cache=True, nogil=True)
+def decode(index, values, scale, flipped, blocks):
+    """Weights (C, 1, kH, kW) by index as ``convolve`` wants them: ``blocks`` (blocks, kH, R, kW, 16), full of zeros.
+
+    ``values`` (256, R); ``scale`` (C,), or of one number, which then is 1.
+    """
+    channels, _, rows, columns = index.shape
+    for c in range(channels):
+        for k in range(rows):
+            for m in range(columns):
+                code = index[c, 0, rows - 1 - k, columns - 1 - m] if flipped else index[c, 0, k, m]
+                for r in range(values.shape[1]):
+                    value = values[code, r]
+                    blocks[c // LANES, k, r, m, c % LANES] = value * scale[c] if scale.size > 1 else value

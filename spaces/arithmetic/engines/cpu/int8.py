@@ -116,9 +116,10 @@ def channels(table: ProductTable) -> int:
 def pack(
     weights: Tensor, table: ProductTable, geometry: Geometry
 ) -> Packed | dense_int8.Packed | depthwise_int8.Packed:
-    if dense_int8.suits(tuple(weights.shape), table, geometry):
+    w_shape = tuple(weights.shape)
+    if dense_int8.suits(w_shape, table, geometry):
         return dense_int8.pack(weights, table, geometry)
-    if depthwise_int8.suits(weights, table, geometry):
+    if depthwise_int8.suits(w_shape, table, geometry):
         return depthwise_int8.pack(weights, table, geometry)
     return Packed(weights, table, geometry)
 
