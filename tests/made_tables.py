@@ -54,7 +54,7 @@ def made_header(plan: TablePlan) -> Header:
         tables={multiplier.name: multiplier.key for multiplier in plan.library},
         dataset_origin="made",
         train_fingerprint=dataset.train.fingerprint,
-        test_fingerprint="made",
+        test_fingerprint=dataset.test().fingerprint,
         validation_images=VALIDATION,
         test_images=TEST,
         train_images=5000,

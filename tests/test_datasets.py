@@ -50,6 +50,25 @@ def test_fashion14_is_balanced_and_unpacks_test_images_when_asked_for(monkeypatc
     assert datasets.load("fashion14", train_limit=100).fingerprint != small.fingerprint
 
 
+def test_every_digit_is_a_test_image_in_one_fold():
+    whole, tested = datasets.load("digits"), []
+    for number in range(1, 6):
+        fold = datasets.load(f"digits-fold{number}")
+        assert fold.name == f"digits-fold{number}" and f"fold {number} of 5" in fold.origin
+        assert len(fold.train.labels) + len(fold.test().labels) == 1797
+        assert np.ptp(np.bincount(fold.test().labels)) <= 3  # stratified
+        tested.append(fold.test().images)
+        assert fold.fingerprint == datasets.load(f"digits-fold{number}").fingerprint != whole.fingerprint
+    everything = np.concatenate([whole.train.images, whole.test().images])
+    ordered = [
+        np.unique(images.reshape(len(images), -1), axis=0, return_counts=True)
+        for images in (np.concatenate(tested), everything)
+    ]
+    assert all(np.array_equal(*pair) for pair in zip(*ordered))
+    with pytest.raises(InputError, match="did you mean digits-fold"):
+        datasets.load("digits-fold6")
+
+
 def test_halving_takes_means_of_four_pixels():
     images = np.zeros((1, 1, 28, 28), np.uint8)
     images[0, 0, :4, :4] = [[0, 1, 255, 255], [0, 1, 255, 254], [7, 9, 0, 0], [8, 9, 0, 1]]

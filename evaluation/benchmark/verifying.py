@@ -52,7 +52,8 @@ def _require_same_inputs(table: Table) -> None:
 
     plan = table.header.plan
     dataset = datasets.load(plan.dataset)
-    if dataset.train.fingerprint != table.header.train_fingerprint:
+    found = dataset.train.fingerprint, dataset.test().fingerprint
+    if found != (table.header.train_fingerprint, table.header.test_fingerprint):
         raise InputError(f"the images of '{plan.dataset}' are not those that the table was made with")
     changed = [multiplier.name for multiplier in plan.library if table.header.tables[multiplier.name] != multiplier.key]
     if changed:

@@ -3,7 +3,9 @@
 Test images are decoded by ``Dataset.test`` and nowhere else.
 """
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from evaluation.datasets import digits, fashion14, official
@@ -14,7 +16,8 @@ from spaces.errors import InputError, suggest
 
 __all__ = ["NAMES", "Dataset", "ImageSet", "load", "split", "split_index"]
 
-EMBEDDED = {"digits": digits.load, "fashion14": fashion14.load}
+FOLDS = {f"digits-fold{number}": functools.partial(digits.fold, number) for number in range(1, 1 + digits.FOLDS)}
+EMBEDDED: dict[str, Callable[[], Dataset]] = {"digits": digits.load, "fashion14": fashion14.load, **FOLDS}
 NAMES = (*EMBEDDED, *official.OFFICIAL)
 
 

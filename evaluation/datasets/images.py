@@ -47,7 +47,8 @@ class Dataset:
         """Of the training images and their labels: a resumed run must see the same data.
 
         Those of the test part have a fingerprint of their own, which is taken where they are read, in a run's last stage,
-        and stands beside this one in the record (``Record.test_fingerprint``): runs on other test images share no table.
+        and stands beside this one in the record (``Record.test_fingerprint``): runs on other test images share no table, and
+        whatever reads them again must find the same ones.
         """
         return self.train.fingerprint
 

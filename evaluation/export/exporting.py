@@ -83,7 +83,10 @@ class TrainedFinalist:
         self.space, self.shape = again.problem.space, again.final_shape
         self.architecture = self.space.from_json(self.finalist.architecture)
         self.mean, self.std = again.problem.data.statistics
-        self.images = DeviceImages(self.dataset.test(), self.mean, self.std, CPU, again.problem.task)
+        test = self.dataset.test()
+        if self.record.test_fingerprint not in ("", test.fingerprint):  # older records have none
+            raise InputError(f"the test images of '{config.dataset}' are not those of {run}")
+        self.images = DeviceImages(test, self.mean, self.std, CPU, again.problem.task)
 
     def network(self, arithmetic: str) -> nn.Module:
         """The network with the weights that were trained in approximate arithmetic, ready to answer."""

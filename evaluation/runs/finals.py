@@ -18,6 +18,7 @@ from evaluation.training import distributed, memory
 from evaluation.training.data import DeviceImages
 from evaluation.training.loop import accuracy
 from spaces.arithmetic.arithmetics import ARITHMETICS
+from spaces.errors import InputError
 from spaces.files.reading import parsing
 
 
@@ -178,6 +179,8 @@ def test(run: RunContext, progress: RunProgress) -> None:
     if not trained:
         return
     images = run.dataset.test()  # decoding takes no time of the device, nor was that of the training images booked
+    if run.state.test_fingerprint not in ("", images.fingerprint):
+        raise InputError("the test images are not those that this run's other networks were tested on; start a new run")
     run.state.test_fingerprint = images.fingerprint
     with run.ledger.measure("test"):
         data = DeviceImages(images, *run.problem.data.statistics, run.device, run.problem.task)

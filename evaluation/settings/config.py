@@ -82,8 +82,8 @@ class RunOptions:
     """Flags of every program that makes runs."""
 
     dataset: str = "digits"
-    """digits or fashion14 (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the path of image files:
-    a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
+    """digits, digits-fold1 to 5 or fashion14 (built in), cifar10, cifar100, fashion-mnist or svhn (downloaded once), or the
+    path of image files: a folder or archive (.tar, .tar.gz, .tar.xz, .zip) with train/<class>/* and test/<class>/*."""
     data_dir: Unset[str] = ""
     """Folder that holds the official files of a data set, packed or extracted; without it they are downloaded."""
     train_limit: int = 0
