@@ -9,7 +9,7 @@ R / η^(last rung − k) epochs in all. Whenever a worker is free:
 "Best" is, of two objectives, the order of NSGA-II (Deb et al., 2002): front by front, then by crowding distance.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -80,7 +80,7 @@ class Asha(ArchiveSearch):
         """Of those in rung k that did not fail, the first by front and crowding distance."""
         if len(self.rungs[k]) != self.ordered[k][0]:
             pool = [evaluation for evaluation in self.rungs[k].values() if evaluation.failure is None]
-            order = best_first(np.array([objectives(evaluation) for evaluation in pool])) if pool else []
+            order: Iterable[int] = best_first(np.array([objectives(evaluation) for evaluation in pool])) if pool else []
             self.ordered[k] = len(self.rungs[k]), [pool[at].key for at in order]
         return self.ordered[k][1][:count]
 

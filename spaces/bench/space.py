@@ -21,6 +21,7 @@ from spaces.bench.architecture import (
     from_nasbench201,
     places,
 )
+from spaces.bench.mutation import mutate
 from spaces.errors import InputError, suggest
 from spaces.multipliers.catalogue import EXACT_SIGNED, power_ratio
 from spaces.multipliers.multiplier import Multiplier, error_metrics
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from spaces.costs.trace import LayerCost
 
 CHOICES = ("edge", "network")
-_ATTEMPTS = 1000
 MOST_KEPT = 10_000  # architectures that were drawn
 
 
@@ -165,31 +165,8 @@ class BenchSpace(DifferentiableSpace):
 
         Raises InputError where the space has a single architecture only.
         """
-        for _ in range(_ATTEMPTS):
-            at = int(rng.integers(len(self._edges)))
-            if rng.integers(2):
-                operation = self.operations[int(rng.integers(len(self.operations)))]
-                child = architecture.with_edge(at, BenchEdge(operation, self._site_multiplier(architecture, at, rng)))
-            else:
-                child = self._with_site(architecture, self.ties[at], self._random_multiplier(rng))
-            if child.key != architecture.key:
-                return child
-        raise InputError("this architecture has no neighbour in the space")
-
-    def _site_multiplier(self, architecture: BenchArchitecture, at: int, rng: np.random.Generator) -> str:
-        """What the edge's site has already, on this edge or another one; else any."""
-        tied = [at, *(other for other, site in enumerate(self.ties) if site == self.ties[at])]
-        known = (architecture.edges[other].multiplier for other in tied)
-        return next((name for name in known if name), None) or self._random_multiplier(rng)
-
-    def _with_site(self, architecture: BenchArchitecture, site: int, name: str) -> BenchArchitecture:
-        for at, tied in enumerate(self.ties):
-            if tied == site and architecture.edges[at].multiplier:
-                architecture = architecture.with_edge(at, BenchEdge(architecture.edges[at].operation, name))
-        return architecture
-
-    def _random_multiplier(self, rng: np.random.Generator) -> str:
-        return self.library[int(rng.integers(len(self.library)))].name
+        library = [multiplier.name for multiplier in self.library]
+        return mutate(architecture, rng, self.operations, self.ties, library)
 
     def on_multiplier(self, architecture: BenchArchitecture, name: str) -> BenchArchitecture:
         """Around the cells nothing is chosen."""
