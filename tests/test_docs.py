@@ -24,7 +24,8 @@ from tests.guides import OWN, ROOT, Reader, blocks, commands
 from tests.method_contract import CONTRACT
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*ROOT_PAGES, *sorted(DOCS.glob("*.md"))]
 
 
 @pytest.fixture
@@ -264,6 +265,32 @@ def test_commands_are_understood(page):
             understand(module, arguments)
         except InputError as error:
             pytest.fail(f"{page.name}: {text}: {error}")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(b.language == "python" and not b.file for b in blocks(page))]
+)
+def test_python_without_a_file_name_runs(page, tmp_path, monkeypatch, capsys):
+    """Of pages that are no guides to follow: each block by itself, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        if block.language == "python" and not block.file:
+            exec(compile(block.text, page.name, "exec"), {"__name__": "example"})
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_readme_is_short_and_its_test_command_is_what_ci_runs():
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert len(text.encode()) < 10_000
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.+)\n```", text)
+    assert command in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    made = {"index.md", "commands.md", "reference.md", "changelog.md", "contributing.md"}
+    assert sorted(listed) == sorted({page.name for page in PAGES[len(ROOT_PAGES) :]} | made)
 
 
 def understand(module: str, arguments: list[str]) -> None:

@@ -32,6 +32,7 @@ class Training:
         self.conditions = conditions
 
     def evaluate(self, job: "Job") -> "Result":
+        """Train the job's architecture for its epochs, from its parent's weights where it has one."""
         from evaluation.searching.candidates import train
 
         return train(job, self.conditions)

@@ -129,4 +129,5 @@ def total_macs(rows: Iterable[LayerCost]) -> int:
 
 
 def total_params(rows: Iterable[LayerCost]) -> int:
+    """The parameters of all layers."""
     return sum(row.params for row in rows)
