@@ -296,6 +296,7 @@ def test_every_page_is_in_the_navigation():
 def understand(module: str, arguments: list[str]) -> None:
     """Raises InputError, or an AssertionError where there is no such program."""
     if module in OWN:
-        importlib.import_module(OWN[module]).parse(arguments)
+        program = importlib.import_module(OWN[module])
+        (program.parse if hasattr(program, "parse") else program.parser().parse)(arguments)
     else:
         assert importlib.util.find_spec(module), module
