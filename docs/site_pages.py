@@ -88,7 +88,7 @@ _CALL = "import sys; sys.argv[0] = 'approxnas'; import approxnas; approxnas.main
 
 
 def _help(words: list[str]) -> str:
-    environment = os.environ | {"COLUMNS": "100", "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "TERM": "dumb"}
+    environment = os.environ | {"COLUMNS": "78", "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )

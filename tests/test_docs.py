@@ -247,7 +247,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page):
-    """By the parsers of the programs; nothing runs. Methods and spaces of the guides' own are left out."""
+    """By the parsers of the programs; nothing runs. What the guides add, and data that only a reader has, is not known."""
     for words in commands(page):
         text = " ".join(words)
         if (
@@ -264,7 +264,8 @@ def test_commands_are_understood(page):
         try:
             understand(module, arguments)
         except InputError as error:
-            pytest.fail(f"{page.name}: {text}: {error}")
+            if not re.search(r"unknown (data set|cost model) |data set '.*' does not exist", str(error)):
+                pytest.fail(f"{page.name}: {text}: {error}")
 
 
 @pytest.mark.parametrize(
