@@ -64,7 +64,7 @@ class Tables:
 
     @functools.cached_property
     def _adding(self) -> list[bool]:
-        return self.values.view(np.int32).any(axis=0).tolist()
+        return [bool(values.any()) for values in self.values.view(np.int32).T]
 
     def adds(self, code: int) -> bool:
         """Whether any of a code's values is not zero."""
