@@ -38,7 +38,13 @@ ELSEWHERE: Mapping[str, Any] = MappingProxyType({})  # no other place than the s
 
 
 def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, planned: list[Path]) -> int:
-    """Check the whole plan, make its run folders, and run them."""
+    """Check the whole plan, make its run folders, and run them. Returns the exit code."""
+    prepare(plan, library, out, planned)
+    return go_on(list(planned), planned, fresh=True)
+
+
+def prepare(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, planned: list[Path]) -> None:
+    """Check the whole plan, and make its run folders, which ``planned`` then holds. Raises InputError, and leaves none then."""
     set_determinism(plan[0].deterministic)
     device = choose_device(plan[0].device)
     plan = [_settled(config, device) for config in plan]
@@ -53,7 +59,6 @@ def start(plan: list[RunConfig], library: tuple[Multiplier, ...], out: Path, pla
         for path in planned:
             shutil.rmtree(path)
         raise
-    return go_on(list(planned), planned, fresh=True)
 
 
 def _settled(config: RunConfig, device: torch.device) -> RunConfig:
@@ -96,7 +101,11 @@ def go_on(paths: Sequence[Path], planned: list[Path], fresh: bool = False, place
 
 
 def execute(
-    path: Path, console: Terminal, place: Mapping[str, Any] = ELSEWHERE, several: Several | None = None
+    path: Path,
+    console: Terminal,
+    place: Mapping[str, Any] = ELSEWHERE,
+    several: Several | None = None,
+    watch: type[RunProgress] = RunProgress,
 ) -> Record:
     """Run what is left to do in a run folder, show and return its record; of ``several`` runs, only a line of it."""
     title, finished = several.begin(path) if several else str(path), path / RECORD
@@ -106,7 +115,7 @@ def execute(
     else:
         folder = RunFolder(path)
         run = _open(folder, place)
-        with RunProgress(console, title) as progress:
+        with watch(console, title) as progress:
             record = run.execute(folder, progress)
     if several:
         several.end(record, was_finished)
