@@ -3,14 +3,17 @@
 import functools
 import io
 import re
+from pathlib import Path
 
 import pytest
 
 from evaluation.benchmark import presentation as benchmark
 from evaluation.benchmark.table import BenchTable
 from evaluation.cli import comparison, summary
+from evaluation.cli.several import Several
 from evaluation.runs import units
 from evaluation.runs.folder import read_record
+from evaluation.runs.progress import RunProgress
 from reports.paper.__main__ import RECORDS
 from spaces.cli.numbers import three
 from spaces.cli.tables import Column, Fitted
@@ -136,3 +139,35 @@ def test_prefixes():
     assert units.with_prefix(1_234_000, "pJ") == "1.23 µJ"
     assert units.with_prefix(210_304) == "210 k"
     assert units.with_prefix(49.3e9, "MAC") == "49.3 GMAC"
+
+
+def test_of_several_runs_each_has_a_line_with_the_time_that_is_left(monkeypatch):
+    now = iter([0, 90, 100, 101, 200, 320])
+    monkeypatch.setattr("evaluation.cli.several.time.monotonic", lambda: next(now))
+    console = Terminal(file=io.StringIO(), width=120)
+    several = Several(console, 3)
+    titles = []
+    for method, was_finished in (("approxdarts", False), ("evoapproxnas", True), ("random", False)):
+        titles.append(several.begin(Path("runs") / method))
+        several.end(record(method), was_finished)
+    assert titles[1] == f"run 2 of 3: {Path('runs') / 'evoapproxnas'}"
+    first, second, third = console.file.getvalue().splitlines()
+    assert first == (
+        "run 1 of 3, approxdarts, seed 0: test error 1.67 % at 45.7 nJ; hypervolume 0.758; 90 s; about 3 min left"
+    )
+    assert second.endswith("; was finished; about 90 s left"), "a run that was found finished tells nothing of the time"
+    assert third.endswith("; 2 min") and "left" not in third
+
+
+def test_a_search_under_a_budget_shows_its_share():
+    file = io.StringIO()
+    with RunProgress(Terminal(file=file), "runs/x") as progress:
+        progress.stage("search", 100, unit="% of 5s")
+        progress.step(100, "step 1: validation error 10.0%")
+        progress.stage("final", 4)
+        progress.step(4, "loss 0.1")
+    assert file.getvalue().splitlines() == [
+        "runs/x",
+        "  search 100 % of 5s  step 1: validation error 10.0%",
+        "  final 4/4  loss 0.1",
+    ]
