@@ -4,6 +4,7 @@ import bisect
 import math
 import sys
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import moocore
 import numpy as np
@@ -15,7 +16,7 @@ from spaces.space import Architecture
 def pareto_front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """The evaluations that no other beats in error and cost at once, most accurate first; one of equals is kept."""
     front: list[Evaluation] = []
-    for candidate in sorted(evaluations, key=lambda e: (e.error, e.cost, e.key)):
+    for candidate in sorted(evaluations, key=attrgetter("error", "cost", "key")):
         if not front or candidate.cost < front[-1].cost:
             front.append(candidate)
     return front

@@ -130,6 +130,8 @@ class Ledger:
         return {"type": "cuda", "name": torch.cuda.get_device_name(self.device), "count": count, **facts}
 
     def _read(self, devices: int) -> _Reading:
+        if not self.boards:
+            return _Reading(time.perf_counter(), warmup.seconds(), None)
         drawn = [joules for board in self.boards[:devices] if (joules := board.joules()) is not None]
         # Of several machines, only this one's boards can be read.
         known = devices <= min(len(drawn), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -14,6 +14,8 @@ _QUIET_SECONDS = 10.0  # between plain lines where no terminal can overwrite the
 
 class Progress(Protocol):
     """What the stages of a run tell of their progress."""
+
+    watched: ClassVar[bool] = True  # whether anybody reads notes, which take time to write
 
     def stage(self, name: str, total: int, done: int = 0, unit: str = "") -> None:
         """A new stage of ``total`` steps begins, ``done`` of them finished earlier; or of a ``unit``, as "% of 60s"."""
@@ -33,6 +35,8 @@ class Progress(Protocol):
 
 class Unseen(Progress):
     """Of runs that are too many, and too short, to be watched one by one."""
+
+    watched = False
 
     def stage(self, name: str, total: int, done: int = 0, unit: str = "") -> None: ...
 

@@ -107,6 +107,8 @@ def _step(run: RunContext, method: Method, budget: Budget, progress: Progress) -
     """
 
     def show(result: Result) -> None:
+        if not progress.watched:
+            return
         e = result.evaluation
         note = _note(run, e.error, e.cost) + (f", {e.epochs_in_all} epochs with its ancestors'" if e.inherited else "")
         progress.note(f"candidate {run.problem.searched.candidates}: {e.failure or note}")
@@ -174,6 +176,8 @@ def _judging(run: RunContext, stage: str, saves: bool = True) -> Iterator[None]:
 
 
 def _show(run: RunContext, report: StepReport, progress: Progress) -> None:
+    if not progress.watched:
+        return
     note = _note(run, report.validation_error, report.cost)
     if run.config.budget:
         done = min(100, int(100 * run.state.share))

@@ -69,6 +69,7 @@ class Trials:
         self.repeat = repeat  # see ``Job``
         self.queue, self.machine, self.costs = queue, machine, costs
         self.trials: dict[Known, Trial] = {}
+        self._keys: set[str] = set()  # of all trials
         self.trained: dict[str, Trained] = {}
         self.announced: dict[Known, _Announced] = {}
         self.asked = 0  # evaluations that were given, repeated ones included
@@ -174,6 +175,7 @@ class Trials:
 
     def _add(self, known: Known, trial: Trial) -> None:
         before = next(reversed(self.trials.values())).work_so_far if self.trials else 0.0
+        self._keys.add(known[0])
         self.trials[known] = replace(trial, work_so_far=before + trial.work)
 
     def retain(self, keys: Iterable[str]) -> None:
@@ -199,7 +201,7 @@ class Trials:
     @property
     def candidates(self) -> int:
         """How many different networks were evaluated."""
-        return len({key for key, _ in self.trials})
+        return len(self._keys)
 
     @property
     def hits(self) -> int:
@@ -242,7 +244,7 @@ class Trials:
 
     def restore(self, trials: list[dict], weights: list[dict], space: Space) -> None:
         """The inverse of ``to_plain`` and ``weights_to_plain``."""
-        self.trials = {}
+        self.trials, self._keys = {}, set()
         for data in trials:
             evaluation = Evaluation(**{f.name: data[f.name] for f in fields(Evaluation) if f.name in data})
             usual = trained_work(evaluation.macs, self.images, evaluation.epochs)  # of an older checkpoint
