@@ -35,8 +35,9 @@ NAMES = ("paper.md", "paper.tex", "paper.csv")
 
 PREFACE = """# The published tables
 
-Columns are of three kinds. *Reported*: as the authors print it. *Computed*: by this suite from the architecture alone, \
-without any training. *Measured*: by a run of this suite whose record qualifies; a cell that was not measured is empty."""
+Columns are of four kinds. *Reported*: as the authors print it. *Computed*: by this suite from the architecture alone, \
+without any training. *Measured*: by a run of this suite whose record qualifies; a cell that was not measured is empty. \
+*At reduced scale*: by runs on other data or under a shorter protocol, which are named with the figure."""
 
 
 def parser() -> Parser:
@@ -104,14 +105,30 @@ def _load(paths: Sequence[Path]) -> Loaded:
 
 
 def build(loaded: Loaded, counted: Counted, out: Path) -> None:
-    """Write the tables in three forms, and print them."""
+    """Write the tables in three forms, and print what the first of them says."""
     tables = contents.tables(counted, loaded.left_out)
     text = markdown_text(tables, counted)
     with publishing(out, "reports.paper") as folder:
         for name, content in zip(NAMES, (text, latex_text(tables), csv_text(tables))):
             write_text(folder / name, content)
-    print(text)
+    print(short(tables, counted))
     print(f"wrote {', '.join(NAMES)} to {out}")
+
+
+def short(tables: Sequence[Table], counted: Counted) -> str:
+    """The claims, a few lines each, and how many records say anything of them."""
+    found = len({run.name for runs in counted.by_rerun.values() for run in runs})
+    lines = [f"{_counted(found, 'record')} under the published protocol; {_counted(len(counted.others), 'other')}."]
+    kinds = ("reported", "computed", "measured", "at reduced scale")
+    for row in tables[0].rows:
+        told = dict(zip((column.header for column in tables[0].columns), row))
+        lines.append(plain(row[0].text))
+        lines += [f"  {kind}: {plain(told[kind].text)}" for kind in kinds if told[kind].text]
+    return "\n".join(lines)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'s' * (count != 1)}"
 
 
 def markdown_text(tables: Sequence[Table], counted: Counted) -> str:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from evaluation.settings.protocols import named_protocol
 from reports.load import LeftOut, Run
-from reports.paper import measures
+from reports.paper import measures, reduced
 from reports.paper.measures import EMPTY
 from reports.paper.published import Claim, Member, published
 from reports.paper.qualifying import OFFICIAL, PROTOCOL, Counted, untimed
 from reports.tables import Cell, Column, Table
+from reports.tables.shape import for_papers
 from reports.tables.table import words, written
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ KINDS = (
     "reported: as the authors print it, never checked here",
     "computed: by this suite from the architecture alone, without any training",
     "measured: by a run of this suite whose record qualifies; an empty cell was measured by nobody",
+    "at reduced scale: by runs on other data or under a shorter protocol, named with them; 95 % interval in brackets",
 )
 
 
@@ -29,6 +31,7 @@ def tables(counted: Counted, left_out: Sequence[LeftOut]) -> list[Table]:
     derived = derivation.derive()
     return [
         claims(counted, derived.savings(derivation.EXPLAINS)),
+        reduced.claims(counted),
         steps(derived, derivation.EXPLAINS),
         multipliers(derivation.multipliers()),
         family(counted, derivation.parameters()),
@@ -38,7 +41,7 @@ def tables(counted: Counted, left_out: Sequence[LeftOut]) -> list[Table]:
 
 def claims(counted: Counted, savings: tuple[float, float]) -> Table:
     """The claims of ApproxDARTS; ``savings`` are those that the derivation gives for one circuit."""
-    computed = dict(zip(("saving_vs_fp32", "saving_vs_int8"), savings))
+    computed, found = dict(zip(("saving_vs_fp32", "saving_vs_int8"), savings)), reduced.scales(counted)
 
     def row(claim: Claim) -> tuple[Cell, ...]:
         share = computed.get(claim.measure)
@@ -47,13 +50,14 @@ def claims(counted: Counted, savings: tuple[float, float]) -> Table:
             words(claim.reported),
             EMPTY if share is None else Cell(_change(share), -100 * share),
             measures.claim(claim.measure, claim.rerun, counted),
+            reduced.best(claim.measure, found),
             words(claim.rerun),
         )
 
     return Table(
         name="claims",
         title="The claims of ApproxDARTS",
-        columns=_columns("claim", "reported", "computed", "measured", "measured by"),
+        columns=_columns("claim", "reported", "computed", "measured", "at reduced scale", "measured by"),
         rows=tuple(row(claim) for claim in published().claims),
         notes=(
             *KINDS,
@@ -132,6 +136,8 @@ def multipliers(found: Iterable[tuple[str, float, float, float]]) -> Table:
 def family(counted: Counted, parameters: dict[str, int]) -> Table:
     """CIFAR-10 in the DARTS family."""
 
+    cells = reduced.published_cells(counted)
+
     def row(member: Member) -> tuple[Cell, ...]:
         params = parameters.get(member.genotype)
         searched = counted.by_rerun.get(member.search, ())
@@ -143,9 +149,11 @@ def family(counted: Counted, parameters: dict[str, int]) -> Table:
             measures.spread(searched, measures.error, measures.PERCENT),
             measures.spread(searched, measures.params, measures.MILLIONS),
             measures.spread(counted.timed(member.search), measures.search_seconds, measures.DAYS),
+            *cells.get(member.genotype, (EMPTY, EMPTY)),
+            reduced.searched(member.searched, counted),
         )
 
-    return Table(
+    table = Table(
         name="family",
         title="CIFAR-10 in the DARTS family",
         columns=_columns(
@@ -158,10 +166,20 @@ def family(counted: Counted, parameters: dict[str, int]) -> Table:
             "measured: error, %, search anew",
             "measured: parameters, M, search anew",
             "measured: GPU-days, one search",
+            "at reduced scale: error, %, published cells",
+            "at reduced scale: rank of these",
+            "at reduced scale: error, %, search",
         ),
         rows=tuple(row(member) for member in published().family),
         notes=(*_family_sources(), *_criteria(counted), *_remarks(member.search for member in published().family)),
     )
+    kept = (
+        "reported: error, %",
+        "reported: GPU-days",
+        "measured: error, %, published cells",
+        "measured: error, %, search anew",
+    )
+    return for_papers(table, {*kept, "measured: GPU-days, one search", *(c.header for c in table.columns[-3:])})
 
 
 def _family_sources() -> list[str]:
@@ -196,16 +214,20 @@ def _criteria(counted: Counted) -> list[str]:
 
 
 def others(counted: Counted, left_out: Sequence[LeftOut]) -> Table:
-    """Every record that fills no cell, and why."""
+    """Every record that fills no measured cell, and why; equal reasons together."""
 
-    def row(run: Run, reason: str) -> tuple[Cell, ...]:
-        return Cell(run.name, run.name, (run.name,)), words(run.method), words(reason)
+    def row(runs: Sequence[Run], reason: str) -> tuple[Cell, ...]:
+        names = tuple(run.name for run in runs)
+        return Cell(", ".join(names), ", ".join(names), names), words(runs[0].method), words(reason)
 
-    rows = [row(run, reason) for run, reason in counted.others]
+    alike: dict[tuple[str, str], list[Run]] = {}
+    for run, reason in counted.others:
+        alike.setdefault((run.method, reason), []).append(run)
+    rows = [row(runs, reason) for (_, reason), runs in alike.items()]
     rows += [(words(item.place), EMPTY, words(item.reason)) for item in left_out]
     return Table(
         name="others",
-        title="Records that fill no cell",
+        title="Records that fill no measured cell",
         columns=tuple(Column(header, False) for header in ("record", "method", "why")),
         rows=tuple(rows),
         notes=() if rows else ("none: every record that was found is in the tables",),
@@ -213,7 +235,7 @@ def others(counted: Counted, left_out: Sequence[LeftOut]) -> Table:
 
 
 def _columns(*headers: str) -> tuple[Column, ...]:
-    kinds = ("reported", "computed", "measured")
+    kinds = ("reported", "computed", "measured", "at reduced scale")
     return tuple(Column(header, header.startswith(kinds) and header != "measured by") for header in headers)
 
 

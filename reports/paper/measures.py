@@ -19,7 +19,7 @@ def spread(runs: Iterable[Run], figure: Callable[[Run], float | None], form: For
     """The mean of what was measured, its sample standard deviation from two runs on, and of how many runs it is."""
     known = [(run, value) for run in runs if (value := figure(run)) is not None]
     cell = average(known, form)
-    return replace(cell, text=f"{cell.text} ({_runs(len(known))})") if known else EMPTY
+    return replace(cell, text=f"{cell.text} ({runs_of(len(known))})") if known else EMPTY
 
 
 def error(run: Run) -> float | None:
@@ -37,6 +37,11 @@ def params(run: Run) -> float | None:
 def search_seconds(run: Run) -> float | None:
     """Device-seconds of one search."""
     return measured(run.best, "search_device_seconds")
+
+
+def search_work(run: Run) -> float | None:
+    """Trained work of one search, in MACs; None in records that do not hold it."""
+    return run.record.ledger["search"].work
 
 
 def change(base: str) -> Callable[[Run], float | None]:
@@ -63,6 +68,8 @@ def claim(measure: str, rerun: str, counted: Counted) -> Cell:
     """What was measured of a claim."""
     if measure == "search_hours":
         return spread(counted.timed(rerun), search_seconds, HOURS)
+    if measure == "search_work":
+        return spread(counted.by_rerun.get(rerun, ()), search_work, Form(prefixed=True))
     if measure == "speed_up":
         return speed_up(counted.timed(rerun))
     kind, _, base = measure.partition("_vs_")
@@ -90,7 +97,7 @@ def speed_up(runs: Sequence[Run]) -> Cell:
     ratio = faster["approxdarts"] / faster["evoapproxnas"]
     own = sum(run.method == "approxdarts" for run in members)
     names = tuple(run.name for run in members)
-    return Cell(f"{ratio:.1f} ({own} + {_runs(len(members) - own)})", ratio, names)
+    return Cell(f"{ratio:.1f} ({own} + {runs_of(len(members) - own)})", ratio, names)
 
 
 def duration(runs: Sequence[Run]) -> str:
@@ -99,10 +106,10 @@ def duration(runs: Sequence[Run]) -> str:
     for run in runs:
         devices.setdefault(run.record.device.name, []).append(run.best["total_device_seconds"] / 3600)
     return "; ".join(
-        f"{written(statistics.mean(hours), 2)} device-hours a run on {name} ({_runs(len(hours))})"
+        f"{written(statistics.mean(hours), 2)} device-hours a run on {name} ({runs_of(len(hours))})"
         for name, hours in devices.items()
     )
 
 
-def _runs(count: int) -> str:
+def runs_of(count: int) -> str:
     return f"{count} run{'s' * (count != 1)}"

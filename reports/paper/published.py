@@ -21,7 +21,8 @@ class Claim:
 class Member:
     """A row of the DARTS family's table: reported test error in %, millions of parameters, GPU-days of the search.
 
-    ``cell`` and ``search`` name what would measure the published ``genotype`` and a search anew; empty where nothing does.
+    ``cell`` and ``search`` name what would measure the published ``genotype`` and a search anew; ``searched`` is the method of
+    this suite whose runs say something of it at reduced scale. Empty where nothing does.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Member:
     genotype: str = ""
     cell: str = ""
     search: str = ""
+    searched: str = ""
 
     @property
     def reruns(self) -> list[str]:
