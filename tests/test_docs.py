@@ -218,7 +218,7 @@ def test_the_guide_to_the_report(reader):
     reader.follow(DOCS / "reading-the-report.md")
     report = reader.folder / "report"
     assert "ApproxNAS-Bench report" in (report / "index.html").read_text(encoding="utf-8")
-    assert {"finalists.csv", "report.md", "section1-methods.tex", "section1-front.pdf"} <= {
+    assert {"finalists.csv", "report.md", "section1-headline.tex", "section1-front.pdf"} <= {
         path.name for path in report.rglob("*")
     }
 
