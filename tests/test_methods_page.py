@@ -14,10 +14,12 @@ PAGE = ROOT / "docs" / "methods.md"
 def sections() -> dict[str, list[list[str]]]:
     """The rows (parameter, paper, ours, why) of every method's table."""
     found: dict[str, list[list[str]]] = {}
+    constants = False
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         if heading := re.match(r"## `(\w+)`", line):
             rows = found.setdefault(heading[1], [])
-        elif line.startswith("| `"):
+        constants = line.startswith("| parameter |") or (constants and line.startswith("|"))
+        if constants and line.startswith("| `"):
             rows.append([cell.strip(" `") for cell in line.strip("|").split("|")])
     return found
 
