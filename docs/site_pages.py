@@ -32,6 +32,8 @@ REFERENCE = {
     "Spaces and costs": ("spaces.space", "spaces.shape", "spaces.registry", "spaces.costs.model", "spaces.costs.trace"),
     "Methods": ("methods.method", "methods.archive", "methods.supernet", "methods.fronts"),
     "Evaluation": (
+        "evaluation.interface",
+        "evaluation.result",
         "evaluation.benchmark.table",
         "evaluation.runs.record",
         "evaluation.training.tasks.task",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from evaluation import interface
 from methods import METHODS
 from methods.method import Evaluation
 from spaces.arithmetic.arithmetics import ARITHMETICS
@@ -26,6 +27,17 @@ from tests.method_contract import CONTRACT
 DOCS = ROOT / "docs"
 ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*ROOT_PAGES, *sorted(DOCS.glob("*.md"))]
+
+
+SMALL_SEARCH = {
+    "random": {"samples": 2, "batch": 1},
+    "cells": {"nodes": 1},
+    "multipliers": ["mul8s_1KV8", "mul8s_1L2H"],
+    "protocol": {
+        "search_channels": 2, "final_channels": 2, "search_batch": 180, "batch": 180,
+        "selection_epochs": 1, "final_epochs": 1, "finalists": 1,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -274,6 +286,14 @@ def test_commands_are_understood(page):
 def test_python_without_a_file_name_runs(page, tmp_path, monkeypatch, capsys):
     """Of pages that are no guides to follow: each block by itself, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    search = interface.search
+
+    def small(method: str, *, dataset: str, budget: str, seeds: int):
+        """What was asked for is understood; what runs takes seconds."""
+        run_parse(["--method", method, "--dataset", dataset, "--budget", budget, "--seeds", str(seeds)])
+        return search("random", progress=False, **SMALL_SEARCH)
+
+    monkeypatch.setattr(interface, "search", small)
     for block in blocks(page):
         if block.language == "python" and not block.file:
             exec(compile(block.text, page.name, "exec"), {"__name__": "example"})
