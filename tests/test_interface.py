@@ -184,5 +184,6 @@ def test_the_quickstart_notebook_runs_as_it_stands(tmp_path, monkeypatch):
             exec(last, names)
         if "settings" in names and "result" not in names:
             names["settings"] |= {"budget": "1s", "progress": False, "snapshots": 0, **SMALL}
+            names["settings"]["protocol"] = SMALL["protocol"] | {"finalists": 1, "final_epochs": 1}
             names["settings"]["approxdarts"] = {"epochs": 1, "warmup": 0, "proposals": 2}
     assert 0 <= value <= 1 and value == names["result"].best.test_error
