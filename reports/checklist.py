@@ -23,15 +23,8 @@ RELEASE, COMPARE, REPORT = "Releasing code", "Comparing methods", "Reporting det
 RANDOM = "random"
 TRAINING = ("final_epochs", "final_lr", "batch", "weight_decay")  # what a protocol's settings cannot lack
 DETAILS = (
-    "command",
-    "versions",
-    "device",
-    "dataset_origin",
-    "dataset_fingerprint",
-    "multipliers",
-    "tables",
-    "protocol",
-)
+    "command", "versions", "device", "dataset_origin", "dataset_fingerprint", "multipliers", "tables", "protocol",
+)  # fmt: skip
 CONDITIONS = ("device", "moved", "budget")  # set variants apart, but no part of a method
 NOT_INSTALLED = "not installed"  # what a record says of a package that was not
 SHOWN = 5  # names listed in one answer
@@ -212,8 +205,7 @@ def _repetitions(loaded: Loaded) -> _Answer:
 
 
 def _tabular(loaded: Loaded) -> _Answer:
-    if loaded.searches:
-        count = sum(found.searches for found in loaded.searches)
+    if count := sum(found.searches for found in loaded.searches):
         return YES, f"{count:,} searches went on a table of trained networks, whose true front is known.", ()
     return (
         NO,

@@ -256,7 +256,7 @@ def test_without_a_second_setting_or_method_there_is_nothing_to_set_apart(tmp_pa
     alone = section(tmp_path, record(), record(seed=1))
     assert tables.ablation(alone).rows == tables.comparisons(alone).rows == ()
     assert [table.name for table in tables.of_section(alone)] == [
-        "section1-headline", "section1-methods", "section1-energy", "section1-cost", "section1-finalists",
+        "section1-headline", "section1-methods", "section1-distances", "section1-energy", "section1-cost", "section1-finalists",
     ]  # fmt: skip
 
 
