@@ -280,9 +280,10 @@ def test_commands_are_understood(page):
                 pytest.fail(f"{page.name}: {text}: {error}")
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(b.language == "python" and not b.file for b in blocks(page))]
-)
+WITH_PYTHON = [page for page in PAGES if any(block.language == "python" and not block.file for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
 def test_python_without_a_file_name_runs(page, tmp_path, monkeypatch, capsys):
     """Of pages that are no guides to follow: each block by itself, in an empty folder."""
     monkeypatch.chdir(tmp_path)
