@@ -87,7 +87,7 @@ class UnkeptRun(RunContext):
         """These proposals, and what was spent up to now."""
         spent = spending.spent(self)
         seconds, work = spending.judging(self, proposals)
-        return Moment(spent.work + work, spent.seconds + seconds, spent.evaluations, numbers)
+        return Moment(spent.work + work, round(spent.seconds + seconds, 3), spent.evaluations, numbers)
 
 
 def trajectory(run: UnkeptRun) -> Trajectory:
