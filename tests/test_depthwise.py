@@ -208,7 +208,7 @@ def test_as_many_extreme_products_as_16_bits_hold_and_more(kernel):
 
 @pytest.mark.parametrize(("tasks", "count", "parts"), [(9, 3, 3), (2, 3, 2), (1, 3, 1), (9, 1, 1)])
 def test_tasks_are_shared_so_that_each_is_done_once(monkeypatch, tasks, count, parts):
-    monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(threads, "_processors", lambda: 8)
     monkeypatch.setattr(threads.torch, "get_num_threads", lambda: count)
     done, waited = [], threading.Barrier(parts)  # each part is a thread's
 
