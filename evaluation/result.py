@@ -144,7 +144,11 @@ class SearchResult:
 
     def __repr__(self) -> str:
         methods = ", ".join(dict.fromkeys(run.record.method for run in self.runs))
-        return f"<{len(self.runs)} runs of {methods} on {self.runs[0].record.dataset}, {len(self.networks)} finalists>"
+        runs, finalists = (
+            f"{count} {noun}{'' if count == 1 else 's'}"
+            for count, noun in ((len(self.runs), "run"), (len(self.networks), "finalist"))
+        )
+        return f"<{runs} of {methods} on {self.runs[0].record.dataset}, {finalists}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: the finalists, in three digits."""

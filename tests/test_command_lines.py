@@ -117,6 +117,18 @@ def test_bad_input_is_one_line_and_exit_code_2(command, kind, empty_folder, caps
     assert not list(empty_folder.iterdir()), "something was left behind"
 
 
+def test_a_refusal_is_one_line_where_stdout_knows_only_ascii():
+    """tyro frames what it says with other characters there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    line = [sys.executable, "-m", "evaluation.table", "verify", "--entries", "many"]
+    answer = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        "error: Error parsing --entries: invalid literal for int() with base 10: 'many'; "
+        "see python -m evaluation.table verify --help\n"
+    )
+
+
 HELP = """
 import importlib, os, sys
 sys.stdout.reconfigure(encoding="utf-8")

@@ -139,6 +139,8 @@ def _require_shapes(contents: Contents) -> None:
 @functools.lru_cache(maxsize=8)
 def _loaded(name: str) -> Table:
     inside = embedded()
+    if name.endswith(".jsonl"):
+        raise InputError(f"{name} holds searches or trainings and is no table (.npz); table ranks shows searches")
     if name not in inside and not Path(name).exists():
         raise suggest(name, inside, "table (neither built in nor a file)")
     with resources.as_file(inside[name]) if name in inside else nullcontext(Path(name)) as path:

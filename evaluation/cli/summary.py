@@ -23,7 +23,7 @@ def show(console: Terminal, record: Record, folder: str) -> None:
         console.print(f"note: {note}")
     if record.account is not None and record.account.granted is not None:
         spent, granted = (amount(each, record.account.unit) for each in (record.account.spent, record.account.granted))
-        console.print(f"budget: {spent} of {granted} spent, search and selection together")
+        console.print(f"budget: {granted}; search and selection spent {spent}")
     console.print(f"record: {folder}/record.json", highlight=False)
 
 

@@ -69,9 +69,11 @@ def parse_with_tyro(
             if after := afterword():
                 print(f"\n{after}")
             raise
-        # A framed text: a title, then the explanation, wrapped, up to a rule.
+        # A framed text: a title, in plain ASCII a rule below it, then the explanation, wrapped, up to a rule.
         lines = [line.strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
-        reason = " ".join(itertools.takewhile(bool, lines[1:])) or "the arguments are not understood"
+        lines = ["" if set(line) == {"-"} else line for line in lines[1:]]
+        told = itertools.dropwhile(lambda line: not line, lines)
+        reason = " ".join(itertools.takewhile(bool, told)) or "the arguments are not understood"
         raise InputError(f"{reason}; see {' '.join(filter(None, (program, subcommand)))} --help") from None
 
 
