@@ -9,6 +9,7 @@ from spaces.arithmetic.emulate import approx_conv2d
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.arithmetic.quantise import RunningMaximum, Scale, quantise, scale_from_maximum, weight_codes
+from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from tests.convolutions import EXACT, FULL_RANK, LIBRARY, NAMES, ROUGH, ZERO_ROW, loop_conv
 
@@ -395,3 +396,9 @@ def test_layers_may_share_a_choice():
         sum((layer(x) * seed).sum() for layer, seed, wanted in parts if wanted).backward()
         grads.append(beta.grad)
     assert torch.allclose(grads[0], grads[1] + grads[2], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_another_number_of_channels_is_refused(channels):
+    with pytest.raises(InputError, match=r"must be \(N, 3, H, W\)"):
+        ApproxConv2d(3, 4, 3, multiplier=EXACT)(torch.zeros(2, channels, 8, 8))

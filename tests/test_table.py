@@ -390,6 +390,7 @@ def test_plans_are_checked(tmp_path):
         (["frnt"], "did you mean front"),
         (["info", "fashion41"], "fashion14"),
         (["front", "--cost", "horowitz"], "horowitz45"),
+        (["info", "searches.jsonl"], "table ranks"),
         (["query", "ffff"], "ffff"),
         (["build", "nothing.toml"], "nothing.toml"),
         (["compare", "--method", "random"], "budget"),

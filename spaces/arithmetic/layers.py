@@ -24,7 +24,7 @@ from spaces.arithmetic.quantise import (
     quantise_once,
     weight_codes,
 )
-from spaces.errors import suggest
+from spaces.errors import InputError, suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import layer_table
 
@@ -60,7 +60,9 @@ class ApproxConv2d(nn.Conv2d):
         _equip(self, multiplier, gradient, compensate_bias, weight_quant, activation_quant)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) → (N, O, H', W')."""
+        """x (N, C, H, W) → (N, O, H', W'). Raises InputError for another number of channels, which engines do not check."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise InputError(f"the input must be (N, {self.in_channels}, H, W), not {tuple(x.shape)}")
         x, geometry = pad_if_needed(self, x)
         return _multiply(self, x, self.weight, geometry)
 
