@@ -11,11 +11,17 @@ L_val is common, and what is added knows α^c alone, so that one gradient of the
 works number by number, so that one for all is one for each. L_AB as it stands has no gradient: in the released code it is a
 constant. ``ablation`` says what is done: "constant" computes it and changes nothing, as that code does; "credit" weighs the
 gates of the cell by it, w_AB · L_AB^c · mean log σ(α^c), which opens those of cells that contribute more than the mean.
+
+A node need not keep two edges: ``parsing`` "sparse" keeps those of the two whose best gate reaches a threshold, and "edge" all
+of which it does. There an edge of the released code can have two operations, and a node no edge at all, which is then left out;
+here an edge has its best operation, and a node without an open gate the best edge, so that no network is cut.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +33,7 @@ from methods.supernet import SupernetSearch
 from methods.supernet_settings import SupernetConfig
 from spaces.errors import InputError
 from spaces.registry import cell_by_cell
-from spaces.space import Choice
+from spaces.space import Choice, Keep
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class DDartsConfig(SupernetConfig):
     """w_01, of the loss that drives gates to 0 or 1."""
     ablation_weight: float = 0.7
     """w_AB, of the ablation loss."""
+    parsing: Literal["darts", "sparse", "edge"] = "darts"
+    """Edges that a node keeps: the two best; of these, or of all, those whose best gate reaches the threshold."""
+    threshold: float = 0.85
+    """Of the gates, where an edge is kept by it. Prices on the cost lower and raise gates, and so the number of edges."""
     relaxation: Literal["softmax", "sigmoid", "gumbel"] = "sigmoid"
     """sigmoid is what makes it D-DARTS."""
     weight_lr: tuple[float, float] = (0.005, 0.001)
@@ -55,6 +65,10 @@ class DDartsConfig(SupernetConfig):
         super().__post_init__()
         if self.epochs < 1 or min(self.zero_one_weight, self.ablation_weight) < 0:
             raise InputError("ddarts needs at least one epoch, and weights of its losses that are not negative")
+        if not 0 < self.threshold < 1:
+            raise InputError(
+                f"ddarts keeps edges whose gates reach a threshold between 0 and 1, not {self.threshold:g}"
+            )
 
 
 class DDarts(SupernetSearch):
@@ -63,7 +77,7 @@ class DDarts(SupernetSearch):
     Config = DDartsConfig
     config: DDartsConfig
     presets: ClassVar[dict[str, DDartsConfig]] = {
-        "published": DDartsConfig(ablation="constant", energy_weight=0.0, proposals=1),
+        "published": DDartsConfig(ablation="constant", parsing="sparse", energy_weight=0.0, proposals=1),
         # Ours: few epochs want higher learning rates, and gates that are not closed before they are tried.
         "quick": DDartsConfig(epochs=5, choice_lr=0.05, weight_lr=(0.03, 0.005), zero_one_weight=1.0),
         "fast": DDartsConfig(
@@ -80,6 +94,16 @@ class DDarts(SupernetSearch):
             known = " or ".join(cell_by_cell())
             raise InputError(f"ddarts lets cells differ, which those of '{self.space.name}' cannot; search {known}")
         return {name: choice.untied() if choice.picks else choice for name, choice in super().offered().items()}
+
+    def keep(self) -> Keep | None:
+        return None if self.config.parsing == "darts" else self.parsed
+
+    def parsed(self, best: np.ndarray) -> np.ndarray:
+        """The inputs that a node keeps, best first, of the logarithms (inputs,) of the best gate on each."""
+        order = np.argsort(-best, kind="stable")
+        considered = order[:2] if self.config.parsing == "sparse" else order
+        open_ = considered[best[considered] >= math.log(self.config.threshold)]
+        return open_ if len(open_) else order[:1]
 
     # -- learning ----------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,13 @@ the unit of the scores: nats, where these are log-probabilities.
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.space import Architecture, Choice, DifferentiableSpace
+from spaces.space import Architecture, Choice, DifferentiableSpace, Keep
 
 PRICES = 40  # of either sign
 LOWEST_PRICE = 0.01  # of the highest
@@ -19,7 +20,10 @@ LIKELIEST = 2000  # selections to look at for the likeliest architectures: many 
 
 
 class Derivation:
-    """``relative`` is what every option costs, as ``ExpectedCost.relative``; ``cost_of`` the cost of an architecture."""
+    """``relative`` is what every option costs, as ``ExpectedCost.relative``; ``cost_of`` the cost of an architecture.
+
+    ``keep`` says which inputs of nodes stay; see ``DifferentiableSpace.derive``. It sees scores after prices and noise.
+    """
 
     def __init__(
         self,
@@ -27,16 +31,18 @@ class Derivation:
         choices: Mapping[str, Choice],
         relative: Mapping[str, Tensor],
         cost_of: Callable[[Architecture], float],
+        keep: Keep | None = None,
     ) -> None:
         self.space, self.choices, self.relative, self.cost_of = space, choices, relative, cost_of
+        self.derive = space.derive if keep is None else partial(space.derive, keep=keep)
 
     def strongest(self, scores: Mapping[str, Tensor], price: float = 0.0) -> Architecture:
-        """The space's own derivation. A negative price subsidises larger operations, never multipliers of more power."""
+        """What the space derives. A negative price subsidises larger operations, never multipliers of more power."""
         taxed = {}
         for name, rows in scores.items():
             tax = max(price, 0.0) if self.choices[name].multipliers else price
             taxed[name] = (rows - tax * self.relative[name]).cpu().numpy()
-        return self.space.derive(taxed, self.choices)
+        return self.derive(taxed, self.choices)
 
     def drawn(
         self, scores: Mapping[str, Tensor], rng: np.random.Generator, highest: float, noise: float = 1.0
@@ -84,7 +90,7 @@ class Derivation:
             for at, rank in ranks.items():  # what is better is taken away
                 name, row = rows[at]
                 taken[name][row, self.choices[name].hidden + orders[at][:rank]] = -np.inf
-            architecture = self.space.derive(taken, self.choices)
+            architecture = self.derive(taken, self.choices)
             derived.setdefault(architecture.key, architecture)
             if len(derived) == count:
                 break

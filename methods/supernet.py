@@ -26,7 +26,7 @@ from spaces.graphed_step import recorder_of
 from spaces.multipliers.multiplier import error_metrics
 from spaces.optimisers import learning_rate, set_learning_rate
 from spaces.registry import differentiable
-from spaces.space import Architecture, Choice, DifferentiableSpace
+from spaces.space import Architecture, Choice, DifferentiableSpace, Keep
 
 
 class SupernetSearch(ABC):
@@ -59,13 +59,17 @@ class SupernetSearch(ABC):
         self.relaxation = RELAXATIONS[config.relaxation](self.choices, problem.generator, **temperature)
         self.cost = self.space.expected_cost(problem.shape, self.choices, problem.cost_model, device)
         self.exact_cost = self.cost.exact_uniform()
-        self.derivation = Derivation(self.space, self.choices, self.cost.relative, problem.cost_of)
+        self.derivation = Derivation(self.space, self.choices, self.cost.relative, problem.cost_of, self.keep())
         self.bilevel = self._bilevel(config)
         self.own = DrawnNetworks(problem, config.trained, config.proposals, self._draw) if config.trained else None
 
     def offered(self) -> dict[str, Choice]:
         """What is to be decided."""
         return self.space.choices(self.problem.shape)
+
+    def keep(self) -> Keep | None:
+        """Which inputs of nodes stay when networks are derived; None for as many as the space's networks have."""
+        return None
 
     def _first_logits(self, choice: Choice, noise: float) -> Tensor:
         """Small noise, which breaks ties; multipliers begin as likely as they are exact."""

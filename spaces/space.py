@@ -5,7 +5,7 @@ A space is one class, registered by name in ``spaces.registry``. Its class says 
 ``cls(library, config, scope=…, choice=…)``, is a space of given settings with the multipliers of ``library``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
@@ -197,6 +197,10 @@ class Choice:
         return replace(self, rows=rows, groups={})
 
 
+# From the scores (inputs,) of the best operation on each input of a node to the places of those that stay, at least one.
+Keep = Callable[[np.ndarray], Sequence[int] | np.ndarray]
+
+
 class Supernet(Protocol):
     """A module that contains every network of a space: images → logits. ``choose`` comes before every pass."""
 
@@ -243,14 +247,19 @@ class DifferentiableSpace(Space, Protocol):
         self, shape: NetworkShape, choices: Mapping[str, Choice], model: "CostModel", device: "torch.device"
     ) -> ExpectedCost: ...
 
-    def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> Architecture:
-        """The architecture of the highest scores (rows, options)."""
+    def derive(
+        self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice], keep: Keep | None = None
+    ) -> Architecture:
+        """The architecture of the highest scores (rows, options).
+
+        Where a space leaves inputs of nodes out, ``keep`` says which stay; without it, as many as in all its networks.
+        """
 
     def chosen(self, architecture: Any, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
         """Weights (rows, options) of every choice but shares under which a supernet computes this network alone.
 
         1 for what it has; rows that it does not use are 0. As scores they give the network back (``derive``), if its choices
-        can be told apart: of two edges from one place to another, one is lost.
+        can be told apart: of two edges from one place to another, one is lost; and if as many inputs stay as it has.
         """
 
     def diagnostics(self, architecture: Any) -> dict[str, float]:

@@ -60,5 +60,17 @@ def assert_valid(architecture: CellArchitecture, nodes: int) -> None:
     assert (architecture.multiplier in NAMES) if architecture.scope == "all" else (architecture.multiplier is None)
 
 
+def uneven(architecture: CellArchitecture) -> CellArchitecture:
+    """With one edge in the first node and three in the second of every cell, and with the multipliers that it has."""
+    cells = []
+    for cell in architecture.cells:
+        (first, _), second, *others = cell.nodes
+        (free,) = {0, 1, 2} - {edge.source for edge in second}
+        name = min(multipliers_of(cell), default=None)
+        added = Edge(free, "dil_conv_3x3" if name else "avg_pool_3x3", name)
+        cells.append(replace(cell, nodes=((first,), (*second, added), *others)))
+    return replace(architecture, cells=tuple(cells))
+
+
 def per_position(architecture: CellArchitecture, depth: int) -> CellArchitecture:
     return replace(architecture, cells=tuple(expand_cells(architecture.cells, depth)))

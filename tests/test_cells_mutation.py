@@ -25,6 +25,7 @@ from tests.cells import (
     per_position,
     seeds,
     space_of,
+    uneven,
 )
 
 
@@ -129,6 +130,19 @@ def test_a_mutant_differs_in_one_thing_and_anything_can_change():
             kinds.add(changed[0])
     assert seen == {("stem",), *itertools.product((0, 1), ("projections", 0, 1))}
     assert kinds == {"source", "operation", "multiplier"}
+
+
+def test_every_node_keeps_its_number_of_edges():
+    space, rng = space_of(nodes=3), np.random.default_rng(4)
+    architecture, moved = uneven(space.sample(rng)), set()
+    for _ in range(200):
+        child = space.mutate(architecture, rng)
+        assert [[len(node) for node in cell.nodes] for cell in child.cells] == [[1, 3, 2]] * 2
+        for before, after in zip(architecture.cells, child.cells):
+            pairs = enumerate(zip(before.nodes, after.nodes))
+            moved |= {at for at, (old, new) in pairs if {e.source for e in old} != {e.source for e in new}}
+        architecture = child
+    assert moved == {0, 2}  # the second node has all its sources
 
 
 @every_space

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -122,6 +123,42 @@ def test_a_network_with_a_cell_per_position():
             if row.kind == "separable" and row.name.startswith(f"cells.{repeated.cells.index(cell)}."):
                 assert row.multiplier.name in multipliers_of(cell)
     assert torch.isfinite(network(torch.randn(2, 3, 8, 8))).all()
+
+
+def test_a_node_is_the_sum_of_its_edges_however_many():
+    nodes = (
+        (Edge(1, "max_pool_3x3", None),),
+        (Edge(0, "skip_connect", None), Edge(1, "avg_pool_3x3", None), Edge(2, "skip_connect", None)),
+    )
+    body = FixedCell(Cell(nodes, False, None), 2, lambda _: None, DropPath(), searching=False)
+    first, second = torch.randn(2, 4, 2, 5, 5)
+    pooled = F.max_pool2d(second, 3, 1, 1)
+    added = first + F.avg_pool2d(second, 3, 1, 1, count_include_pad=False) + pooled
+    assert torch.allclose(body(first, second), torch.cat([pooled, added], dim=1))
+
+
+def test_nodes_of_one_and_three_edges_cost_what_their_edges_cost():
+    """By hand, in the normal cell of C = 2 at 8×8, and in the first reduction cell of C = 4, from 8×8 to 4×4."""
+    nodes = (
+        (Edge(1, "sep_conv_3x3", EXACT),),
+        (Edge(0, "max_pool_3x3", None), Edge(1, "dil_conv_5x5", EXACT), Edge(2, "sep_conv_3x3", EXACT)),
+    )
+    architecture = CellArchitecture((Cell(nodes, False, EXACT), Cell(nodes, True, EXACT)), EXACT)
+    rows = space_of(nodes=2).costs(architecture, SHAPE)
+
+    def of(part: str) -> list:
+        return [row for row in rows if row.name.startswith(part)]
+
+    def macs(cell: int, node: int, edge: int) -> int:
+        return sum(row.macs for row in of(f"cells.{cell}.body.operations.{node}.{edge}."))
+
+    separable, dilated = 2 * 9 * 64 + 2 * 2 * 64, 2 * 25 * 64 + 2 * 2 * 64
+    assert [macs(0, 0, 0), macs(0, 1, 0), macs(0, 1, 1), macs(0, 1, 2)] == [2 * separable, 0, dilated, 2 * separable]
+    separable, dilated = 4 * 9 * 16 + 4 * 4 * 16, 4 * 25 * 16 + 4 * 4 * 16
+    assert [macs(1, 0, 0), macs(1, 1, 1), macs(1, 1, 2)] == [2 * separable, dilated, 2 * separable]
+    # A node of one edge adds nothing, one of three adds twice.
+    (added,) = of("cells.0.body.sums.")
+    assert (added.name, added.adds, added.activations) == ("cells.0.body.sums.1", 2 * 2 * 64, 4 * 2 * 64)
 
 
 def test_what_cannot_be_built_is_refused():

@@ -25,6 +25,7 @@ from tests.cells import (
     SHAPE,
     every_space,
     space_of,
+    uneven,
 )
 
 
@@ -81,7 +82,7 @@ DEEP = NetworkShape(channels=2, cells=4, classes=5, input_shape=(3, 7, 8))
 
 def both_networks(choice: str, scope: str, seed: int) -> tuple:
     space = space_of(choice, scope, nodes=3)
-    architecture = space.sample(np.random.default_rng(seed))
+    architecture = uneven(space.sample(np.random.default_rng(seed)))  # nodes of one, three and two edges
     torch.manual_seed(seed)
     supernet = supernet_of(space, DEEP)
     network = space.build(architecture, DEEP, "approximate", searching=True)

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from spaces.cells.architecture import CellArchitecture
+from spaces.cells.architecture import CellArchitecture, Edge
 from spaces.cells.building import expand_cells
 from spaces.cells.drawing import COLOURS, draw
 from spaces.cells.sites import CellConfig
@@ -21,6 +21,7 @@ from spaces.cells.space import CellSpace
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.registry import save_drawing
+from tests.cells import uneven
 
 LIBRARY = catalogue.library([name for name in catalogue.names() if name.startswith("mul8s_")])
 
@@ -33,6 +34,13 @@ def per_position(seed: int, depth: int) -> CellArchitecture:
     """One cell per position, all different."""
     cells = [expand_cells(sample(seed + position).cells, depth)[position] for position in range(depth)]
     return replace(sample(seed), cells=tuple(cells))
+
+
+def wide(seed: int) -> CellArchitecture:
+    """Nodes of one and three edges, and in the normal cell one of five, all that it can have."""
+    normal, reduction = uneven(sample(seed)).cells
+    every = tuple(Edge(source, "sep_conv_5x5", "mul8s_1KV8") for source in range(5))
+    return replace(sample(seed), cells=(replace(normal, nodes=(*normal.nodes[:3], every)), reduction))
 
 
 def labels(figure: Figure, kind: str) -> list[Text]:
@@ -91,6 +99,17 @@ def test_other_numbers_of_nodes(nodes):
     assert_apart(figure)
 
 
+def test_nodes_of_other_numbers_of_edges():
+    architecture = wide(0)
+    assert {len(node) for cell in architecture.cells for node in cell.nodes} == {1, 2, 3, 5}
+    figure = draw(architecture)
+    assert_labelled(architecture, figure)
+    assert_apart(figure)
+    assert_enter_their_nodes(architecture, figure)
+    places = [(panel, place[0]) for panel, place in verticals(figure)]
+    assert len(set(places)) == len(places) == len(edges(architecture))
+
+
 def verticals(figure: Figure) -> list[tuple[int, np.ndarray]]:
     """Panel, x, top and bottom of the vertical part of each edge."""
     found = []
@@ -114,8 +133,12 @@ def test_edges_do_not_cross_labels_or_run_along_each_other():
 
 
 def test_an_edge_starts_on_the_row_of_its_source_and_ends_in_its_node():
-    architecture = sample(0)
-    axes = draw(architecture).axes[0]
+    assert_enter_their_nodes(sample(0), draw(sample(0)))
+
+
+def assert_enter_their_nodes(architecture: CellArchitecture, figure: Figure) -> None:
+    """In the first panel."""
+    axes = figure.axes[0]
     boxes = [patch.get_bbox() for patch in axes.findobj(FancyBboxPatch)]
     middles = [(box.y0 + box.y1) / 2 for box in boxes]  # c_{k-2}, c_{k-1}, nodes, c_k
     curves = [patch.get_path().vertices for patch in axes.findobj(PathPatch)]

@@ -52,8 +52,10 @@ IN_CELLS = NetworkShape(channels=4, cells=3, classes=5, input_shape=(3, 7, 6))
 def cells(multiplier: Multiplier, scope: str) -> tuple[CellSpace, object]:
     architecture = EVERYTHING.architecture(multiplier.name, scope)
     library = [multiplier]
-    if multiplier == HALF:  # two circuits in one network
+    if multiplier == HALF:  # two circuits in one network, and nodes of one and three edges
         data = architecture.to_json()
+        data["cells"][0]["nodes"][1].pop()
+        data["cells"][0]["nodes"][2].append([0, "max_pool_3x3", None])
         data["cells"][0]["nodes"][0][0][2] = CHEAP.name
         architecture, library = type(architecture).from_json(data), [HALF, CHEAP]
     return CellSpace(library, scope=scope), architecture

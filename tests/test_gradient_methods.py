@@ -299,3 +299,71 @@ def test_cells_differ_and_a_space_of_equal_cells_is_refused():
     assert len(method.proposals()[0].cells) == 3
     with pytest.raises(InputError, match="lets cells differ, which those of 'bench' cannot; search cells"):
         DDarts(tiny.problem("ddarts", space="bench"), DDartsConfig())
+
+
+def test_edges_are_kept_by_the_threshold_of_their_best_gates():
+    assert ddarts().keep() is None  # two, as the space derives them
+    for how, threshold, expected in (
+        ("sparse", 0.85, [[1], [2], [3, 0]]),
+        ("edge", 0.85, [[1], [2], [3, 0, 2]]),
+        ("edge", 0.5, [[1, 2], [2, 0], [3, 0, 2]]),
+    ):
+        keep = ddarts(parsing=how, threshold=threshold).keep()
+        # None reaches 0.85, and yet no node is cut off; one does; three do.
+        gates = ([0.2, 0.8, 0.7], [0.84, 0.1, 0.9], [0.9, 0.1, 0.86, 0.95])
+        assert [keep(np.log(each)).tolist() for each in gates] == expected
+    for threshold in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="a threshold between 0 and 1"):
+            DDartsConfig(threshold=threshold)
+
+
+def gated(how: str) -> tuple[DDarts, dict]:
+    """A search over two nodes, and scores by hand: gates above 0.9 of one operation on four of the edges, else of 0.3."""
+    method = DDarts(tiny.problem("ddarts"), DDartsConfig(epochs=1, parsing=how))
+    scores = {n: np.log(np.full((c.count, len(c.options)), 0.3)) for n, c in method.choices.items()}
+    scores["beta"][:, 1] = np.log(0.6)
+    for edges in method.choices["alpha"].rows["edges"]:  # node 0 from 0 and 1, then node 1 from 0, 1 and 2
+        for edge, operation in ((1, "max_pool_3x3"), (2, "sep_conv_5x5"), (3, "sep_conv_3x3"), (4, "skip_connect")):
+            scores["alpha"][edges[edge], method.choices["alpha"].options.index(operation)] = np.log(0.9 + 0.01 * edge)
+    return method, {name: torch.from_numpy(rows) for name, rows in scores.items()}
+
+
+@pytest.mark.parametrize(("how", "counts"), [("darts", [2, 2]), ("sparse", [1, 2]), ("edge", [1, 3])])
+def test_networks_are_derived_as_they_are_parsed(how, counts):
+    method, scores = gated(how)
+    derived = method.derivation.strongest(scores)
+    last = [(0, "sep_conv_5x5"), (1, "sep_conv_3x3"), (2, "skip_connect")][-counts[1] :]
+    for cell in derived.cells:
+        assert [len(node) for node in cell.nodes] == counts
+        assert (1, "max_pool_3x3") in [(edge.source, edge.operation) for edge in cell.nodes[0]]
+        assert [(edge.source, edge.operation) for edge in cell.nodes[1]] == last
+    assert set(derived.multipliers) == {"mul8s_1L2H"}
+    # What the supernet computes of it has these edges and no other; as scores it gives the network back.
+    chosen = method.space.chosen(derived, method.choices)
+    assert chosen["alpha"].sum() == 3 * sum(counts)
+    if how == "edge":
+        gates = {n: torch.from_numpy(np.log(0.1 + 0.8 * rows)) for n, rows in chosen.items()}
+        assert method.derivation.strongest(gates) == derived
+
+
+def test_prices_lower_and_raise_the_number_of_edges():
+    method, scores = gated("edge")
+    counts = [
+        sum(len(node) for cell in method.derivation.strongest(scores, price).cells for node in cell.nodes)
+        for price in (1.0, 0.0, -2.0)
+    ]
+    assert counts[0] < counts[1] == 12 < counts[2]
+    spread = method.derivation.spread(scores, 5, 2.0)
+    assert len({sum(len(node) for cell in each.cells for node in cell.nodes) for each in spread}) > 2
+
+
+def test_edges_of_drawn_networks_are_as_many_as_their_gates_say():
+    """With Gumbel noise an edge reaches the threshold with probability 1 − exp(−Σ gates / threshold)."""
+    method, scores = gated("edge")
+    scores["alpha"] = torch.full_like(scores["alpha"], np.log(0.08))
+    rng, both = np.random.default_rng(0), []
+    for _ in range(300):
+        drawn = method.derivation.drawn(scores, rng, 1e-9)
+        both += [len(cell.nodes[0]) == 2 for cell in drawn.cells]
+    expected = (1 - np.exp(-7 * 0.08 / 0.85)) ** 2
+    assert np.mean(both) == pytest.approx(expected, abs=0.06)

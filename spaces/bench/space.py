@@ -26,7 +26,7 @@ from spaces.errors import InputError, suggest
 from spaces.multipliers.catalogue import EXACT_SIGNED, power_ratio
 from spaces.multipliers.multiplier import Multiplier, error_metrics
 from spaces.shape import NetworkShape
-from spaces.space import Choice, DifferentiableSpace, Edge
+from spaces.space import Choice, DifferentiableSpace, Edge, Keep
 
 if TYPE_CHECKING:
     import torch
@@ -210,8 +210,16 @@ class BenchSpace(DifferentiableSpace):
 
         return ExpectedBenchCost(self.library, self.outer, self.nodes, shape, choices, model, device)
 
-    def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> BenchArchitecture:
-        """The likeliest operation of every edge, on the likeliest multiplier of its site; the first cell's, as all share it."""
+    def derive(
+        self,
+        scores: Mapping[str, np.ndarray],
+        choices: Mapping[str, Choice],
+        keep: Keep | None = None,  # noqa: ARG002
+    ) -> BenchArchitecture:
+        """The likeliest operation of every edge, on the likeliest multiplier of its site; the first cell's, as all share it.
+
+        No edge is left out: operations are that may be "none".
+        """
         rows = {name: choices[name].rows["edges"][0] for name in ("alpha", "beta")}
         operations = scores["alpha"][rows["alpha"]].argmax(axis=1)
         multipliers = scores["beta"][rows["beta"]].argmax(axis=1)

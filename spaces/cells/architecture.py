@@ -42,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Cell:
-    """Nodes in order, each the sum of two edges; ``multiplier`` governs the cell's two input projections."""
+    """Nodes in order, each the sum of one or more edges; ``multiplier`` governs the cell's two input projections."""
 
     nodes: tuple[tuple[Edge, ...], ...]
     reduction: bool
@@ -61,7 +61,7 @@ class CellArchitecture:
     ``cells`` is either (normal, reduction), repeated over the depth, or one cell per position. ``scope`` says what the
     multipliers govern: "all" convolutions and the classifier, or the "separable" convolutions alone, as in the published
     ApproxDARTS code. Construction brings it into canonical form: a multiplier that governs nothing becomes None and the
-    two edges of a node are sorted, so that equal networks are equal values with equal keys.
+    edges of a node are sorted, so that equal networks are equal values with equal keys.
     """
 
     space: ClassVar[str] = "cells"
@@ -169,8 +169,8 @@ def _canonical(cell: Cell, everything: bool) -> Cell:
     nodes = []
     for index, node in enumerate(cell.nodes):
         edges = tuple(_canonical_edge(edge, index, cell.reduction, everything) for edge in node)
-        if len(edges) != 2 or edges[0].source == edges[1].source:
-            raise InputError(f"node {index} must have two edges from different sources")
+        if not edges or len({edge.source for edge in edges}) != len(edges):
+            raise InputError(f"node {index} must have edges: one or more, all from different sources")
         nodes.append(tuple(sorted(edges, key=lambda edge: edge.source)))
     if everything and not isinstance(cell.multiplier, str):
         raise InputError("with scope 'all' a cell's input projections need a multiplier")

@@ -7,7 +7,7 @@ import numpy as np
 from spaces.cells.architecture import OPERATION_NAMES, Cell, CellArchitecture, Edge
 from spaces.cells.sites import CellSites, check_shape, kinds
 from spaces.shape import NetworkShape
-from spaces.space import Choice
+from spaces.space import Choice, Keep
 
 ALPHA, BETA, GAMMA = "alpha", "beta", "gamma"  # the names of the choices: operations, multipliers, shares of inputs
 EDGES, PROJECTIONS, OUTSIDE = "edges", "projections", "outside"  # places: in cells, before them, stem and classifier
@@ -39,7 +39,14 @@ def cell_shares(space: CellSites, shape: NetworkShape) -> dict[str, Choice]:
     return {GAMMA: Choice(inputs, {NODES: rows}, shares=True, groups=groups)}
 
 
-def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> CellArchitecture:
+def two_best(best: np.ndarray) -> np.ndarray:
+    """The inputs that a node keeps in DARTS, of the scores of the best operation on each."""
+    return np.argsort(-best, kind="stable")[:2]
+
+
+def derive(
+    space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice], keep: Keep | None = None
+) -> CellArchitecture:
     """See ``CellSpace.derive``: a pair of cells where all positions of a type read the same rows, else a cell for each.
 
     Where inputs have shares, their scores, which are logarithms, add to those of the operations.
@@ -53,10 +60,9 @@ def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[
         nodes = []
         for node in range(space.nodes):
             into = [index for index, (target, _) in enumerate(space.edge_places) if target == node]
-            share = (
-                scores[GAMMA][choices[GAMMA].rows[NODES][position, node]] if GAMMA in choices else np.zeros(len(into))
-            )
-            kept = sorted(into, key=lambda index: -(found[index].max() + share[space.edge_places[index][1]]))[:2]
+            best = found[into].max(axis=1)
+            if GAMMA in choices:
+                best = best + scores[GAMMA][choices[GAMMA].rows[NODES][position, node]][: len(into)]
             nodes.append(
                 tuple(
                     Edge(
@@ -64,7 +70,7 @@ def derive(space: CellSites, scores: Mapping[str, np.ndarray], choices: Mapping[
                         OPERATION_NAMES[choices[ALPHA].hidden + int(found[index].argmax())],
                         multipliers[beta[EDGES][position, index]],
                     )
-                    for index in kept
+                    for index in (into[at] for at in (keep or two_best)(best))
                 )
             )
         outer = multipliers[beta[PROJECTIONS][position]] if PROJECTIONS in beta else None

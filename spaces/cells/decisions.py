@@ -1,4 +1,7 @@
-"""A cell architecture as independent decisions: two sources of every node and what is done to them, and multipliers."""
+"""A cell architecture as independent decisions: two sources of every node and what is done to them, and multipliers.
+
+Cells whose nodes have one edge, or more than two, are not among them.
+"""
 
 import itertools
 from collections.abc import Mapping

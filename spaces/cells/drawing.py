@@ -1,7 +1,7 @@
 """Draws an architecture's cells as graphs.
 
 Every source has a row of its own, from which its output runs to the right as a rail; every node has a column, and its
-two edges come down from the rails and enter it side by side. Rows never share a label and columns never share a
+edges come down from the rails and enter it side by side. Rows never share a label and columns never share a
 vertical line, so that nothing overlaps whatever the wiring, and no layout has to be searched for.
 """
 
@@ -37,32 +37,40 @@ COLOURS = {"max_pool": GREEN, "avg_pool": PURPLE, "skip": BLACK, "sep_conv": BLU
 OUTPUT = "#A0A0A0"
 
 # Inches
-BOX, BOX_HEIGHT, INPUT = 0.26, 0.54, 0.5
-INPUT_PITCH, NODE_PITCH = 0.34, 0.72
-LANES = (0.26, 0.14)  # from the column's left side: the upper edge's vertical, the lower edge's
-PORT = 0.165  # from a node's middle to where an edge enters
+BOX, BOX_HEIGHT, INPUT = 0.26, 0.54, 0.5  # BOX_HEIGHT of a node with one or two edges
+INPUT_PITCH, NODE_GAP = 0.34, 0.18
+FIRST_LANE, LANE_PITCH = (
+    0.14,
+    0.12,
+)  # from the column's left side to the lowest edge's vertical, and from one to the next
+PORT_PITCH = 0.33  # between the heights at which edges enter a node
 CORNER = 0.08
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in a panel of ``nodes`` nodes; the longest label and title are this many inches wide."""
+    """Where things are in a panel whose nodes have up to so many ``edges``; the widest label and title in inches."""
 
-    nodes: int
+    edges: tuple[int, ...]
     label: float
     title: float
 
     @property
+    def lanes(self) -> float:
+        """From a column's left side to its rightmost vertical."""
+        return self.lane(0, max(2, *self.edges))
+
+    @property
     def pitch(self) -> float:
-        return LANES[0] + self.label + 0.2 + ARROW + BOX
+        return self.lanes + self.label + 0.2 + ARROW + BOX
 
     @property
     def width(self) -> float:
-        return 2 * MARGIN + max(self.title, INPUT + self.nodes * self.pitch + 0.4 + BOX)
+        return 2 * MARGIN + max(self.title, INPUT + len(self.edges) * self.pitch + 0.4 + BOX)
 
     @property
     def height(self) -> float:
-        return HEADER + 2 * INPUT_PITCH + self.nodes * NODE_PITCH + MARGIN
+        return HEADER + 2 * INPUT_PITCH + sum(self.band(node) for node in range(len(self.edges))) + MARGIN
 
     def column(self, node: int) -> float:
         """The left side of a node's column, of which the node itself is the right end."""
@@ -75,7 +83,22 @@ class Layout:
     def row(self, source: int) -> float:
         if source < 2:
             return self.height - HEADER - (source + 0.5) * INPUT_PITCH
-        return self.height - HEADER - 2 * INPUT_PITCH - (source - 1.5) * NODE_PITCH
+        node = source - 2
+        above = sum(self.band(earlier) for earlier in range(node))
+        return self.height - HEADER - 2 * INPUT_PITCH - above - self.band(node) / 2
+
+    def band(self, node: int) -> float:
+        """The height that a node has for itself in all panels."""
+        return box_height(self.edges[node]) + NODE_GAP
+
+    def lane(self, place: int, edges: int) -> float:
+        """From the column's left side to the vertical of one of a node's ``edges``: the first one's is the rightmost."""
+        return FIRST_LANE + (edges - 1 - place) * LANE_PITCH
+
+
+def box_height(edges: int) -> float:
+    """Of a node that so many edges enter."""
+    return BOX_HEIGHT + max(0, edges - 2) * PORT_PITCH
 
 
 def draw(architecture: CellArchitecture) -> Figure:
@@ -86,7 +109,8 @@ def draw(architecture: CellArchitecture) -> Figure:
     """
     cells, heading, titles = architecture.cells, _heading(architecture), _titles(architecture.cells)
     widest = max(text_width(heading, TITLE_SIZE, "bold"), *(text_width(title, TITLE_SIZE) for title in titles))
-    layout = Layout(max(len(cell.nodes) for cell in cells), _label_width(cells), widest)
+    edges = tuple(max(map(len, nodes)) for nodes in zip(*(cell.nodes for cell in cells)))
+    layout = Layout(edges, _label_width(cells), widest)
     columns = 1 if len(cells) < 4 else 2
     rows = -(-len(cells) // columns)
     width, height = columns * layout.width, rows * layout.height + HEADER
@@ -136,21 +160,22 @@ def _draw_cell(axes: Axes, cell: Cell, layout: Layout, name: str) -> None:
     for source in range(2):
         _box(axes, layout.right(source) - INPUT, layout.row(source), INPUT, 0.22, f"$c_{{k-{2 - source}}}$")
     for index, node in enumerate(cell.nodes):
-        _box(axes, layout.right(index + 2) - BOX, layout.row(index + 2), BOX, BOX_HEIGHT, str(index))
-        for place, edge in enumerate(node):
-            _draw_edge(axes, layout, index, place, edge, f"{name}-node{index}-edge{place}")
+        _box(axes, layout.right(index + 2) - BOX, layout.row(index + 2), BOX, box_height(len(node)), str(index))
+        for place in range(len(node)):
+            _draw_edge(axes, layout, index, node, place, f"{name}-node{index}-edge{place}")
     _draw_rails(axes, cell, layout)
 
 
-def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, name: str) -> None:
-    """From the source's rail down and into the node.
+def _draw_edge(axes: Axes, layout: Layout, node: int, edges: tuple[Edge, ...], place: int, name: str) -> None:
+    """One of the node's ``edges``, from the source's rail down and into the node.
 
-    The edge from the earlier source (place 0) takes the right lane and the upper port: then neither the two verticals
-    nor the two rails that lead to them cross.
+    The edge from an earlier source takes a lane further right and a higher port: then neither the verticals nor the rails
+    that lead to them cross.
     """
+    edge = edges[place]
     colour = next(colour for family, colour in COLOURS.items() if edge.operation.startswith(family))
-    x, top = layout.column(node) + LANES[place], layout.row(edge.source)
-    y = layout.row(node + 2) + (PORT if place == 0 else -PORT)
+    x, top = layout.column(node) + layout.lane(place, len(edges)), layout.row(edge.source)
+    y = layout.row(node + 2) + ((len(edges) - 1) / 2 - place) * PORT_PITCH
     end = layout.right(node + 2) - BOX
     curve = Curve(
         [(x, top), (x, y + CORNER), (x, y), (x + CORNER, y), (end - ARROW / 2, y)],
@@ -160,7 +185,7 @@ def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, na
     axes.add_patch(PathPatch(curve, fill=False, edgecolor=colour, linewidth=1.5, path_effects=halo, zorder=3))
     axes.plot(end - ARROW / 2, y, ">", color=colour, markersize=72 * ARROW, markeredgewidth=0, zorder=4)
     axes.plot(x, top, "o", color=colour, markersize=4.5, markeredgewidth=0, zorder=4)
-    middle = (layout.column(node) + LANES[0] + end - ARROW) / 2
+    middle = (layout.column(node) + layout.lanes + end - ARROW) / 2
     axes.text(middle, y + 0.025, edge.operation, size=OPERATION_SIZE, ha="center", va="bottom", gid=f"{name}-operation")
     if edge.multiplier:
         text = multiplier_label(edge.multiplier)
@@ -179,12 +204,13 @@ def _draw_edge(axes: Axes, layout: Layout, node: int, place: int, edge: Edge, na
 def _draw_rails(axes: Axes, cell: Cell, layout: Layout) -> None:
     """Each source's rail up to its last reader, and from every node on to the output."""
     output = layout.width - MARGIN - BOX
-    first, last = layout.row(2), layout.row(len(cell.nodes) + 1)
-    _box(axes, output, (first + last) / 2, BOX, first - last + BOX_HEIGHT, "$c_k$")
+    top = layout.row(2) + box_height(layout.edges[0]) / 2
+    bottom = layout.row(len(cell.nodes) + 1) - box_height(layout.edges[-1]) / 2
+    _box(axes, output, (top + bottom) / 2, BOX, top - bottom, "$c_k$")
     for source in range(len(cell.nodes) + 2):
         start, y = layout.right(source), layout.row(source)
         readers = [
-            layout.column(index) + LANES[place]
+            layout.column(index) + layout.lane(place, len(node))
             for index, node in enumerate(cell.nodes)
             for place, edge in enumerate(node)
             if edge.source == source

@@ -23,8 +23,9 @@ class ExpectedCellCost:
     """E[cost per inference] for probabilities of operations α and multipliers β; see ``spaces.space.ExpectedCost``.
 
     A derived network keeps two of a node's edges and never the operation "none", so an edge into a node with n sources
-    counts with probability 2/n, and operations in proportion among the others. The cost is linear in the multipliers'
-    probabilities: a governed multiplication costs Σ_m β_m P_m / P_exact of an exact one.
+    counts with probability 2/n, and operations in proportion among the others. It stays the expectation of two edges where a
+    derivation keeps more or fewer. The cost is linear in the multipliers' probabilities: a governed multiplication costs
+    Σ_m β_m P_m / P_exact of an exact one.
     """
 
     def __init__(

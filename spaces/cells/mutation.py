@@ -1,4 +1,4 @@
-"""Neighbours of a cell architecture: one source, operation or multiplier differs."""
+"""Neighbours of a cell architecture: one source, operation or multiplier differs, and every node has as many edges."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,29 +23,32 @@ def mutate(space: CellSites, architecture: CellArchitecture, rng: np.random.Gene
 
 
 def _mutate_edge(
-    architecture: CellArchitecture, rng: np.random.Generator, change: Callable[[Cell, int, Edge, Edge], Edge]
+    architecture: CellArchitecture,
+    rng: np.random.Generator,
+    change: Callable[[Cell, int, Edge, tuple[Edge, ...]], Edge],
 ) -> CellArchitecture:
     at_cell = int(rng.integers(len(architecture.cells)))
     cell = architecture.cells[at_cell]
-    at_node, at_edge = int(rng.integers(len(cell.nodes))), int(rng.integers(2))
-    node = list(cell.nodes[at_node])
-    node[at_edge] = change(cell, at_node, node[at_edge], node[1 - at_edge])
-    nodes = (*cell.nodes[:at_node], tuple(node), *cell.nodes[at_node + 1 :])
+    at_node = int(rng.integers(len(cell.nodes)))
+    node = cell.nodes[at_node]
+    at_edge = int(rng.integers(len(node)))
+    others = (*node[:at_edge], *node[at_edge + 1 :])
+    nodes = (*cell.nodes[:at_node], (change(cell, at_node, node[at_edge], others), *others), *cell.nodes[at_node + 1 :])
     cells = list(architecture.cells)
     cells[at_cell] = replace(cell, nodes=nodes)
     return replace(architecture, cells=tuple(cells))
 
 
 def _mutate_source(space: CellSites, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
-    def change(cell: Cell, node: int, edge: Edge, other: Edge) -> Edge:
-        free = [source for source in range(node + 2) if source != other.source]
+    def change(cell: Cell, node: int, edge: Edge, others: tuple[Edge, ...]) -> Edge:
+        free = sorted(set(range(node + 2)) - {other.source for other in others})
         return replace(_awake(space, edge, architecture, cell, rng), source=int(rng.choice(free)))
 
     return _mutate_edge(architecture, rng, change)
 
 
 def _mutate_operation(space: CellSites, architecture: CellArchitecture, rng: np.random.Generator) -> CellArchitecture:
-    def change(cell: Cell, node: int, edge: Edge, other: Edge) -> Edge:  # noqa: ARG001
+    def change(cell: Cell, node: int, edge: Edge, others: tuple[Edge, ...]) -> Edge:  # noqa: ARG001
         return replace(_awake(space, edge, architecture, cell, rng), operation=str(rng.choice(CHOSEN_OPERATIONS)))
 
     return _mutate_edge(architecture, rng, change)
@@ -77,7 +80,7 @@ def _mutate_multiplier(space: CellSites, architecture: CellArchitecture, rng: np
         return replace(architecture, multiplier=name)
     cell = architecture.cells[at]
     if space.choice == "edge":
-        sites = [(n, e) for n, node in enumerate(cell.nodes) for e in range(2) if node[e].multiplier]
+        sites = [(n, e) for n, node in enumerate(cell.nodes) for e, edge in enumerate(node) if edge.multiplier]
         picked = int(rng.integers(len(sites) + 1))
         cell = replace(cell, multiplier=name) if picked == len(sites) else _with_edge(cell, *sites[picked], name)
     else:

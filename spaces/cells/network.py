@@ -65,7 +65,7 @@ class FixedCell(nn.Module):
             for source, operation in zip(sources, operations):
                 path = states[source].through(operation)
                 paths.append(path if isinstance(operation, nn.Identity) else self.drop(path))
-            states.append(State(add(*paths)))
+            states.append(State(add(*paths) if len(paths) > 1 else paths[0]))
         return torch.cat([state.value for state in states[2:]], dim=1)
 
 

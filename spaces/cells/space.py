@@ -17,7 +17,7 @@ from spaces.cells.mutation import mutate
 from spaces.cells.sites import CellConfig, CellSites
 from spaces.multipliers.catalogue import power_ratio
 from spaces.shape import NetworkShape
-from spaces.space import Choice, DifferentiableSpace, Edge
+from spaces.space import Choice, DifferentiableSpace, Edge, Keep
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class CellSpace(CellSites, DifferentiableSpace):
         return decided(self, taken)
 
     def reference(self) -> CellArchitecture:
-        """The architecture that costs most: 5×5 separable convolutions everywhere, on the circuit of the highest power."""
+        """Of two edges per node the one that costs most: 5×5 separable convolutions on the circuit of the highest power."""
         multiplier = max(self.library, key=power_ratio).name
         nodes = tuple(
             tuple(CellEdge(source, "sep_conv_5x5", multiplier) for source in range(2)) for _ in range(self.nodes)
@@ -127,9 +127,11 @@ class CellSpace(CellSites, DifferentiableSpace):
 
         return ExpectedCellCost(self, shape, choices, model, device)
 
-    def derive(self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice]) -> CellArchitecture:
-        """As DARTS derives it: per node the two edges whose best operations score highest."""
-        return derive(self, scores, choices)
+    def derive(
+        self, scores: Mapping[str, np.ndarray], choices: Mapping[str, Choice], keep: Keep | None = None
+    ) -> CellArchitecture:
+        """As DARTS derives it: per node the two edges whose best operations score highest, unless ``keep`` says otherwise."""
+        return derive(self, scores, choices, keep)
 
     def chosen(self, architecture: CellArchitecture, choices: Mapping[str, Choice]) -> dict[str, np.ndarray]:
         return chosen(self, architecture, choices)
