@@ -192,9 +192,12 @@ def test_every_record_of_the_project_can_be_shown():
 
 
 def test_records_of_schema_2_say_the_same_in_schema_3():
+    assert any(read_json(path)["schema"] == 2 for path in RECORDS.glob("*/record.json"))
     for path in RECORDS.glob("*/record.json"):
         older, record = read_json(path), read_record(path)
-        assert older["schema"] == 2 and record.cost == older["energy_model"]
+        if older["schema"] != 2:
+            continue
+        assert record.cost == older["energy_model"]
         assert record.reference_cost == older["reference_pj"] and record.protocol.hash == older["protocol"]["hash"]
         assert record.protocol.settings["batch"] == older["protocol"]["batch"]
         # A run of today in the same settings repeats it.

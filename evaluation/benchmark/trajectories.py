@@ -95,9 +95,7 @@ def trajectory(run: UnkeptRun) -> Trajectory:
     run.begin()
     searching.search(run, Unseen())
     run.note(run.state.proposals)
-    end = run.moment(run.state.proposals, run.moments[-1].proposals)
-    if end != run.moments[-1]:
-        run.moments.append(end)  # the same, at what had been spent in the end
+    run.moments.append(run.moment(run.state.proposals, run.moments[-1].proposals))  # at what had been spent in the end
     return Trajectory(run.config.method, run.config.seed, tuple(run.moments))
 
 
