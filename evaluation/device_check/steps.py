@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from evaluation.settings.protocols import Protocol
 from evaluation.training.data import DeviceImages
 from evaluation.training.loop import Schedule, Training
 from methods import METHODS, installed
+from spaces.arithmetic.engines.waits import waits
 from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from spaces.registry import SPACES
@@ -57,19 +58,15 @@ def twice(row: str, work: Callable[[torch.device, bool], Any], device: torch.dev
 
     Strict is the second time, when all kernels are compiled and chosen: then no step may wait for the GPU.
     """
-    with deterministic(), threads(1):
-        try:
-            first, second = (flat(work(device, strict)) for strict in (False, True))
-        finally:
-            if device.type == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
+    with deterministic(), threads(1), waits("default") if device.type == "cuda" else nullcontext():
+        first, second = (flat(work(device, strict)) for strict in (False, True))
     for name, value in first.items():
         if not _finite(value):
             return Outcome(f"training, {row}: {name} is not finite")
         if not _equal(value, second.get(name)):
             return Outcome(f"training, {row}: {name} differs between two equal runs under --deterministic")
-    waits = "; no wait for the GPU inside" if device.type == "cuda" else ""
-    return Outcome(note=f"finite, twice equal{waits}", values={"values_compared": len(first)})
+    unheld = "; no wait for the GPU inside" if device.type == "cuda" else ""
+    return Outcome(note=f"finite, twice equal{unheld}", values={"values_compared": len(first)})
 
 
 @contextmanager
@@ -105,13 +102,9 @@ class Watched(DeviceImages):
         if self.device.type != "cuda" or not self.strict:
             yield from batches
             return
-        before = torch.cuda.get_sync_debug_mode()  # of the training around it, if these are validation images
-        try:
-            yield next(batches)
-            torch.cuda.set_sync_debug_mode("error")
+        yield next(batches)
+        with waits("error"):  # and back to that of the training around it, if these are validation images
             yield from batches
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
 
 
 def problem(method: str, config: Any, device: torch.device, strict: bool) -> SearchProblem:

@@ -53,6 +53,12 @@ def resources(cubin: bytes) -> dict[str, int]:
     return {"registers": int(found["REG"]), "spilled": int(found["STACK"]) + int(found["LOCAL"])}
 
 
+def changed(kernel: triton.JITFunction) -> list[str]:
+    """Globals of a compiled kernel that Triton takes for changed when it is launched again, which it refuses: NaN is one."""
+    known = kernel.used_global_vals.items()
+    return [name for (name, _), (value, where) in known if where.get(name, value) != value]
+
+
 def in_a_line(error: BaseException) -> str:
     """The error's first line, and what caused it: of an assertion without a message, the assertion itself."""
     text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
@@ -70,6 +76,8 @@ def compiled(task: tuple[dict, int]) -> dict:
         made = triton.compile(source_of(variant), target=target, options=variant["options"])
     except Exception as error:  # of whichever kind: it is what the test reports
         return {"error": in_a_line(error)}
+    if names := changed(getattr(sys.modules["kernels"], variant["kernel"])):
+        return {"error": f"cannot be launched twice: {', '.join(names)}"}
     ptx, cubin = made.asm["ptx"], made.asm["cubin"]
     return {
         "cubin": len(cubin),

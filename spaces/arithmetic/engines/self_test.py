@@ -17,6 +17,7 @@ import torch
 
 from spaces.arithmetic.engines.examples import HELD, OPERANDS, Example, Layer, make_example, place, poison
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.waits import waits
 from spaces.errors import InputError
 from spaces.full_memory import is_full
 from spaces.multipliers import catalogue
@@ -203,14 +204,10 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     The test reads results, also where that work must never wait for the GPU. Its layers are too small for more than one
     thread, of torch's and of numba's, which has as many.
     """
-    threads, on_gpu = torch.get_num_threads(), device.type == "cuda"
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if on_gpu:
-        waiting = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("default")
     try:
-        yield
+        with waits("default") if device.type == "cuda" else contextlib.nullcontext():
+            yield
     finally:
         torch.set_num_threads(threads)  # last: what numba does may change it
-        if on_gpu:
-            torch.cuda.set_sync_debug_mode(waiting)

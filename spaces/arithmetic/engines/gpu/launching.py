@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spaces.arithmetic.engines.waits import waits
 from spaces.full_memory import is_full
 from spaces.warmup import preparing
 
@@ -53,17 +54,13 @@ def works(what: str, device: torch.device, lowest: tuple[int, int], agrees: Call
     """
     if device.type != "cuda" or device_refusal(device, lowest):
         return False
-    waiting = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("default")  # results are read, also where the work around must never wait
     try:
-        with preparing(), torch.no_grad():
+        with preparing(), torch.no_grad(), waits("default"):
             reason = "" if agrees(device) else "what they compute is not what the CPU does"
     except Exception as error:  # whatever it is, no result can be had from these kernels
         if is_full(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    finally:
-        torch.cuda.set_sync_debug_mode(waiting)
     if reason:
         warnings.warn(
             f"kernels for {what} are left out on {device} ({reason}): it is slower without them", stacklevel=2

@@ -6,7 +6,6 @@ from .indexing import jit
 
 _BEYOND = tl.constexpr(1024.0)  # beyond every code
 _TO_INTEGER = tl.constexpr(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to the nearest integer, or even one
-_NAN = tl.constexpr(float("nan"))
 
 
 @jit
@@ -35,7 +34,7 @@ def quantise_kernel(
     tl.store(clamped + place, ((code < low) | (code > high)).to(tl.uint8), mask=known)
     code = tl.minimum(tl.maximum(code, low), high) + zero
     tl.store(index + place, code.to(tl.uint8), mask=known)
-    tl.store(step_out, _NAN, mask=tl.max(nan.to(tl.int32), axis=0) > 0)  # all programs that do store the same
+    tl.store(step_out, float("nan"), mask=tl.max(nan.to(tl.int32), axis=0) > 0)  # all programs that do store the same
 
 
 @jit
@@ -66,7 +65,7 @@ def weight_codes_kernel(
         most = tl.maximum(most, size)
         nan |= (size != size).to(tl.int32)
     step = tl.maximum(tl.div_rn(tl.max(most, axis=1), tl.full((ROWS,), LARGEST, tl.float32)), SMALLEST_SCALE)
-    step = tl.where(tl.max(nan, axis=1) > 0, _NAN, step)
+    step = tl.where(tl.max(nan, axis=1) > 0, float("nan"), step)
     tl.store(scale + row, step, mask=row < rows)
     for first in range(0, length, BLOCK):
         known = (row < rows)[:, None] & (first + lane < length)
