@@ -84,9 +84,10 @@ def deterministic() -> Iterator[None]:
 
 
 class Watched(DeviceImages):
-    """Images whose batches are worked on in a stretch where, if ``strict``, any wait for the GPU is an error.
+    """Images whose batches are trained on in a stretch where, if ``strict``, any wait for the GPU is an error.
 
-    From the second batch on, to the end of each epoch, which may read what it comes to.
+    From the second batch on, to the end of each epoch, which may read what it comes to. Not for validation images: who
+    takes a few of them leaves an epoch unfinished, which would go on forbidding.
     """
 
     strict: bool
@@ -103,7 +104,7 @@ class Watched(DeviceImages):
             yield from batches
             return
         yield next(batches)
-        with waits("error"):  # and back to that of the training around it, if these are validation images
+        with waits("error"):
             yield from batches
 
 
@@ -117,8 +118,7 @@ def problem(method: str, config: Any, device: torch.device, strict: bool) -> Sea
         space_config=dataclasses.asdict(SPACES[space].small),
     )  # fmt: skip
     made = SearchProblem(settings, dataset(), device, catalogue.library(MULTIPLIERS))
-    data = made.data
-    data.training, data.validation = (Watched.of(part, strict) for part in (data.training, data.validation))
+    made.data.training = Watched.of(made.data.training, strict)
     return made
 
 

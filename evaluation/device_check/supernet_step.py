@@ -25,6 +25,7 @@ from spaces.shape import NetworkShape
 from spaces.space import DifferentiableSpace
 
 SPACE = METHODS["approxdarts"].native_space
+LONGEST = 20  # kernels, or operators
 
 
 class Search:
@@ -90,9 +91,10 @@ def _replace_mixtures(net: nn.Module) -> None:
 
 
 def measured(device: torch.device, quick: bool) -> dict[str, Any]:
-    """Seconds, launches and busy share of both steps, and their ratio ``vs_fp32``; launches and share: None on a CPU.
+    """Seconds, launches, busy share and longest kernels of both steps, and their ratio ``vs_fp32``.
 
-    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared.
+    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared. On a CPU launches and
+    share are None, and what takes longest are operators.
     """
     shape, config, batch = size(device, quick)
     found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
@@ -101,9 +103,10 @@ def measured(device: torch.device, quick: bool) -> dict[str, Any]:
         torch.manual_seed(0)
         for name in ("fp32", "mixture"):
             search = Search(shape, config, batch, device, fp32=name == "fp32")
+            on_gpu = device.type == "cuda"  # where launching one by one takes seconds, and graphs are what counts
             rounds = 2 if quick else 5
-            took = _median(search.step, device, rounds, warm=2)
-            graph = _median(search.graphed, device, rounds, warm=WARM + 1) if device.type == "cuda" else None
+            took = _median(search.step, device, 2 if on_gpu else rounds, warm=2)
+            graph = _median(search.graphed, device, rounds, warm=WARM + 1) if on_gpu else None
             found[name] = {"seconds": took, "graph_seconds": graph, **_profile(search, device, graph or took)}
             del search
     seconds = "graph_seconds" if device.type == "cuda" else "seconds"
@@ -134,18 +137,27 @@ def _median(step: Callable[[], None], device: torch.device, rounds: int, warm: i
     return statistics.median(times[warm:])
 
 
-def _profile(search: Search, device: torch.device, took: float) -> dict[str, float | None]:
-    """Kernels launched in a step, and the share of the ``took`` seconds of one in which any of them ran."""
-    if device.type != "cuda":
-        return {"launches": None, "busy_share": None}
+def _profile(search: Search, device: torch.device, took: float) -> dict[str, Any]:
+    """Kernels launched in a step, the share of the ``took`` seconds of one in which any of them ran, and the longest."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
         search.step()
         _synchronise(device)
-    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    busy = sum(event.time_range.elapsed_us() for event in kernels) / 1e6
-    return {"launches": len(kernels), "busy_share": min(1.0, busy / took)}
+    where = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    found = [
+        (event.key, event.count, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6)
+        for event in profiler.key_averages()
+        if event.device_type == where
+    ]
+    busy, launches = sum(seconds for _, _, seconds in found), sum(calls for _, calls, _ in found)
+    longest = sorted(found, key=lambda each: -each[2])[:LONGEST]
+    return {
+        "launches": launches if on_gpu else None,
+        "busy_share": min(1.0, busy / took) if on_gpu else None,
+        "longest": [dict(zip(("name", "calls", "seconds"), each)) for each in longest],
+    }
 
 
 def _synchronise(device: torch.device) -> None:
