@@ -195,6 +195,30 @@ def test_scores_are_those_of_members_that_have_not_seen_a_network(surrogate):
     assert 0.002 < surrogate.scores.noise < 0.008 and surrogate.scores.accepted
 
 
+def test_the_highest_tau_is_that_of_correlated_normal_numbers(surrogate):
+    """Kendall's τ = 2/π asin ρ (Kruskal, 1958), where ρ² is the share of the variance that is not noise."""
+    errors = surrogate.arrays["test"][:, -1] / 10_000
+    means = np.array([errors[surrogate.arrays["network"] == at].mean() for at in range(len(surrogate.sample))])
+    trainings = np.bincount(surrogate.arrays["network"])
+    share = 1 - (surrogate.scores.noise**2 / trainings).mean() / means.var()
+    assert surrogate.scores.highest_tau == pytest.approx(2 / np.pi * np.arcsin(np.sqrt(share)), abs=0.06)
+
+
+def test_a_predictor_that_tells_nothing_is_asked_for_as_much(surrogate):
+    """The highest τ is the trainings', so that predictions of little spread make nothing easier."""
+    flat = {**surrogate.arrays, "values": surrogate.arrays["values"] * 1e-3}
+    dull = SurrogateTable(surrogate.header, surrogate.sample, flat)
+    assert dull.scores.highest_tau == pytest.approx(surrogate.scores.highest_tau, abs=0.05)
+    worse = surrogate.scores._replace(tau=0.9 * surrogate.scores.least_tau)
+    assert surrogate.scores.accepted and not worse.accepted
+    assert not surrogate.scores._replace(tau=float("nan")).accepted
+
+
+def test_less_is_asked_where_noise_allows_no_more(surrogate):
+    noisy = surrogate.scores._replace(highest_tau=0.5)
+    assert noisy.least_tau == pytest.approx(0.475) and surrogate.scores._replace(highest_tau=0.99).least_tau == 0.6
+
+
 def test_a_surrogate_comes_back_from_its_file_as_it_was(surrogate, made):
     again = BenchTable.load(str(made))
     assert again.scores == surrogate.scores and made.stat().st_size < 5 << 20
