@@ -90,27 +90,34 @@ def _replace_mixtures(net: nn.Module) -> None:
                 setattr(parent, name, nn.Linear(layer.in_channels, layer.out_channels))
 
 
-def measured(device: torch.device, quick: bool) -> dict[str, Any]:
+def measured(
+    device: torch.device, quick: bool, tell: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
     """Seconds, launches, busy share and longest kernels of both steps, and their ratio ``vs_fp32``.
 
     On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared. On a CPU launches and
-    share are None, and what takes longest are operators.
+    share are None, and what takes longest are operators. ``tell`` gets all that is known whenever there is more of it.
     """
     shape, config, batch = size(device, quick)
     found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
     found |= {"space": SPACE, **dataclasses.asdict(config)}
     with torch.random.fork_rng(devices=[]), timing.tf32(False):
         torch.manual_seed(0)
-        for name in ("fp32", "mixture"):
-            search = Search(shape, config, batch, device, fp32=name == "fp32")
+        searches = {name: Search(shape, config, batch, device, fp32=name == "fp32") for name in ("fp32", "mixture")}
+        for name, search in searches.items():
             on_gpu = device.type == "cuda"  # where launching one by one takes seconds, and graphs are what counts
             rounds = 2 if quick else 5
             took = _median(search.step, device, 2 if on_gpu else rounds, warm=2)
             graph = _median(search.graphed, device, rounds, warm=WARM + 1) if on_gpu else None
-            found[name] = {"seconds": took, "graph_seconds": graph, **_profile(search, device, graph or took)}
-            del search
-    seconds = "graph_seconds" if device.type == "cuda" else "seconds"
-    found["vs_fp32"] = found["mixture"][seconds] / found["fp32"][seconds]
+            found[name] = {"seconds": took, "graph_seconds": graph}
+            del search.graphed  # and the memory of its graph
+            tell(found)
+        seconds = "graph_seconds" if device.type == "cuda" else "seconds"
+        found["vs_fp32"] = found["mixture"][seconds] / found["fp32"][seconds]
+        tell(found)
+        for name, search in searches.items():
+            found[name] |= _profile(search, device, found[name][seconds])
+            tell(found)
     return found
 
 

@@ -89,7 +89,7 @@ def _all_parts(options: argparse.Namespace, out: Path, scratch: Path) -> Iterato
     raw = scratch / "benchmarks.json"
     bench = [*pytest, "tests/benchmarks/test_cuda_speed.py", "--benchmark-only", f"--benchmark-json={raw}"]
     yield Part("emulation", bench, 120, lambda _: medians(raw), no_cuda)
-    yield Part("step", ["-m", "tests.gpu.profile_step", *device], 90, json.loads)
+    yield Part("step", ["-m", "tests.gpu.profile_step", *device], 90, last_line)
     yield from _runs(options, scratch)
 
 
@@ -129,10 +129,10 @@ def _part(part: Part, out: Path, ends: float, before: dict[str, Any]) -> dict[st
     reason = "" if code == 0 else f"exit code {code}"
     if code is None:
         code, reason = 124, f"stopped after {limit:.0f} s"
-    elif part.finish is not None:
+    if part.finish is not None:
         try:
             save_json(out / f"{part.name}.json", part.finish(text))
-        except Exception as error:  # the process failed in such a way that it left nothing to read
+        except Exception as error:  # the process failed, or was stopped, in such a way that it left nothing to read
             code, reason = code or 1, f"{reason or 'no result'} ({type(error).__name__}: {error})"
     return {"ran": True, "seconds": round(time.monotonic() - began, 1), "exit_code": code, "reason": reason}
 
@@ -175,6 +175,11 @@ def _counts(text: str) -> dict[str, int]:
     if not found:
         raise ValueError("pytest said nothing")
     return found
+
+
+def last_line(text: str) -> Any:
+    """JSON of a process that prints all that it knows in every line: of one that was stopped, the last whole one."""
+    return json.loads(text.rpartition("\n")[0].rpartition("\n")[2])
 
 
 def medians(path: Path) -> list[dict[str, Any]]:

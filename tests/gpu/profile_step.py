@@ -1,6 +1,7 @@
 """Where the time of a supernet's step goes: python -m tests.gpu.profile_step --device cuda
 
-Prints JSON: the step's time beside that in fp32, launches and busy share, and the kernels that take longest.
+Prints JSON: the step's time beside that in fp32, launches and busy share, and the kernels that take longest. Every line has
+all that is known by then, so that a process which is ended early has told something.
 """
 
 import argparse
@@ -15,7 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.profile_step")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     device = torch.device(parser.parse_args().device)
-    print(json.dumps({"device": device.type, **supernet_step.measured(device, quick=device.type == "cpu")}))
+    quick = device.type == "cpu"
+    supernet_step.measured(device, quick, lambda found: print(json.dumps({"device": device.type, **found}), flush=True))
 
 
 if __name__ == "__main__":

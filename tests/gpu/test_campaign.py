@@ -42,6 +42,13 @@ def test_a_part_that_hangs_is_stopped_and_the_next_one_runs(make, tmp_path):
     assert (tmp_path / "logs" / "slow.out").read_text() == "begun\n"
 
 
+def test_a_part_that_is_stopped_leaves_what_it_told_by_then(make, tmp_path):
+    told = "import time; print('{\"a\": 1}'); print('{\"a\": 1, \"b\": 2}'); print('{\"a', end='', flush=True); time.sleep(60)"
+    code, parts = make(campaign.Part("slow", ["-c", told], 3, campaign.last_line))
+    assert code == 1 and parts["slow"]["reason"] == "stopped after 3 s"
+    assert json.loads((tmp_path / "slow.json").read_text()) == {"a": 1, "b": 2}
+
+
 def test_a_part_that_leaves_nothing_is_reported(make):
     code, parts = make(campaign.Part("bad", ["-c", "raise SystemExit(3)"], 30, json.loads))
     assert code == 1 and parts["bad"]["exit_code"] == 3
