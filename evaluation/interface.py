@@ -54,6 +54,9 @@ def load(*folders: str | Path) -> SearchResult:
     """The result of finished runs. Raises InputError for a folder that is none, or not finished."""
     if not folders:
         raise InputError("name at least one run folder")
+    for folder in folders:
+        if not isinstance(folder, (str, Path)):
+            raise InputError(f"{folder!r} is not the path of a run folder")
     found = []
     for folder in map(Path, folders):
         if not (folder / RECORD).exists():

@@ -122,6 +122,8 @@ def test_only_finished_runs_are_loaded(tmp_path):
     for folders, says in (((), "at least one"), ((tmp_path,), f"has no {RECORD}"), (("nowhere",), "nowhere")):
         with pytest.raises(ev.InputError, match=says):
             ev.load(*folders)
+    with pytest.raises(ev.InputError, match="5 is not the path of a run folder"):
+        ev.load(5)
     with pytest.raises(ev.InputError, match=r"config\.json|weights"):
         ev.load(RECORDS / "random-digits-quick-s0").best.network()
 

@@ -105,6 +105,11 @@ def test_what_is_no_whole_table_is_refused(made, tmp_path):
         BenchTable.load("fashion41")
 
 
+def test_another_space_than_the_tables_is_refused_by_name():
+    with pytest.raises(InputError, match="fashion14 has networks of the space bench: leave out --space cells"):
+        parse(["--evaluator", "table", "--space", "cells"])
+
+
 def test_a_query_is_the_mean_over_the_trainings(table):
     network = table.architectures[17]
     entry = table.query(network)

@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluation.settings.config import Options
 from spaces.cli.flags import given_flags
-from spaces.errors import suggest
+from spaces.errors import InputError, suggest
 
 
 def with_table(arguments: Sequence[str]) -> list[str]:
@@ -19,6 +19,9 @@ def with_table(arguments: Sequence[str]) -> list[str]:
     if name not in embedded():
         raise suggest(name, embedded(), "table inside the package")
     plan, given = BenchTable.load(name).header.plan, given_flags(arguments)
+    space = _value(arguments, "--space")
+    if space and space != plan.space:
+        raise InputError(f"the table {name} has networks of the space {plan.space}: leave out --space {space}")
     usual = {
         "--space": [plan.space],
         "--dataset": [plan.dataset],
