@@ -18,8 +18,8 @@ COPY . .
 RUN "$(command -v /usr/local/bin/python3 || command -v python3)" -m venv /opt/venv \
     && torch="$(grep -E '^torch==' constraints.txt)" \
     && /opt/venv/bin/pip install --no-cache-dir --index-url "https://download.pytorch.org/whl/${TORCH}" "${torch}" \
-    && grep -v -E '^torch==' constraints.txt > /tmp/constraints.txt \
-    && /opt/venv/bin/pip install --no-cache-dir -c /tmp/constraints.txt -e '.[export,gpu]'
+    && grep -v -E '^torch==' constraints.txt > /opt/constraints.txt \
+    && /opt/venv/bin/pip install --no-cache-dir -c /opt/constraints.txt -e '.[export,gpu]'
 
 RUN useradd --create-home --uid 10001 researcher
 USER 10001

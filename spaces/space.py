@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, run
 import numpy as np
 
 from spaces.encoding import hashed
+from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from spaces.shape import NetworkShape
 
@@ -131,9 +132,12 @@ class Space(Protocol):
         """Independent decisions by name, with the options of each, that make up a network; empty where it is not so."""
         return {}
 
-    def decided(self, taken: Mapping[str, str]) -> Architecture:
-        """The network of an option for each of ``decisions``; every combination is one."""
-        raise NotImplementedError
+    def decided(self, taken: Mapping[str, str]) -> Architecture:  # noqa: ARG002
+        """The network of an option for each of ``decisions``; every combination is one.
+
+        Raises InputError where there are none.
+        """
+        raise InputError(f"the networks of {self.name} are not made up of independent decisions")
 
     def on_multiplier(self, architecture: Any, name: str) -> Architecture:
         """The same network with one multiplier wherever there is a choice of them."""

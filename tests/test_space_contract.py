@@ -62,6 +62,9 @@ def test_every_combination_of_decisions_is_a_network_and_options_make_different_
     space, rng = space_of(name), np.random.default_rng(0)
     decisions = space.decisions()
     assert bool(decisions) == (name in deciding()) == (name != "chain")
+    if not decisions:
+        with pytest.raises(InputError, match=f"the networks of {name} are not made up"):
+            space.decided({})
 
     def draw() -> dict:
         return {each: options[int(rng.integers(len(options)))] for each, options in decisions.items()}

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def twice(row: str, work: Callable[[torch.device, bool], Any], device: torch.dev
 
     Strict is the second time, when all kernels are compiled and chosen: then no step may wait for the GPU.
     """
-    with deterministic(), threads(1), waits("default") if device.type == "cuda" else nullcontext():
+    with deterministic(), threads(1), waits("default", device):
         first, second = (flat(work(device, strict)) for strict in (False, True))
     for name, value in first.items():
         if not _finite(value):
@@ -100,11 +100,8 @@ class Watched(DeviceImages):
 
     def shuffled(self, *arguments: Any, **keywords: Any) -> Iterator[tuple[Tensor, Tensor]]:
         batches = super().shuffled(*arguments, **keywords)
-        if self.device.type != "cuda" or not self.strict:
-            yield from batches
-            return
         yield next(batches)
-        with waits("error"):
+        with waits("error" if self.strict else "default", self.device):
             yield from batches
 
 

@@ -25,7 +25,7 @@ from spaces.shape import NetworkShape
 from spaces.space import DifferentiableSpace
 
 SPACE = METHODS["approxdarts"].native_space
-LONGEST = 20  # kernels, or operators
+LONGEST = 20  # kernels
 
 
 class Search:
@@ -95,27 +95,27 @@ def measured(
 ) -> dict[str, Any]:
     """Seconds, launches, busy share and longest kernels of both steps, and their ratio ``vs_fp32``.
 
-    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared. On a CPU launches and
-    share are None, and what takes longest are operators. ``tell`` gets all that is known whenever there is more of it.
+    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared. On a CPU there
+    are none of these but seconds. ``tell`` gets all that is known whenever there is more of it.
     """
     shape, config, batch = size(device, quick)
     found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
     found |= {"space": SPACE, **dataclasses.asdict(config)}
+    on_gpu = device.type == "cuda"  # where launching one by one takes seconds, and graphs are what counts
+    rounds = 2 if quick else 5
     with torch.random.fork_rng(devices=[]), timing.tf32(False):
         torch.manual_seed(0)
         searches = {name: Search(shape, config, batch, device, fp32=name == "fp32") for name in ("fp32", "mixture")}
         for name, search in searches.items():
-            on_gpu = device.type == "cuda"  # where launching one by one takes seconds, and graphs are what counts
-            rounds = 2 if quick else 5
             took = _median(search.step, device, 2 if on_gpu else rounds, warm=2)
             graph = _median(search.graphed, device, rounds, warm=WARM + 1) if on_gpu else None
-            found[name] = {"seconds": took, "graph_seconds": graph}
+            found[name] = {"seconds": took, "graph_seconds": graph, "launches": None, "busy_share": None, "longest": []}
             del search.graphed  # and the memory of its graph
             tell(found)
-        seconds = "graph_seconds" if device.type == "cuda" else "seconds"
+        seconds = "graph_seconds" if on_gpu else "seconds"
         found["vs_fp32"] = found["mixture"][seconds] / found["fp32"][seconds]
         tell(found)
-        for name, search in searches.items():
+        for name, search in searches.items() if on_gpu else ():
             found[name] |= _profile(search, device, found[name][seconds])
             tell(found)
     return found
@@ -148,21 +148,16 @@ def _profile(search: Search, device: torch.device, took: float) -> dict[str, Any
     """Kernels launched in a step, the share of the ``took`` seconds of one in which any of them ran, and the longest."""
     from torch.profiler import ProfilerActivity, profile
 
-    on_gpu = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         search.step()
         _synchronise(device)
-    where = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
-    found = [
-        (event.key, event.count, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6)
-        for event in profiler.key_averages()
-        if event.device_type == where
-    ]
+    on_gpu = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    found = [(event.key, event.count, event.self_device_time_total / 1e6) for event in on_gpu]
     busy, launches = sum(seconds for _, _, seconds in found), sum(calls for _, calls, _ in found)
     longest = sorted(found, key=lambda each: -each[2])[:LONGEST]
     return {
-        "launches": launches if on_gpu else None,
-        "busy_share": min(1.0, busy / took) if on_gpu else None,
+        "launches": launches,
+        "busy_share": min(1.0, busy / took),
         "longest": [dict(zip(("name", "calls", "seconds"), each)) for each in longest],
     }
 

@@ -39,10 +39,8 @@ OUTPUT = "#A0A0A0"
 # Inches
 BOX, BOX_HEIGHT, INPUT = 0.26, 0.54, 0.5  # BOX_HEIGHT of a node with one or two edges
 INPUT_PITCH, NODE_GAP = 0.34, 0.18
-FIRST_LANE, LANE_PITCH = (
-    0.14,
-    0.12,
-)  # from the column's left side to the lowest edge's vertical, and from one to the next
+FIRST_LANE = 0.14  # from the column's left side to the lowest edge's vertical
+LANE_PITCH = 0.12  # from one vertical to the next
 PORT_PITCH = 0.33  # between the heights at which edges enter a node
 CORNER = 0.08
 

@@ -207,7 +207,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with waits("default") if device.type == "cuda" else contextlib.nullcontext():
+        with waits("default", device):
             yield
     finally:
         torch.set_num_threads(threads)  # last: what numba does may change it

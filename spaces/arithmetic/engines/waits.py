@@ -8,8 +8,14 @@ import torch
 
 
 @contextmanager
-def waits(mode: str) -> Iterator[None]:
-    """Inside, a wait for a GPU is an ``"error"``, or allowed (``"default"``); afterwards it is what it was before."""
+def waits(mode: str, device: torch.device) -> Iterator[None]:
+    """Inside, a wait for a GPU is an ``"error"``, or allowed (``"default"``); afterwards it is what it was before.
+
+    On other devices nothing is ever waited for.
+    """
+    if device.type != "cuda":
+        yield
+        return
     before = torch.cuda.get_sync_debug_mode()
     _set(mode)
     try:

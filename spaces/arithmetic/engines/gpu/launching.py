@@ -55,7 +55,7 @@ def works(what: str, device: torch.device, lowest: tuple[int, int], agrees: Call
     if device.type != "cuda" or device_refusal(device, lowest):
         return False
     try:
-        with preparing(), torch.no_grad(), waits("default"):
+        with preparing(), torch.no_grad(), waits("default", device):
             reason = "" if agrees(device) else "what they compute is not what the CPU does"
     except Exception as error:  # whatever it is, no result can be had from these kernels
         if is_full(error):
