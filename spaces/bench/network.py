@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, Sum
 from spaces.bench.architecture import POOL, SKIP, BenchArchitecture, Program
+from spaces.channels_last import with_gradient_in_order
 from spaces.shape import NetworkShape
 
 STAGES = 3  # at most: the width doubles, and the resolution halves, between them
@@ -95,7 +96,7 @@ class BenchNetwork(nn.Module):
         x = self.stem(images)
         for transition, cell in zip(self.transitions, self.cells):
             x = cell(transition(x))
-        return self.classifier(self.pool(F.relu(x)).flatten(1))
+        return self.classifier(self.pool(with_gradient_in_order(F.relu(x))).flatten(1))
 
 
 def build(

@@ -10,6 +10,7 @@ from spaces.arithmetic.factory import LayerFactory, Sum
 from spaces.cells.architecture import Cell, stride_of
 from spaces.cells.operations import FactorizedReduce, ReluConvBn, State, build_operation
 from spaces.cells.sites import reduction_positions
+from spaces.channels_last import with_gradient_in_order
 from spaces.shape import NetworkShape
 
 STEM_WIDTH = 3  # the stem has three times the initial channels, as in DARTS
@@ -164,4 +165,4 @@ class CellNetwork(nn.Module):
             first, second = second, stage(first, second)
             if self.auxiliary is not None and self.training and position == self.auxiliary_position:
                 self.auxiliary_logits = self.auxiliary(second)
-        return self.classifier(self.pool(second).flatten(1))
+        return self.classifier(self.pool(with_gradient_in_order(second)).flatten(1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import LayerFactory, Sum
+from spaces.channels_last import with_gradient_in_order
 from spaces.grid.architecture import BLOCKS, MERGES, WIDTHS, ActiveNode
 from spaces.shape import NetworkShape
 
@@ -48,7 +49,7 @@ class GridNetwork(nn.Module):
         maps = [images]
         for sources, node in zip(self.sources, self.nodes):
             maps.append(node(*(maps[source] for source in sources)))
-        return self.classifier(self.pool(maps[-1]).flatten(1))
+        return self.classifier(self.pool(with_gradient_in_order(maps[-1])).flatten(1))
 
 
 def scaled(width: int, shape: NetworkShape) -> int:
