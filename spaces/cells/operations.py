@@ -24,7 +24,27 @@ class State:
 
     def through(self, operation: nn.Module) -> Tensor:
         """What an operation of ``build_operation`` makes of the map."""
-        return operation(self.rectified if isinstance(operation, Separable) else self.value)
+        return operation(self._read_by(operation))
+
+    def before_norm(self, operation: nn.Module) -> Tensor:
+        """The same but for the operation's last step, ``norm_of`` it."""
+        x = self._read_by(operation)
+        if isinstance(operation, FactorizedReduce):
+            return operation.halved(x)
+        if isinstance(operation, nn.Sequential):
+            for module in list(operation)[:-1]:
+                x = module(x)
+        return x
+
+    def _read_by(self, operation: nn.Module) -> Tensor:
+        return self.rectified if isinstance(operation, Separable) else self.value
+
+
+def norm_of(operation: nn.Module) -> nn.Module:
+    """The normalisation that is the last step of an operation for searching; a skip connection's is none."""
+    if isinstance(operation, FactorizedReduce):
+        return operation.norm
+    return operation[-1] if isinstance(operation, nn.Sequential) else operation
 
 
 def build_operation(name: str, channels: int, stride: int, layers: LayerFactory, searching: bool = False) -> nn.Module:
@@ -89,7 +109,11 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.halved(x))
+
+    def halved(self, x: Tensor) -> Tensor:
+        """The convolutions alone."""
         x = self.relu(x)
         height, width = x.shape[2:]
         shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]  # an odd size needs one more row and column
-        return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
+        return torch.cat([self.straight(x), self.shifted(shifted)], dim=1)

@@ -1,6 +1,7 @@
 """The supernet: every edge computes its operations on a mixture of all circuits, weighted by probabilities."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
 from spaces.arithmetic.mixture import MultiplierChoice
+from spaces.arithmetic.normalised_sum import normalised_sum
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
 from spaces.cells.choices import ALPHA, BETA, EDGES, GAMMA, NODES, OUTSIDE, PROJECTIONS
 from spaces.cells.network import CellNetwork
-from spaces.cells.operations import State, build_operation
+from spaces.cells.operations import State, build_operation, norm_of
 from spaces.cells.sites import CellSites, check_shape, reduction_positions
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_rank
@@ -62,23 +64,41 @@ class MixedEdge(nn.Module):
         self.share: Tensor | None = None  # scalar, set before every pass where inputs have shares
 
     def forward(self, state: State) -> Tensor:
-        mixed = self._mixed(state)
+        x = state.value
+        mixed = add_up([self.parts(state if self.partial == 1 else State(x[:, : self.computed]))])
+        if self.partial > 1:
+            mixed = torch.cat([mixed, self.bypass(x[:, self.computed :])], dim=1)
+            mixed = mixed.unflatten(1, (self.partial, -1)).transpose(1, 2).flatten(1, 2)
         return mixed if self.share is None else mixed * self.share
 
-    def _mixed(self, state: State) -> Tensor:
-        x = state.value
-        inside = State(x[:, : self.computed]) if self.partial > 1 else state
-        total: Tensor | None = None
+    def parts(self, state: State) -> "Parts":
+        """What the operations make of those channels that they compute, before the last normalisation."""
         assert self.weights is not None
-        for index, name in enumerate(OPERATION_NAMES):
-            if name not in self.operations or self.sampled not in (None, name):
-                continue
-            weighted = inside.through(self.operations[name]) * self.weights[index]
-            total = weighted if total is None else total + weighted
-        if self.partial == 1:
-            return total
-        mixed = torch.cat([total, self.bypass(x[:, self.computed :])], dim=1)
-        return mixed.unflatten(1, (self.partial, -1)).transpose(1, 2).flatten(1, 2)
+        wanted = CHOSEN_OPERATIONS if self.sampled is None else (self.sampled,)
+        names = [name for name in wanted if name in self.operations]
+        operations = [self.operations[name] for name in names]
+        maps = [state.before_norm(operation) for operation in operations]
+        first = OPERATION_NAMES.index(names[0]) if names else 0
+        return Parts(self.weights[first : first + len(names)], maps, [norm_of(operation) for operation in operations])
+
+
+class Parts(NamedTuple):
+    """Maps of which a sum consists once they are normalised and weighed."""
+
+    weights: Tensor  # (maps,)
+    maps: list[Tensor]
+    norms: list[nn.Module]
+
+    def shared(self, share: Tensor | None) -> "Parts":
+        """The same, weighed against a node's other inputs."""
+        return self if share is None else self._replace(weights=self.weights * share)
+
+
+def add_up(edges: "list[Parts]") -> Tensor:
+    """The sum over all parts of some edges."""
+    weights = edges[0].weights if len(edges) == 1 else torch.cat([edge.weights for edge in edges])
+    maps, norms = ([part for edge in edges for part in getattr(edge, name)] for name in ("maps", "norms"))
+    return normalised_sum(weights, maps, norms)
 
 
 class MixedCell(nn.Module):
@@ -88,7 +108,7 @@ class MixedCell(nn.Module):
         self, nodes: int, channels: int, reduction: bool, layers: "list[dict[bool, LayerFactory]]", partial: int
     ) -> None:
         super().__init__()
-        self.nodes = nodes
+        self.nodes, self.partial = nodes, partial
         edges = [(node, source) for node in range(nodes) for source in range(node + 2)]
         self.edges = nn.ModuleList(
             MixedEdge(channels, stride_of(source, reduction), layers[index], partial)
@@ -99,7 +119,12 @@ class MixedCell(nn.Module):
         states = [State(first), State(second)]
         edges = iter(self.edges)
         for _ in range(self.nodes):
-            states.append(State(sum(next(edges)(state) for state in list(states))))
+            into = [(next(edges), state) for state in states]
+            if self.partial == 1:
+                node = add_up([edge.parts(state).shared(edge.share) for edge, state in into])
+            else:
+                node = sum(edge(state) for edge, state in into)
+            states.append(State(node))
         return torch.cat([state.value for state in states[2:]], dim=1)
 
 

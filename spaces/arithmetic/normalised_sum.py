@@ -1,0 +1,60 @@
+"""Σ_i w_i·norm_i(x_i): what a node of a supernet adds up, in one function."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.arithmetic.engines.cpu import normalised
+
+
+def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> Tensor:
+    """Σ_i weights[i]·norms[i](maps[i]), (N, C, H, W).
+
+    ``weights`` (parts,), ``maps`` of (N, C, H, W); ``norms`` are ``nn.BatchNorm2d`` without affine parameters, or
+    ``nn.Identity``.
+    """
+    if _fused(maps, norms):
+        return _NormalisedSum.apply(weights, norms, *maps)
+    total = None
+    for weight, x, norm in zip(weights, maps, norms):
+        weighted = norm(x) * weight
+        total = weighted if total is None else total + weighted
+    assert total is not None, "at least one map"
+    return total
+
+
+def _fused(maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> bool:
+    """Whether there are loops for it; normalisations that do not learn, and maps of one pixel, are torch's own."""
+    first = maps[0]
+    several = first.numel() > first.shape[1]
+    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in maps)
+    return several and plain and all(norm.training for norm in norms)
+
+
+class _NormalisedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, norms: Sequence[nn.Module], *maps: Tensor) -> Tensor:
+        batch = [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]
+        whole = normalised.Maps.of(maps, [isinstance(norm, nn.BatchNorm2d) for norm in norms])
+        nothing = torch.empty(0)
+        running = [
+            (norm.running_mean, norm.running_var) if isinstance(norm, nn.BatchNorm2d) else (nothing, nothing)
+            for norm in norms
+        ]
+        epsilon, momentum = (batch[0].eps, batch[0].momentum) if batch else (0.0, 0.0)
+        ctx.known = normalised.statistics(whole, running, epsilon, momentum)
+        if batch:
+            torch._foreach_add_([norm.num_batches_tracked for norm in batch], 1)
+        ctx.normalised = whole.normalised.tolist()
+        ctx.save_for_backward(weights, *maps)
+        return normalised.weighted_sum(whole, ctx.known, weights.numpy())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weights, *maps = ctx.saved_tensors
+        whole = normalised.Maps.of(maps, ctx.normalised)
+        wanted = ctx.needs_input_grad[2:]
+        of_weights, of_maps = normalised.gradients(whole, ctx.known, weights.numpy(), grad, wanted)
+        return torch.from_numpy(of_weights) if ctx.needs_input_grad[0] else None, None, *of_maps
