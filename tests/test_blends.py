@@ -37,10 +37,12 @@ def of_channels(channels: int, stride=(1, 1), padding=(0, 0), dilation=(1, 1)) -
 
 
 CASES = {
-    "pointwise by rows": Case((2, 8, 16, 17), 16, (1, 1), by="rows"),
-    "pointwise by rows, one image": Case((1, 16, 33, 32), 32, (1, 1), by="rows"),
-    "pointwise, odd numbers": Case((2, 5, 16, 17), 7, (1, 1)),
-    "pointwise, few pixels": Case((1, 8, 3, 5), 16, (1, 1)),
+    "pointwise": Case((2, 8, 16, 17), 16, (1, 1), by="codes"),
+    "pointwise, many pixels": Case((1, 16, 47, 45), 32, (1, 1), by="codes"),
+    "pointwise, many pixels, odd numbers": Case((3, 5, 28, 33), 23, (1, 1), by="codes"),
+    "pointwise, odd numbers": Case((2, 5, 16, 17), 7, (1, 1), by="codes"),
+    "pointwise, few pixels": Case((1, 8, 3, 5), 16, (1, 1), by="codes"),
+    "pointwise, a pixel": Case((1, 3, 1, 1), 2, (1, 1), by="codes"),
     "pointwise, strided": Case((2, 8, 16, 17), 16, (1, 1), Geometry((2, 2))),
     "full": Case((2, 3, 7, 6), 4, (3, 3), Geometry((2, 1), (1, 2))),
     "grouped": Case((2, 6, 7, 6), 4, (3, 2), Geometry((1, 1), (0, 1), (2, 1), 2)),
@@ -97,12 +99,19 @@ def close(got: Tensor, expected: np.ndarray) -> bool:
 def test_sums_are_those_of_the_table(case):
     index, w_index, u, v = operands(case)
     by_weight = mixtures.weight_features(w_index, v)
-    assert pointwise.suit(index, by_weight, case.geometry) == (case.by == "rows")
+    assert pointwise.suit((case.outputs, *w_index.shape[1:]), case.geometry, index.device) == (case.by == "codes")
     table = u.double().numpy().T @ v.double().numpy()
     expected = np.zeros((case.size[0], case.outputs, *case.geometry.output_size(case.size[2:], case.kernel)))
     for (i, j), c, output, (y, x), tap in meetings(case):
         expected[:, output, y, x] += table[index[:, c].numpy()[:, i, j], int(w_index[tap])]
     assert close(mixtures.convolve(index, u, by_weight, case.geometry), expected)
+    if case.by == "codes":
+        scale, constant, step = torch.rand(case.outputs) + 1, torch.randn(case.outputs), torch.tensor(0.3)
+        weights = pointwise.Weights.of(w_index, scale, v)
+        scaled = expected * (step * scale).double().numpy()[:, None, None]
+        assert close(pointwise.convolve(index, u, weights, step), scaled)
+        added = scaled + constant.double().numpy()[:, None, None]
+        assert close(pointwise.convolve(index, u, weights, step, constant), added)
 
 
 def test_gradients_are_those_of_the_table(case):
@@ -121,6 +130,12 @@ def test_gradients_are_those_of_the_table(case):
     assert close(table, v.double().numpy() @ by_pair.T)
     if case.by == "windows":
         assert close(depthwise.table_gradient(index, grad, by_weight, case.geometry), v.double().numpy() @ by_pair.T)
+    if case.by == "codes":
+        scale = torch.rand(case.outputs) + 1
+        of_scaled = grad / scale.view(1, -1, 1, 1)
+        for often in (128, 3):  # whichever code is the most frequent one
+            got = pointwise.table_gradient(index, of_scaled, pointwise.Weights.of(w_index, scale, v), often)
+            assert close(got, v.double().numpy() @ by_pair.T)
     assert close(inputs, of_inputs)
     assert mixtures.gradients(index, grad, by_weight, case.geometry, None, span)[1] is None
 
@@ -128,12 +143,12 @@ def test_gradients_are_those_of_the_table(case):
 @pytest.mark.parametrize(
     "case",
     [
-        Case((5, 16, 28, 33), 32, (1, 1), by="rows"),
-        Case((5, 16, 28, 33), 5, (1, 1)),
+        Case((5, 16, 28, 33), 32, (1, 1), by="codes"),
+        Case((5, 16, 28, 33), 5, (1, 1), Geometry((2, 1))),
         Case((5, 16, 28, 33), 16, (5, 5), of_channels(16, padding=(2, 2)), by="windows"),
         Case((5, 16, 28, 33), 16, (3, 1), of_channels(16, padding=(1, 2))),
     ],
-    ids=["rows", "product", "windows", "features"],
+    ids=["codes", "strided", "windows", "features"],
 )
 def test_threads_do_not_change_anything(case):
     index, w_index, u, v = operands(case)
@@ -145,8 +160,12 @@ def test_threads_do_not_change_anything(case):
             torch.set_num_threads(threads)
             sums = mixtures.convolve(index, u, by_weight, case.geometry)
             gradients = mixtures.gradients(index, grad, by_weight, case.geometry, 0, torch.eye(256))
-            windows = (depthwise.table_gradient(index, grad, by_weight, case.geometry),) if case.by == "windows" else ()
-            results.append((sums, *gradients, *windows))
+            own = (depthwise.table_gradient(index, grad, by_weight, case.geometry),) if case.by == "windows" else ()
+            if case.by == "codes":
+                weights = pointwise.Weights.of(w_index, torch.ones(case.outputs), v)
+                sums_of_codes = pointwise.convolve(index, u, weights, torch.ones(()))
+                own = (sums_of_codes, pointwise.table_gradient(index, grad, weights, 128))
+            results.append((sums, *gradients, *own))
     finally:
         torch.set_num_threads(1)
     for other in results[1:]:
@@ -300,10 +319,21 @@ def test_an_engine_that_is_asked_for_computes_mixtures(monkeypatch):
     convolve = pointwise.convolve
     monkeypatch.setattr(pointwise, "convolve", lambda *operands: used.append(1) or convolve(*operands))
     layer = MultiplierMixture(8, 16, 1, bias=False, choice=MultiplierChoice(LIBRARY))
-    few, many = torch.randn(1, 8, 6, 7), torch.randn(2, 8, 40, 40)
-    # Adding up by code pays for many pixels alone, is possible for both, and is not what float32 does.
-    for engine, calls in (("auto", [0, 1]), ("int8", [0, 1]), ("gather", [1, 1]), ("float32", [0, 0])):
-        for x, expected in zip((few, many), calls):
-            used.clear()
-            mixture_under(engine, layer, x)
-            assert len(used) == expected, engine
+    for engine, calls in (("auto", 1), ("int8", 1), ("gather", 1), ("float32", 0)):
+        used.clear()
+        mixture_under(engine, layer, torch.randn(1, 8, 6, 7))
+        assert len(used) == calls, engine
+
+
+def test_a_rank_beyond_eight_of_few_pixels():
+    index, w_index = torch.randint(0, 256, (2, 6, 5, 4), dtype=torch.uint8), torch.randint(0, 256, (9, 6, 1, 1))
+    u, v, grad, w_index = torch.randn(11, 256), torch.randn(11, 256), torch.randn(2, 9, 5, 4), w_index.to(torch.uint8)
+    weights, table = pointwise.Weights.of(w_index, torch.ones(9), v), u.double().t() @ v.double()
+    products = table[index.int()[:, None], w_index.int()[None]]  # (N, O, C, H, W)
+    assert close(pointwise.convolve(index, u, weights, torch.ones(())), products.sum(dim=2).numpy())
+    expected = torch.zeros(11, 256, dtype=torch.float64)
+    for output, channel in np.ndindex(9, 6):
+        code, own = int(w_index[output, channel]), index[:, channel].flatten().int()
+        by_code = torch.zeros(256, dtype=torch.float64).index_add_(0, own, grad[:, output].flatten().double())
+        expected += v[:, code].double()[:, None] * by_code
+    assert close(pointwise.table_gradient(index, grad, weights, 0), expected.numpy())

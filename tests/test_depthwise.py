@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic import depthwise as mixtures
+from spaces.arithmetic.engines import threads
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
-from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, tables, threads
-from spaces.arithmetic.engines.cpu.depthwise_convolution import in_blocks
+from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, tables
 from spaces.arithmetic.engines.cpu.tables import Tables
 from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
@@ -22,6 +22,12 @@ from spaces.multipliers.products import layer_table, operand_table
 from tests.convolutions import ZERO_ROW
 
 FILL = 77
+
+
+def in_blocks(by_weight: Tensor) -> Tensor:
+    """(C, R, kH, kW) → (blocks, kH, R, kW, 16): what sixteen channels want at a time."""
+    padded = F.pad(by_weight, (0, 0, 0, 0, 0, 0, 0, -len(by_weight) % 16))
+    return padded.unflatten(0, (-1, 16)).permute(0, 3, 2, 4, 1).contiguous()
 
 
 @dataclass(frozen=True)

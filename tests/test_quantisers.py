@@ -107,10 +107,10 @@ def test_codes_and_flags_are_those_of_the_formula(size, special):
         x[rng.integers(size)] = np.nan
     codes, nan = np.rint(x / np.float32(0.25)), np.isnan(x)
     outside = (codes < -100) | (codes > 20)
-    out = np.empty(size, dtype=np.uint8)
-    flags = loops.quantise(x, 0.25, -100, 20, 100, out)
+    out = torch.empty(size, dtype=torch.uint8)
+    flags = loops.quantise(torch.from_numpy(x), 0.25, -100, 20, 100, out)
     assert flags == loops.CLAMPED * outside.any() | loops.NAN * nan.any()
-    assert np.array_equal(out, np.where(nan, 0, np.clip(codes, -100, 20)) + 100)
+    assert np.array_equal(out.numpy(), np.where(nan, 0, np.clip(codes, -100, 20)) + 100)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 1, 7), (2, 8, 9, 8), (5, 7, 41, 50)])

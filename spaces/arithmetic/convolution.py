@@ -255,6 +255,6 @@ def cleared(values: Tensor, where: Tensor | None) -> Tensor:
     if where is None:
         return values
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
-        loops.clear(flat(values).numpy(), flat(where).numpy())
+        loops.clear(values, where)
         return values
     return values.masked_fill_(where.view(torch.bool), 0.0)

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,9 @@ class Choice(Protocol):
     v: Tensor
     span: Tensor
 
+    @property
+    def v_of_weights(self) -> np.ndarray: ...
+
     def moves(self, index: int | Tensor) -> bool: ...
 
 
@@ -40,29 +44,30 @@ class DepthwiseMixture(torch.autograd.Function):
         geometry: Geometry,
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
-        by_weight, scale = mixtures.weight_features(w_index, choice.v).squeeze(2), codes.scale.step * w_scale
+        scale = codes.scale.step * w_scale
         zero_point, constant = codes.scale.zero + choice.tables[0].a_lo, None
         if counts(zero_point):
             constant = -zero_point_share(w_index, scale, zero_point)
+        blocks = depthwise.decoded(w_index, choice.v_of_weights)
         tables = depthwise.Tables.of(blended)
-        blocks = depthwise.in_blocks(by_weight)
         y = depthwise.convolve(codes.index, tables, blocks, geometry, codes.scale.zero, scale, constant)
-        ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
+        ctx.save_for_backward(codes.index, codes.clamped, codes.scale.step, w_index, w_scale)
         ctx.choice, ctx.fill, ctx.geometry, ctx.dtypes = choice, codes.scale.zero, geometry, (x.dtype, weight.dtype)
         return y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, clamped, step, w_index, w_scale, by_weight = ctx.saved_tensors
+        index, clamped, step, w_index, w_scale = ctx.saved_tensors
         grad = grad.float().contiguous(memory_format=torch.channels_last)
         grad_x, grad_w = depthwise.product_gradients(
             grad, index, step, w_index, w_scale, ctx.fill, ctx.geometry, ctx.needs_input_grad[:2]
         )
         grad_blended = None
         if ctx.needs_input_grad[2]:
-            scaled = by_weight * (w_scale * step).view(-1, 1, 1, 1)
+            by_weight = mixtures.weight_features(w_index, ctx.choice.v).squeeze(2)
+            by_weight.mul_((w_scale * step).view(-1, 1, 1, 1))
             grad_blended = table_gradient(
-                index, grad, scaled, ctx.geometry, ctx.fill, ctx.choice.span, ctx.choice.moves(ctx.fill)
+                index, grad, by_weight, ctx.geometry, ctx.fill, ctx.choice.span, ctx.choice.moves(ctx.fill)
             )
         if grad_x is not None:
             grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])

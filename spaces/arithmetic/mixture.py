@@ -15,8 +15,10 @@ from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
+from spaces.arithmetic.engines.mixture import pointwise
 from spaces.arithmetic.gradients import gradient_factors
 from spaces.arithmetic.layers import activation_scale, pad_if_needed, without_unread
+from spaces.arithmetic.pointwise import PointwiseMixture
 from spaces.arithmetic.precision import mixtures_compute_in_fp32, plain_fp32
 from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
 from spaces.arithmetic.undilated import Undilated
@@ -42,7 +44,11 @@ class MultiplierChoice(nn.Module):
         u, v = shared_basis(self.tables)
         self.register_buffer("u", torch.tensor(u.transpose(0, 2, 1).copy(), dtype=torch.float32), persistent=False)
         self.register_buffer("v", torch.tensor(v, dtype=torch.float32), persistent=False)
-        self._moving = np.asarray(u.any(axis=(0, 2)))  # (256,): the activation codes that add something
+        self._moving = [
+            bool(each) for each in np.any(u, axis=(0, 2))
+        ]  # of 256 activation codes, whether they add something
+        self._moves_any = any(self._moving)
+        self.v_of_weights = np.ascontiguousarray(v.T, dtype=np.float32)  # (256, R), for loops on the CPU
         self.register_buffer("span", torch.from_numpy(_span(self.tables)), persistent=False)
         self.blended: Tensor | None = None  # (R, 256)
         # Both sides by code, (256, R) filled up with zeros, for kernels that expand codes, if they hold so many features.
@@ -64,7 +70,7 @@ class MultiplierChoice(nn.Module):
 
     def moves(self, index: int | Tensor) -> bool:
         """Whether any circuit makes something other than zero of the activation ``index``, or may, where that is on a GPU."""
-        return bool(self._moving.any() if isinstance(index, Tensor) else self._moving[index])
+        return self._moves_any if isinstance(index, Tensor) else self._moving[index]
 
 
 @functools.lru_cache(maxsize=64)
@@ -94,10 +100,19 @@ class MultiplierMixture(nn.Conv2d):
         scale = self.activation_scale(x)
         x, geometry = without_unread(x, self.weight, geometry)
         codes = quantise_once(x, scale)
-        own = depthwise.suit(tuple(self.weight.shape), geometry, x.device) and emulate.mixture_engine() != "float32"
-        mixture = DepthwiseMixture if own else _Mixture
-        y = mixture.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
+        kind = _kind(tuple(self.weight.shape), geometry, x.device)
+        y = kind.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+def _kind(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> type[torch.autograd.Function]:
+    """What computes a layer with weights (O, C/groups, kH, kW)."""
+    if emulate.mixture_engine() != "float32":
+        if depthwise.suit(w_shape, geometry, device):
+            return DepthwiseMixture
+        if pointwise.suit(w_shape, geometry, device):
+            return PointwiseMixture
+    return _Mixture
 
 
 class _Mixture(torch.autograd.Function):
@@ -115,9 +130,8 @@ class _Mixture(torch.autograd.Function):
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
         kernel = tuple(weight.shape[2:])
-        ctx.engine = emulate.mixture_engine()
         ctx.by_kernels = gpu_mixtures.suits(x.device, choice.features, tuple(weight.shape), geometry)
-        ctx.by_kernels &= ctx.engine in ("auto", "triton")
+        ctx.by_kernels &= emulate.mixture_engine() in ("auto", "triton")
         ctx.undilated = Undilated(1, False, geometry, x.shape)  # kernels take a dilation as it is
         if not ctx.by_kernels:
             size = geometry.output_size(x.shape[2:], kernel)
@@ -133,7 +147,7 @@ class _Mixture(torch.autograd.Function):
             y = gpu_mixtures.convolve(index, choice.u_by_code, by_weight, kernel, ctx.geometry, scale)
         else:
             by_weight = mixtures.weight_features(w_index, choice.v)
-            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry, ctx.engine)
+            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry)
             y.mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
@@ -154,9 +168,7 @@ class _Mixture(torch.autograd.Function):
         elif blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
-            grad_blended, grad_x = mixtures.gradients(
-                index, grad, scaled, ctx.geometry, row, ctx.choice.span, ctx.engine
-            )
+            grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)
             grad_blended.mul_(step)
         factors = gradient_factors(ctx.choice.tables[0], "straight-through")
         wanted = (x_wanted and grad_x is None, w_wanted)

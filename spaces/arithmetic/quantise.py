@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.gpu import quantisation
+from spaces.arithmetic.engines.known_range import range_of
 from spaces.multipliers.products import WEIGHT_ZERO
 
 LARGEST_CODE = 127
@@ -50,7 +51,7 @@ class Scale:
         """``symmetric`` of a float32 number on the CPU: the same step, in a fraction of the time that tensors of one take."""
         step = np.float32(maximum) / _LARGEST
         number = float(_SMALLEST_SCALE if step < _SMALLEST_SCALE else step)  # a NaN stays one
-        scale = cls(torch.tensor(number), -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
+        scale = cls(torch.from_numpy(np.asarray(number, dtype=np.float32)), -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
         scale.__dict__["number"] = number
         return scale
 
@@ -106,14 +107,13 @@ def quantise(x: Tensor, scale: Scale) -> Codes:
     x = x.detach()
     if x.device.type != "cpu":
         return _quantise_on_device(x, scale)
-    x = x.float()
-    x = x if is_dense(x) else x.contiguous()
-    memory, index = flat(x).numpy(), torch.empty_like(x, dtype=torch.uint8)
-    flags = loops.quantise(memory, scale.number, scale.low, scale.high, scale.zero, flat(index).numpy())
+    x = dense(x.float())
+    index = torch.empty_like(x, dtype=torch.uint8)
+    flags = loops.quantise(x, scale.number, scale.low, scale.high, scale.zero, index)
     clamped = None
     if flags & loops.CLAMPED:
         clamped = torch.empty_like(index)
-        loops.outside(memory, scale.number, scale.low, scale.high, flat(clamped).numpy())
+        loops.outside(x, scale.number, scale.low, scale.high, clamped)
     if flags & loops.NAN:
         scale = Scale(torch.full_like(scale.step, torch.nan), scale.low, scale.high, scale.zero)
     return Codes(index, clamped, scale)
@@ -139,6 +139,13 @@ def is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
+def dense(x: Tensor) -> Tensor:
+    """A tensor that fills its memory; where it does not, a copy, channels-last if it has so many dimensions."""
+    if is_dense(x):
+        return x
+    return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)
+
+
 def flat(x: Tensor) -> Tensor:
     """The memory of a dense tensor as it lies (n,)."""
     return x.as_strided((x.numel(),), (1,))
@@ -146,7 +153,7 @@ def flat(x: Tensor) -> Tensor:
 
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
     if quantisation.works_on(x.device) and scale.kernels_take:
-        x = x if is_dense(x) else x.contiguous()
+        x = dense(x)
         index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero)
         return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
     return codes_by_torch(x, scale)
@@ -172,12 +179,12 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.detach().float()
     if weight.device.type == "cpu":
         outputs = weight.shape[0]
-        index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(outputs)
-        rows, codes = weight.contiguous().view(outputs, -1).numpy(), index.view(outputs, -1).numpy()
-        loops.quantise_rows(rows, _LARGEST, _SMALLEST_SCALE, WEIGHT_ZERO, codes, scale.numpy())
+        weight, index, scale = weight.contiguous(), torch.empty(weight.shape, dtype=torch.uint8), torch.empty(outputs)
+        size, written = (outputs, weight.numel() // outputs), (index.data_ptr(), scale.data_ptr())
+        loops.quantise_rows(weight.data_ptr(), *size, _LARGEST, _SMALLEST_SCALE, WEIGHT_ZERO, *written)
         return index, scale
     if quantisation.works_on(weight.device):
-        weight = weight if is_dense(weight) else weight.contiguous()
+        weight = dense(weight)
         return quantisation.weight_codes(weight, LARGEST_CODE, float(_SMALLEST_SCALE), WEIGHT_ZERO)
     return weight_codes_by_torch(weight)
 
@@ -190,14 +197,21 @@ def weight_codes_by_torch(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest value (float32, 0-dimensional); remembered with ``x``, as several layers may ask."""
-    known = getattr(x, "_known_range", None)
-    if known is None or known[0] != x._version:
-        values = x.detach()
-        low, high = (flat(values) if is_dense(values) else values).aminmax()
-        known = (x._version, low.float(), high.float())
-        x._known_range = known
-    return known[1], known[2]
+    """The smallest and the largest value (float32, 0-dimensional), NaNs where there is one."""
+    if x.device.type == "cpu":
+        low, high = (torch.tensor(number) for number in range_in_numbers(x))
+        return low, high
+    low, high = range_of(x, lambda values: (flat(values) if is_dense(values) else values).aminmax())
+    return low.float(), high.float()
+
+
+def range_in_numbers(x: Tensor) -> tuple[float, float]:
+    """The same of a tensor on the CPU as numbers, which are several times as fast as tensors of one."""
+    return range_of(x, _extent)
+
+
+def _extent(values: Tensor) -> tuple[float, float]:
+    return loops.extent(dense(values.float()))
 
 
 class RunningMaximum(nn.Module):
@@ -216,12 +230,13 @@ class RunningMaximum(nn.Module):
 
     def forward(self, x: Tensor) -> Scale:
         """The scale of ``x`` (any shape); updates the average in training mode."""
-        if self.training and x.device.type == "cpu":  # plain numbers are several times as fast as tensors of one
-            low, high = value_range(x)
+        if self.training and x.device.type == "cpu":
+            low, high = range_in_numbers(x)
             maximum = self.maximum
-            batch, average = max(float(high), -float(low)), float(maximum)
-            maximum.fill_(average + self.momentum * (batch - average) if average > 0 else batch)
-            return Scale.of_maximum(float(maximum))
+            batch, average = max(high, -low), float(maximum)
+            moved_on = average + self.momentum * (batch - average) if average > 0 else batch
+            maximum.fill_(moved_on)
+            return Scale.of_maximum(moved_on)
         return self._scale(x)
 
     @torch.no_grad()

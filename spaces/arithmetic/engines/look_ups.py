@@ -11,8 +11,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import PLANES, look_up_bytes, look_up_each
-from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.memory import BYTE, CODES, INTEGER, has_permutes, written
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 
 _PERMUTES = has_permutes()
@@ -23,7 +23,7 @@ _BLOCK = 32768  # codes per task
 def floats(index: Tensor, values: Tensor, out: Tensor) -> None:
     """out = values[index]; index uint8 and out float32 are dense and lie in the same order, values (256,) float32."""
     count = index.numel()
-    many = _PERMUTES and count >= _MANY
+    many = int(_PERMUTES and count >= _MANY)
     arguments = (index.data_ptr(), values.data_ptr(), out.data_ptr(), count, many)
     share(_floats, arguments, -(-count // _BLOCK), count)
 

@@ -64,6 +64,25 @@ class Memory:
     def store(self, value: ir.Value, address: ir.Value, at: ir.Value) -> None:
         self.builder.store(value, self.place(address, at, value.type), align=_alignment(value.type))
 
+    def first_lanes(self, lanes: ir.Value) -> ir.Value:
+        """A mask of the first ``lanes`` of sixteen numbers."""
+        every = splat(self.builder, self.builder.trunc(lanes, INTEGER), LANES)
+        return self.builder.icmp_signed("<", ir.Constant(INTEGERS, list(range(LANES))), every)
+
+    def load_some(self, address: ir.Value, at: ir.Value, mask: ir.Value) -> ir.Value:
+        """Those of sixteen float32 numbers that a mask has, and zeros."""
+        place, missing = self.place(address, at, FLOATS), ir.Constant(FLOATS, [0.0] * LANES)
+        kind = ir.FunctionType(FLOATS, [place.type, INTEGER, mask.type, FLOATS])
+        load = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+        return self.builder.call(load, [place, ir.Constant(INTEGER, 4), mask, missing])
+
+    def store_some(self, value: ir.Value, address: ir.Value, at: ir.Value, mask: ir.Value) -> None:
+        """Store those of sixteen float32 numbers that a mask has."""
+        place = self.place(address, at, FLOATS)
+        kind = ir.FunctionType(ir.VoidType(), [FLOATS, place.type, INTEGER, mask.type])
+        store = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
+        self.builder.call(store, [value, place, ir.Constant(INTEGER, 4), mask])
+
     def ask_for(self, address: ir.Value, at: ir.Value, kind: ir.Type) -> None:
         """Have the line of memory at an element ready, which will be written to; it may lie beyond an array's end."""
         place = self.place(address, at, kind)
@@ -116,6 +135,21 @@ def number_at(typing, address, at):  # noqa: ARG001
         return Memory(builder).load(address, at, WHOLE)
 
     return types.intp(types.intp, types.intp), build
+
+
+def _elements(kind: types.Type, element: ir.Type) -> Callable[..., Any]:
+    @intrinsic
+    def pointer(typing, address):  # noqa: ARG001
+        def build(context, builder, signature, arguments):  # noqa: ARG001
+            return builder.inttoptr(arguments[0], element.as_pointer())
+
+        return types.CPointer(kind)(types.intp), build
+
+    return pointer
+
+
+# What lies at an address, to be indexed.
+bytes_at, floats_at = _elements(types.uint8, BYTE), _elements(types.float32, FLOAT)
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Codes of 64 activations at a time, for numba's loops.
+"""Ranges and codes of 64 activations at a time, for numba's loops.
 
 Written out, since lines of the codes' memory have to be asked for early: where they are not in the cache, storing codes took
 three times as long as computing them.
@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.memory import BYTE, CODES, FLOATS, INTEGERS, LANES, Memory, splat
+from spaces.arithmetic.engines.memory import BYTE, CODES, FLOATS, INTEGERS, LANES, Memory, shuffled, splat
 
 _FLAGS, _BYTES = ir.VectorType(ir.IntType(1), LANES), ir.VectorType(BYTE, LANES)
 _AHEAD = 512  # codes
@@ -51,3 +51,43 @@ def quantise_lines(typing, x, scale, low, high, zero, out, lines):  # noqa: ARG0
 
     numbers = types.float32, types.float32, types.float32, types.int32
     return types.UniTuple(types.boolean, 2)(types.intp, *numbers, types.intp, types.intp), build
+
+
+@intrinsic
+def extend(typing, x, lines, first):  # noqa: ARG001
+    """The smallest and the largest of ``first`` and of 64·``lines`` float32 numbers at an address, and whether one is a NaN."""
+
+    def build(context, builder, signature, arguments):
+        memory, (x, lines, first) = Memory(builder), arguments
+        parts = range(CODES // LANES)
+        one = splat(builder, first, LANES)
+        lows, highs = ([cgutils.alloca_once_value(builder, one) for _ in parts] for _ in range(2))
+        nan = cgutils.alloca_once_value(builder, builder.fcmp_unordered("uno", one, one))
+        with cgutils.for_range(builder, lines) as line:
+            for part, low, high in zip(parts, lows, highs):
+                value = memory.load(x, memory.sum(memory.product(line.index, CODES), part * LANES), FLOATS)
+                for extreme, comparison in ((low, "<"), (high, ">")):  # single instructions, which pass a NaN over
+                    known = builder.load(extreme)
+                    more = builder.fcmp_ordered(comparison, value, known)
+                    builder.store(builder.select(more, value, known), extreme)
+                builder.store(builder.or_(builder.load(nan), builder.fcmp_unordered("uno", value, value)), nan)
+        found = [_extreme(builder, lows, "<"), _extreme(builder, highs, ">")]
+        whole = ir.IntType(LANES)
+        found.append(builder.icmp_unsigned("!=", builder.bitcast(builder.load(nan), whole), ir.Constant(whole, 0)))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    result = types.Tuple((types.float32, types.float32, types.boolean))
+    return result(types.intp, types.intp, types.float32), build
+
+
+def _extreme(builder: ir.IRBuilder, vectors: list[ir.Value], comparison: str) -> ir.Value:
+    """The smallest or the largest number of some vectors in memory."""
+    numbers = [builder.load(vector) for vector in vectors]
+    for offset in (8, 4, 2, 1, None):
+        while len(numbers) > 1:
+            left, right = numbers.pop(), numbers.pop()
+            numbers.append(builder.select(builder.fcmp_ordered(comparison, left, right), left, right))
+        if offset:
+            order = [(lane + offset) % LANES for lane in range(LANES)]
+            numbers.append(shuffled(builder, numbers[0], numbers[0], order))
+    return builder.extract_element(numbers[0], ir.Constant(ir.IntType(32), 0))

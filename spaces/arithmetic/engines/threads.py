@@ -1,7 +1,6 @@
-"""A loop's tasks, shared between threads of our own.
+"""A loop's tasks, shared between threads: those of torch's own runtime, or where that is not GNU's, plain ones.
 
-numba's parallel loops take three times as long to compile as the same loops for one thread. These let go of Python's lock
-while they run, so that plain threads do as well.
+numba's parallel loops take three times as long to compile as the same loops for one thread, and have threads of their own.
 """
 
 import functools
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 
+from spaces.arithmetic.engines import openmp
+
 ENOUGH = 65536  # numbers of a result, from which waking a thread up pays
 
 
@@ -21,9 +22,11 @@ def share(run: Callable[..., None], arguments: tuple[Any, ...], tasks: int, work
 
     Nothing that a task computes may depend on the others. The first call of all is not shared: it compiles ``run``.
     """
-    threads = min(torch.get_num_threads(), _processors(), tasks) if work >= ENOUGH else 1
-    if threads < 2 or not getattr(run, "signatures", True):
+    threads = 1 if work < ENOUGH else min(torch.get_num_threads(), _processors(), tasks)
+    if threads < 2 or not getattr(run, "overloads", True):
         run(*arguments, 0, tasks)
+        return
+    if openmp.run(run, arguments, tasks, threads):
         return
     own, *parts = itertools.pairwise(tasks * number // threads for number in range(threads + 1))
     others = [_threads().submit(run, *arguments, *part) for part in parts]

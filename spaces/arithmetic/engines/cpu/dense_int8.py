@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import dense_loops as loops
-from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products, has_permutes
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.byte_factors import known_byte_factors
 from spaces.multipliers.products import ProductTable
 

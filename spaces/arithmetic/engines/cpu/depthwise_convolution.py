@@ -9,15 +9,15 @@ import functools
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
 from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, TAPS
 from spaces.arithmetic.engines.cpu.tables import Tables
-from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.known_range import remember_range
 from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
 
@@ -46,14 +46,15 @@ def convolve(
     """
     size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
-    return _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant)
+    y, extents = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant)
+    return _known(y, extents)
 
 
 def input_gradient(grad: Tensor, flipped: Tensor, size: tuple[int, ...], geometry: Geometry) -> Tensor:
     """The gradient of a depthwise convolution for its input (N, C, H, W) = ``size``; its ``flipped`` weights in blocks."""
     kernel = (flipped.shape[1], flipped.shape[3])
     layer, plan = _layer_of_gradient(tuple(size), tuple(grad.shape), kernel, geometry)
-    return _convolved(_pixels(grad.float()), None, layer, plan, flipped, None, None)
+    return _convolved(_pixels(grad.float()), None, layer, plan, flipped, None, None)[0]
 
 
 def convolve_words(
@@ -73,8 +74,15 @@ def convolve_words(
     size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
     words = loops.WORDS if scale is None else loops.WORDS_SCALED
-    y = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant, words)
-    return y if scale is not None else y.view(torch.int32)
+    y, extents = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant, words)
+    return _known(y, extents) if scale is not None else y.view(torch.int32)
+
+
+def _known(y: Tensor, extents: np.ndarray | None) -> Tensor:
+    """y, with which its range is remembered where it was found."""
+    if extents is not None:
+        remember_range(y, float(extents[0].min()), float(extents[1].max()))
+    return y
 
 
 def _convolved(
@@ -86,30 +94,44 @@ def _convolved(
     scale: Tensor | None,
     constant: Tensor | None,
     words: int = loops.NUMBERS,
-) -> Tensor:
-    """scale·Σ_r u_r(x)·v_r(ŵ) + constant (N, C, H', W') of x (N, H, W, C); without tables, u is x itself."""
+) -> tuple[Tensor, np.ndarray | None]:
+    """scale·Σ_r u_r(x)·v_r(ŵ) + constant (N, C, H', W') of x (N, H, W, C); without tables, u is x itself.
+
+    And the smallest and the largest number of each image (2, N), while it is in the cache: of codes, of few channels.
+    """
     y = torch.empty((layer.images, layer.outputs, layer.pixels, layer.channels))
     scale = _ones(layer.channels) if scale is None else scale.float().contiguous()
     constant = _zeros(layer.channels) if constant is None else constant.to(by_weight.dtype).contiguous()
     looked_up = (0, 0, 0, loops.AS_NUMBERS) if tables is None else tables.addresses
     tensors = (plan, by_weight, scale, constant, y)
     at, by, scaled, added, out = (tensor.data_ptr() for tensor in tensors)
-    tasks = layer.images * -(-layer.channels // (LANES * loops.GROUP))
-    arguments = (x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out)
-    share(loops.convolve, arguments, tasks, y.numel())
-    return y.permute(0, 3, 1, 2)
+    groups = -(-layer.channels // (LANES * loops.GROUP))
+    extents = None
+    if groups == 1 and tables is not None and words != loops.WORDS and y.numel():
+        extents = np.empty((2, layer.images), dtype=np.float32)
+    arguments = (
+        x.data_ptr(), *looked_up, at, layer, by, words, scaled, added, out, 0 if extents is None else extents.ctypes.data
+    )  # fmt: skip
+    share(loops.convolve, arguments, layer.images * groups, y.numel())
+    return y.permute(0, 3, 1, 2), extents
 
 
 def weight_gradient(
-    index: Tensor, tables: Tables, grad: Tensor, kernel: tuple[int, int], geometry: Geometry, fill: int
+    index: Tensor,
+    tables: Tables,
+    grad: Tensor,
+    kernel: tuple[int, int],
+    geometry: Geometry,
+    fill: int,
+    step: float = 1.0,
 ) -> Tensor:
-    """Σ over pixels of u_r(x̂) times the output's gradient at every tap, (C, R, kH, kW).
+    """step · Σ over pixels of u_r(x̂) times the output's gradient at every tap, (C, R, kH, kW).
 
     ``index`` (N, C, H, W) uint8, of which the padding holds ``fill``; ``tables`` of R values; ``grad`` (N, C, H', W').
     """
     rank = len(tables.values)
     layer, plan = _layer(tuple(index.shape), rank, kernel, geometry, fill, tables.adds(fill))
-    offsets, wanted = _offsets(layer), rank * layer.columns
+    offsets = _offsets(layer)
     blocks, groups = -(-layer.channels // LANES), -(-layer.images // loops.IMAGES)
     sums = torch.empty((groups, blocks, layer.rows, len(offsets), LANES))
     x, g = _pixels(index), _pixels(grad.float())
@@ -118,8 +140,9 @@ def weight_gradient(
         sums.data_ptr(),
     )  # fmt: skip
     share(loops.weight_gradient, arguments, groups * blocks, index.numel())
-    taps = sums.sum(dim=0)[:, :, :wanted].unflatten(2, (rank, layer.columns)).permute(0, 4, 2, 1, 3)
-    return taps.flatten(0, 1)[: layer.channels]
+    gradient = torch.empty((layer.channels, rank, *kernel))
+    loops.add_groups(sums.data_ptr(), groups, layer, len(offsets), np.float32(step), gradient.data_ptr())
+    return gradient
 
 
 def product_gradients(
@@ -135,7 +158,7 @@ def product_gradients(
         grad_x = input_gradient(grad, decoded(w_index, _WEIGHTS, w_scale, flipped=True), index.shape, geometry)
     if wanted[1]:
         kernel = (w_index.shape[2], w_index.shape[3])
-        grad_w = weight_gradient(index, _codes_from(fill), grad, kernel, geometry, fill).mul_(step)
+        grad_w = weight_gradient(index, _codes_from(fill), grad, kernel, geometry, fill, float(step))
     return grad_x, grad_w
 
 
@@ -236,13 +259,6 @@ def _pixels(x: Tensor) -> Tensor:
 def _codes_from(zero: int) -> Tables:
     """The codes themselves, as numbers."""
     return Tables(torch.arange(SIZE, dtype=torch.float32)[None] - zero)
-
-
-def in_blocks(by_weight: Tensor) -> Tensor:
-    """(C, R, kH, kW) → (blocks, kH, R, kW, 16): what sixteen channels want at a time."""
-    missing = -len(by_weight) % LANES
-    padded = F.pad(by_weight, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else by_weight
-    return padded.unflatten(0, (-1, LANES)).permute(0, 3, 2, 4, 1).contiguous()
 
 
 def decoded(w_index: Tensor, values: np.ndarray, scale: Tensor | None = None, flipped: bool = False) -> Tensor:

@@ -24,9 +24,9 @@ from spaces.arithmetic.engines.cpu.gather_simd import (
     transpose_codes,
     transpose_sums,
 )
-from spaces.arithmetic.engines.cpu.threads import share
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.memory import CODES, LANES, number_at
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 

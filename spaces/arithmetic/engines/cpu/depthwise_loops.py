@@ -25,7 +25,8 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     set_bytes,
     set_floats,
 )
-from spaces.arithmetic.engines.memory import CODES, LANES, number_at
+from spaces.arithmetic.engines.loops import extent_of
+from spaces.arithmetic.engines.memory import CODES, LANES, floats_at, number_at
 
 ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
 OF_MAP, OF_PADDING = 1, 2  # rows; 0: one that adds nothing
@@ -119,12 +120,13 @@ def _add_row(step, features, layer, weights, sums, words):
 
 
 @_loop
-def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, begin, end):
+def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, constant, y, extents, begin, end):
     """y = scale·Σ u_r(x̂)·v_r(ŵ) + constant (N, H', W', C), for tasks from ``begin`` to ``end``: some channels of an image.
 
     x (N, H, W, C) are codes, ``u`` (R, 256), ``planes`` and ``halves`` what is looked up; or x are float32 numbers.
     ``weights`` (blocks, kH, R, kW, 16), ``scale`` and ``constant`` (C,). With ``words`` other than NUMBERS, features and
-    weights are four bytes each, and the sums and the constant 32-bit integers.
+    weights are four bytes each, and the sums and the constant 32-bit integers. ``extents`` (2, N), or 0: the smallest and
+    the largest number of y in each image, which is a task of its own.
     """
     groups = (layer.channels + GROUP * LANES - 1) // (GROUP * LANES)
     size, pitch = layer.wide * LANES, layer.tiles * PIXELS * LANES
@@ -161,6 +163,9 @@ def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, cons
                         own, scale, constant, channel, y, start, layer.channels, layer.pixels, lanes, scaled
                     )
                 set_floats(own, pitch)
+        if extents:
+            found, count = floats_at(extents), layer.outputs * layer.pixels * layer.channels
+            found[n], found[layer.images + n] = extent_of(y + 4 * n * count, count)
     memory[0] = 0  # to here it must be kept
 
 
@@ -208,6 +213,24 @@ def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, s
                     _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer)
                     _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, own)
     memory[0] = 0  # to here it must be kept
+
+
+@_loop
+def add_groups(sums, groups, layer, count, step, gradient):
+    """gradient[c, r, k, m] = step · Σ of what ``weight_gradient`` found for each group of images, (C, R, kH, kW)."""
+    found, results = floats_at(sums), floats_at(gradient)
+    pitch = (layer.channels + LANES - 1) // LANES * layer.rows * count * LANES  # between groups
+    place = 0
+    for c in range(layer.channels):
+        for r in range(layer.rank):
+            for k in range(layer.rows):
+                for m in range(layer.columns):
+                    own = ((c // LANES * layer.rows + k) * count + r * layer.columns + m) * LANES + c % LANES
+                    total = np.float32(0)
+                    for group in range(groups):
+                        total += found[group * pitch + own]
+                    results[place] = total * step
+                    place += 1
 
 
 @njit(cache=True, nogil=True)

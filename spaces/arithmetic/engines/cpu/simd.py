@@ -14,34 +14,11 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 
-def sum_adder(lanes: int, sources: int) -> Callable[..., Any]:
-    """add(target, start, source, starts): target[start : start + lanes] += Σ_s source[s : s + lanes], s in ``starts``.
-
-    For flat contiguous float32 arrays that do not overlap, and ``sources`` (a power of two) starts; nothing is checked.
-    """
-
-    @intrinsic
-    def add(typing, target, start, source, starts):  # noqa: ARG001
-        def build(context, builder, signature, arguments):
-            target, start, source, starts = arguments
-            parts = []
-            for number in range(sources):
-                first = builder.extract_value(starts, number)
-                parts.append(builder.load(_place(context, builder, signature.args[2], source, first, lanes), align=4))
-            while len(parts) > 1:
-                parts = [builder.fadd(left, right) for left, right in zip(parts[::2], parts[1::2])]
-            _add_to(builder, _place(context, builder, signature.args[0], target, start, lanes), parts[0])
-            return context.get_dummy_value()
-
-        return types.void(target, types.intp, source, types.UniTuple(types.intp, sources)), build
-
-    return add
-
-
 def window_adder(lanes: int, lines: int) -> Callable[..., Any]:
     """add(target, start, source, first, step): adds ``lines`` stretches of ``source``, a step apart, side by side.
 
-    target[start + i·lanes + k] += source[first + i·step + k] for i < lines, k < lanes; arrays as above.
+    target[start + i·lanes + k] += source[first + i·step + k] for i < lines, k < lanes; for flat contiguous float32 arrays
+    that do not overlap. Nothing is checked.
     """
 
     @intrinsic

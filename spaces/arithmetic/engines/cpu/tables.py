@@ -64,7 +64,7 @@ class Tables:
 
     @functools.cached_property
     def _adding(self) -> list[bool]:
-        return [bool(values.any()) for values in self.values.view(np.int32).T]
+        return [bool(each) for each in np.any(self.values.view(np.int32), axis=0)]
 
     def adds(self, code: int) -> bool:
         """Whether any of a code's values is not zero."""

@@ -91,18 +91,18 @@ def _codes_agree(device: torch.device) -> bool:
     x = torch.linspace(-40, 40, 5 * BLOCK // 2)
     x[::7] = x[::7].round() / 2  # many in the middle between two codes
     x[-1] = torch.nan
-    expected, outside = np.empty(x.shape, dtype=np.uint8), np.empty(x.shape, dtype=np.uint8)
+    expected, outside = torch.empty(x.shape, dtype=torch.uint8), torch.empty(x.shape, dtype=torch.uint8)
     for low, high, zero in ((-127, 127, 128), (-30, 225, 30)):
-        loops.quantise(x.numpy(), 0.25, low, high, zero, expected)
-        loops.outside(x.numpy(), 0.25, low, high, outside)
+        loops.quantise(x, 0.25, low, high, zero, expected)
+        loops.outside(x, 0.25, low, high, outside)
         numbers = (torch.tensor(number, dtype=torch.int32, device=device) for number in (low, high, zero))
         for limits in ((low, high, zero), tuple(numbers)):
             index, clamped, step = codes(x.to(device), torch.full((), 0.25, device=device), *limits)
-            same = np.array_equal(index.cpu(), expected) and np.array_equal(clamped.cpu(), outside)
+            same = torch.equal(index.cpu(), expected) and torch.equal(clamped.cpu(), outside)
             if not same or not bool(step.isnan()):
                 return False
             looked_up = look_up(index, torch.arange(256, device=device).flip(0).float())
-            if not np.array_equal(looked_up.cpu(), 255 - expected.astype(np.float32)):
+            if not torch.equal(looked_up.cpu(), 255 - expected.float()):
                 return False
     return True
 
@@ -110,10 +110,11 @@ def _codes_agree(device: torch.device) -> bool:
 def _weights_agree(device: torch.device) -> bool:
     for length in (9, 300):
         weight = torch.linspace(-1, 1, 7 * length).sin().view(7, length)
-        index, scale = np.empty(weight.shape, dtype=np.uint8), np.empty(7, dtype=np.float32)
-        loops.quantise_rows(weight.numpy(), np.float32(127), np.float32(1e-32), 128, index, scale)
+        index, scale = torch.empty(weight.shape, dtype=torch.uint8), torch.empty(7)
+        numbers = (np.float32(127), np.float32(1e-32), 128)
+        loops.quantise_rows(weight.data_ptr(), 7, length, *numbers, index.data_ptr(), scale.data_ptr())
         found = weight_codes(weight.to(device), 127, 1e-32, 128)
-        if not np.array_equal(found[0].cpu(), index) or not np.array_equal(found[1].cpu(), scale):
+        if not torch.equal(found[0].cpu(), index) or not torch.equal(found[1].cpu(), scale):
             return False
     return True
 

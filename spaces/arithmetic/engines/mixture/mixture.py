@@ -1,8 +1,8 @@
 """Convolutions through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), and their gradients.
 
 Each activation is expanded into its R values u_r, so that the sums are one ordinary convolution. The gradients for these
-values come from R transposed convolutions; those for the table's left side are their sums over equal codes. ``pointwise``
-takes over where it is faster; depthwise layers on the CPU have loops of their own. Nothing depends on the number of threads.
+values come from R transposed convolutions; those for the table's left side are their sums over equal codes. Pointwise and
+depthwise layers on the CPU have loops of their own. Nothing depends on the number of threads.
 """
 
 from dataclasses import replace
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from spaces.arithmetic.engines import loops
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.mixture import pointwise
 from spaces.arithmetic.precision import plain_fp32
 
 
@@ -26,15 +25,12 @@ def weight_features(w_index: Tensor, v: Tensor) -> Tensor:
     return features
 
 
-def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry, engine: str = "auto") -> Tensor:
+def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry) -> Tensor:
     """The sums (N, O, H', W') float32; padded positions add nothing.
 
     ``index`` (N, C, H, W) uint8; ``u`` (R, 256) by activation index; ``by_weight`` as ``weight_features`` has them.
-    ``engine``: "float32" expands every code, "gather" adds up by code wherever that is possible.
     """
     with plain_fp32(index.device):
-        if pointwise.suit(index, by_weight, geometry, engine):
-            return pointwise.convolve(index, u, by_weight)
         if index.device.type == "cpu" and _is_product(by_weight, geometry):
             return (_expand(index, u, 1) @ by_weight.flatten(1).t()).permute(0, 3, 1, 2)
         if not _depthwise(by_weight, geometry):
@@ -69,21 +65,16 @@ def gradients(
     geometry: Geometry,
     row: int | None,
     span: Tensor,
-    engine: str = "auto",
 ) -> tuple[Tensor, Tensor | None]:
     """The gradients for ``u`` (R, 256), and for the feature u_row(x̂) (N, C, H, W), from that of ``convolve``'s sums.
 
     ``u`` is known to lie in the span of orthonormal columns ``span`` (256, K); the gradient may be projected onto it.
     """
     with plain_fp32(index.device):
-        if pointwise.suit(index, by_weight, geometry, engine):
-            table = pointwise.table_gradient(index, grad, by_weight)
-        else:
-            on_cpu = index.device.type == "cpu"
-            parts = _feature_gradients(grad, by_weight, index.shape, geometry, together=not on_cpu)
-            table = _sums_by_code(index, parts) if on_cpu else _projected(index, parts, span)
-            return table, None if row is None else parts[row]
-        return table, None if row is None else _input_gradient(grad, by_weight[:, row], index.shape, geometry)
+        on_cpu = index.device.type == "cpu"
+        parts = _feature_gradients(grad, by_weight, index.shape, geometry, together=not on_cpu)
+        table = _sums_by_code(index, parts) if on_cpu else _projected(index, parts, span)
+        return table, None if row is None else parts[row]
 
 
 def _feature_gradients(

@@ -1,120 +1,220 @@
-"""Pointwise layers through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), where many pixels share few codes; on the CPU.
+"""Pointwise layers through a real-valued table of low rank, Σ_r u_r(x̂)·v_r(ŵ), and the gradient for u; on the CPU.
 
 What one activation adds to all outputs is one row of neighbouring numbers, and each channel has 256 of them: the sums add up
 one row for each activation. The gradient goes the other way: the output's gradients of a pixel are added to the rows of
-its codes, and only these sums meet the weights. The rank plays no part in the loops over pixels. Results do not depend on
-the number of threads.
+its codes, and only these sums meet the weights. The rank plays no part in the loops over pixels. For few pixels these rows
+would take longer than the sums, and push everything else out of the cache: codes meet the weights one by one there.
+Results do not depend on the number of threads.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
-from spaces.arithmetic.engines.cpu.simd import sum_adder
+from spaces.arithmetic.engines.cpu.depthwise_simd import set_floats
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.loops import use_threads
+from spaces.arithmetic.engines.memory import LANES, bytes_at, floats_at
+from spaces.arithmetic.engines.mixture.pointwise_simd import (
+    HALF,
+    ROWS,
+    SUMS,
+    TOGETHER,
+    add_by_code,
+    add_lanes,
+    add_rows,
+    feature_adder,
+    gather_turns,
+    make_rows,
+    meet_weights,
+    product_adder,
+)
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 
-_ENOUGH = 8  # numbers of a channel's rows for each of its pixels, up to which building or reading the rows pays
-_LANES = 16  # outputs at a time
-_TOGETHER = 8  # channels at a time
+_FEW = 2048  # pixels, up to which rows do not pay
 _PIXELS = 1024  # per task
-_BLOCK = 128  # pixels whose gradients stay in the nearest cache while all channels take them
+_CHANNELS = 8  # per task of the gradient
 
-_add_rows, _add_row = sum_adder(_LANES, _TOGETHER), sum_adder(_LANES, 1)
+_TOGETHER = 4  # pixels
+_add_some, _add_one = add_by_code(TOGETHER), add_by_code(1)
+_products_of_some, _products_of_one = product_adder(_TOGETHER), product_adder(1)
+_features_of_some, _features_of_one = feature_adder(_TOGETHER), feature_adder(1)
+_loop = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def suit(index: Tensor, by_weight: Tensor, geometry: Geometry, engine: str = "auto") -> bool:
-    """Whether to do it for codes (N, C, H, W) and weight features (O, R, C/groups, kH, kW).
+def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> bool:
+    """Whether a layer with weights (O, C/groups, kH, kW) computes every pixel by itself, and runs on the CPU."""
+    return device.type == "cpu" and w_shape[2:] == (1, 1) and geometry == Geometry()
 
-    "auto": where it is fast; "gather": where it is possible; not for any other engine.
+
+@dataclass(frozen=True)
+class Weights:
+    """v_r(ŵ) of a weight (O, C, 1, 1), sixteen outputs at a time, and their scale (O,)."""
+
+    blocks: Tensor  # (O/16, C, R, 16), full of zeros
+    scale: Tensor
+    outputs: int
+
+    @classmethod
+    def of(cls, w_index: Tensor, scale: Tensor, v: Tensor) -> "Weights":
+        """For indices (O, C, 1, 1) uint8 and ``v`` (R, 256) float32, contiguous."""
+        outputs, channels = w_index.shape[:2]
+        blocks = torch.empty((-(-outputs // LANES), channels, len(v), LANES))
+        _decode(w_index.data_ptr(), outputs, channels, v.data_ptr(), len(v), blocks.data_ptr())
+        return cls(blocks, scale, outputs)
+
+
+@_loop
+def _decode(index, outputs, channels, v, rank, blocks):
+    """blocks[o/16, c, r, o%16] = v[r, index[o, c]]."""
+    codes, values, decoded = bytes_at(index), floats_at(v), floats_at(blocks)
+    place = 0
+    for first in range(0, outputs, LANES):
+        for c in range(channels):
+            for r in range(rank):
+                for lane in range(LANES):
+                    o = first + lane
+                    decoded[place] = values[r * SIZE + codes[o * channels + c]] if o < outputs else np.float32(0)
+                    place += 1
+
+
+def convolve(index: Tensor, u: Tensor, weights: Weights, step: Tensor, constant: Tensor | None = None) -> Tensor:
+    """step·scale·Σ u_r(x̂)·v_r(ŵ) + constant, (N, O, H, W) float32.
+
+    ``index`` (N, C, H, W) uint8, ``u`` (R, 256), ``step`` a number's tensor, ``constant`` (O,).
     """
-    outputs, _, inner, *kernel = by_weight.shape
-    whole = kernel == [1, 1] and geometry == Geometry() and outputs % _LANES == 0 and inner % _TOGETHER == 0
-    fast = engine == "auto" and outputs * SIZE <= _ENOUGH * (index.numel() // index.shape[1])
-    return whole and index.device.type == "cpu" and (fast or engine == "gather")
+    x, u = index.permute(0, 2, 3, 1).contiguous(), u.contiguous()
+    blocks, channels, rank, _ = weights.blocks.shape
+    pixels = x.numel() // channels
+    y = torch.empty((*x.shape[:3], weights.outputs))
+    scale = weights.scale * step
+    constant = torch.zeros_like(scale) if constant is None else constant
+    if pixels <= _FEW:
+        _convolve_few(
+            x.data_ptr(), pixels, channels, u.data_ptr(), weights.blocks.data_ptr(), rank, scale.data_ptr(),
+            constant.data_ptr(), y.data_ptr(), weights.outputs,
+        )  # fmt: skip
+        return y.permute(0, 3, 1, 2)
+    rows = torch.empty((blocks * channels, ROWS))
+    share(_make_rows, (u.data_ptr(), weights.blocks.data_ptr(), rank, rows.data_ptr()), len(rows), rows.numel())
+    layer = (
+        x.data_ptr(), pixels, channels, rows.data_ptr(), scale.data_ptr(), constant.data_ptr(), y.data_ptr(),
+        weights.outputs,
+    )  # fmt: skip
+    share(_convolve, layer, blocks * -(-pixels // _PIXELS), y.numel())
+    return y.permute(0, 3, 1, 2)
 
 
-def convolve(index: Tensor, u: Tensor, by_weight: Tensor) -> Tensor:
-    """The sums (N, O, H, W) float32; ``index`` (N, C, H, W) uint8, ``u`` (R, 256), ``by_weight`` (O, R, C, 1, 1)."""
-    x, (outputs, _, channels) = index.permute(0, 2, 3, 1).contiguous(), by_weight.shape[:3]
-    rows = torch.empty((channels, SIZE, outputs))  # so that a channel's are neighbours, and stay in the cache
-    _rows(u.contiguous().numpy(), by_weight.flatten(2).permute(1, 2, 0).contiguous().numpy(), rows.numpy())
-    sums = torch.empty((*x.shape[:3], outputs))
-    run = _convolve_together if use_threads(sums.numel()) else _convolve
-    run(x.view(-1, channels).numpy(), rows.view(-1).numpy(), outputs, sums.view(-1).numpy())
-    return sums.permute(0, 3, 1, 2)
+@_loop
+def _convolve_few(x, pixels, channels, u, blocks, rank, scale, constant, y, outputs):
+    for start in range(0, outputs, LANES):
+        lanes, own = min(LANES, outputs - start), (scale + 4 * start, constant + 4 * start)
+        v = blocks + 4 * start * channels * rank
+        whole = pixels // _TOGETHER * _TOGETHER
+        for p in range(0, whole, _TOGETHER):
+            out = y + 4 * (p * outputs + start)
+            _products_of_some(x + p * channels, channels, u, v, rank, own[0], own[1], out, outputs, lanes)
+        for p in range(whole, pixels):
+            out = y + 4 * (p * outputs + start)
+            _products_of_one(x + p * channels, channels, u, v, rank, own[0], own[1], out, outputs, lanes)
 
 
-@njit(cache=True, nogil=True)
-def _rows(u, v, rows):
-    """rows[c, a] = Σ_r u[r, a]·v[r, c]; u (R, 256), v (R, C, O)."""
-    for c in range(rows.shape[0]):
-        for a in range(rows.shape[1]):
-            row = rows[c, a]
-            row[:] = 0
-            for r in range(v.shape[0]):
-                factor, values = u[r, a], v[r, c]
-                for o in range(row.size):
-                    row[o] += factor * values[o]
+@_loop
+def _make_rows(u, blocks, rank, rows, begin, end):
+    """The rows of channels from ``begin`` to ``end``, those of every sixteen outputs."""
+    for channel in range(begin, end):
+        make_rows(u, blocks + 4 * LANES * rank * channel, rank, rows + 4 * ROWS * channel)
 
 
-@njit(cache=True, nogil=True)
-def _convolve(x, rows, outputs, sums):
-    sums[:] = 0
-    step = SIZE * outputs
-    for c in range(0, x.shape[1], _TOGETHER):
-        r = c * step
-        for p in range(x.shape[0]):
-            codes = x[p, c : c + _TOGETHER]
-            r0 = r + np.intp(codes[0]) * outputs
-            r1 = r + step + np.intp(codes[1]) * outputs
-            r2 = r + step * 2 + np.intp(codes[2]) * outputs
-            r3 = r + step * 3 + np.intp(codes[3]) * outputs
-            r4 = r + step * 4 + np.intp(codes[4]) * outputs
-            r5 = r + step * 5 + np.intp(codes[5]) * outputs
-            r6 = r + step * 6 + np.intp(codes[6]) * outputs
-            r7 = r + step * 7 + np.intp(codes[7]) * outputs
-            for o in range(0, outputs, _LANES):
-                starts = (r0 + o, r1 + o, r2 + o, r3 + o, r4 + o, r5 + o, r6 + o, r7 + o)
-                _add_rows(sums, p * outputs + o, rows, starts)
+@_loop
+def _convolve(x, pixels, channels, rows, scale, constant, y, outputs, begin, end):
+    """Tasks from ``begin`` to ``end``: sixteen outputs of some pixels each."""
+    parts = (pixels + _PIXELS - 1) // _PIXELS
+    for task in range(begin, end):
+        block, first = task // parts, task % parts * _PIXELS
+        start, some = block * LANES, min(pixels - first, _PIXELS)
+        lanes = min(LANES, outputs - start)
+        own = y + 4 * (first * outputs + start)
+        add_rows(
+            x + first * channels, some, channels, rows + 4 * ROWS * channels * block, scale + 4 * start,
+            constant + 4 * start, own, outputs, lanes,
+        )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _convolve_together(x, rows, outputs, sums):
-    for task in prange((x.shape[0] + _PIXELS - 1) // _PIXELS):
-        first, last = task * _PIXELS, min(x.shape[0], (task + 1) * _PIXELS)
-        _convolve(x[first:last], rows, outputs, sums[first * outputs : last * outputs])
+def table_gradient(index: Tensor, grad: Tensor, weights: Weights, often: int) -> Tensor:
+    """The gradient for ``u`` (R, 256) of ``convolve`` with a step of 1, from that of its output (N, O, H, W).
+
+    It is faster if ``often`` is the most frequent code, which after a rectifier is that of zero.
+    """
+    x, g = index.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
+    blocks, channels, rank, _ = weights.blocks.shape
+    pixels = x.numel() // channels
+    if pixels <= _FEW and rank <= HALF:
+        of_few = torch.empty((rank, SIZE))
+        _table_gradient_of_few(
+            x.data_ptr(), pixels, channels, g.data_ptr(), weights.outputs, weights.blocks.data_ptr(),
+            weights.scale.data_ptr(), rank, of_few.data_ptr(),
+        )  # fmt: skip
+        return of_few
+    tasks = blocks * -(-channels // _CHANNELS)
+    sums = torch.empty((tasks, rank, SIZE))
+    layer = (
+        x.data_ptr(), pixels, channels, g.data_ptr(), weights.outputs, weights.blocks.data_ptr(),
+        weights.scale.data_ptr(), rank, often, sums.data_ptr(),
+    )  # fmt: skip
+    share(_table_gradient, layer, tasks, x.numel())
+    return sums[0] if tasks == 1 else sums.sum(dim=0)
 
 
-def table_gradient(index: Tensor, grad: Tensor, by_weight: Tensor) -> Tensor:
-    """The gradient for ``u`` (R, 256) of ``convolve``, from that of its output (N, O, H, W)."""
-    codes, g = index.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
-    channels, outputs = codes.shape[3], g.shape[3]
-    rows = torch.zeros((channels, SIZE, outputs))
-    run = _rows_by_code_together if use_threads(codes.numel()) else _rows_by_code
-    run(codes.view(-1, channels).numpy(), g.view(-1).numpy(), outputs, rows.view(-1).numpy())
-    return torch.bmm(rows, by_weight.flatten(2).permute(2, 0, 1)).sum(dim=0).t()
+@_loop
+def _table_gradient(x, pixels, channels, g, outputs, blocks, scale, rank, often, sums, begin, end):
+    """Tasks from ``begin`` to ``end``: some channels with sixteen outputs each."""
+    parts = (channels + _CHANNELS - 1) // _CHANNELS
+    memory = np.empty(TOGETHER * SUMS + rank * ROWS + LANES, dtype=np.float32)
+    rows = (memory.ctypes.data + 63) // 64 * 64
+    totals = rows + 4 * TOGETHER * SUMS
+    for task in range(begin, end):
+        block, first = task // parts, task % parts * _CHANNELS
+        start, last = block * LANES, min(channels, first + _CHANNELS)
+        lanes = min(LANES, outputs - start)
+        set_floats(rows, TOGETHER * SUMS + rank * ROWS)
+        channel = first
+        while channel < last:
+            some = TOGETHER if last - channel >= TOGETHER else 1
+            if some == TOGETHER:
+                _add_some(x + channel, pixels, channels, often, g + 4 * start, outputs, lanes, rows)
+            else:
+                _add_one(x + channel, pixels, channels, often, g + 4 * start, outputs, lanes, rows)
+            for number in range(some):
+                own = blocks + 4 * LANES * rank * (block * channels + channel + number)
+                gather_turns(rows + 4 * SUMS * number, often)
+                meet_weights(rows + 4 * SUMS * number, own, scale + 4 * start, lanes, rank, totals)
+            set_floats(rows, TOGETHER * SUMS)
+            channel += some
+        add_lanes(totals, sums + 4 * SIZE * rank * task, rank * SIZE // LANES)
+    memory[0] = 0  # to here it must be kept
 
 
-@njit(cache=True, nogil=True)
-def _add_by_code(x, g, outputs, first, last, c, rows):
-    start = c * SIZE * outputs
-    for p in range(first, last):
-        row = start + np.intp(x[p, c]) * outputs
-        for o in range(0, outputs, _LANES):
-            _add_row(rows, row + o, g, (p * outputs + o,))
-
-
-@njit(cache=True, nogil=True)
-def _rows_by_code(x, g, outputs, rows):
-    for first in range(0, x.shape[0], _BLOCK):
-        for c in range(x.shape[1]):
-            _add_by_code(x, g, outputs, first, min(x.shape[0], first + _BLOCK), c, rows)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _rows_by_code_together(x, g, outputs, rows):
-    for c in prange(x.shape[1]):
-        _add_by_code(x, g, outputs, 0, x.shape[0], c, rows)
+@_loop
+def _table_gradient_of_few(x, pixels, channels, g, outputs, blocks, scale, rank, gradient):
+    even = channels + channels % 2
+    memory = np.zeros((outputs * even + SIZE) * HALF, dtype=np.float32)
+    weights, sums = memory.ctypes.data, memory.ctypes.data + 4 * outputs * even * HALF
+    decoded, scales = floats_at(blocks), floats_at(scale)
+    for o in range(outputs):
+        for c in range(channels):
+            own = (o // LANES * channels + c) * rank * LANES + o % LANES
+            for r in range(rank):
+                memory[(o * even + c) * HALF + r] = decoded[own + r * LANES] * scales[o]
+    whole = pixels // _TOGETHER * _TOGETHER
+    for p in range(0, whole, _TOGETHER):
+        _features_of_some(x + p * channels, channels, g + 4 * p * outputs, outputs, weights, sums)
+    for p in range(whole, pixels):
+        _features_of_one(x + p * channels, channels, g + 4 * p * outputs, outputs, weights, sums)
+    results, first = floats_at(gradient), outputs * even * HALF
+    for r in range(rank):
+        for code in range(SIZE):
+            results[r * SIZE + code] = memory[first + code * HALF + r]
