@@ -15,6 +15,7 @@ from methods.gdas import Gdas, GdasConfig
 from methods.pcdarts import PcDarts, PcDartsConfig
 from methods.pipelined import Pipelined, PipelinedConfig
 from methods.relaxations import Gumbel, Softmax, Uniform
+from spaces.cells.operations import State
 from spaces.errors import InputError
 from spaces.space import Choice
 from tests import tiny
@@ -50,7 +51,7 @@ def test_the_inputs_of_a_node_are_summed_by_their_shares():
             expected = logits["gamma"][row, : node + 2].softmax(dim=0)  # over the inputs that the node has
             assert torch.allclose(torch.stack([edge.share for edge in into]), expected)
     edge, x = into[0], torch.rand(2, into[0].computed, 6, 6, generator=generator)
-    state = SimpleNamespace(value=x, through=lambda operation: operation(x))
+    state = State(x)
     with torch.no_grad():
         weighed, edge.share = edge(state), None
         assert torch.allclose(weighed, edge(state) * expected[0])

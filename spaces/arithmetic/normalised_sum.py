@@ -15,7 +15,7 @@ def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.M
     ``weights`` (parts,), ``maps`` of (N, C, H, W); ``norms`` are ``nn.BatchNorm2d`` without affine parameters, or
     ``nn.Identity``.
     """
-    if _fused(maps, norms):
+    if _fused(weights, maps, norms):
         return _NormalisedSum.apply(weights, norms, *maps)
     total = None
     for weight, x, norm in zip(weights, maps, norms):
@@ -25,11 +25,11 @@ def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.M
     return total
 
 
-def _fused(maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> bool:
+def _fused(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> bool:
     """Whether there are loops for it; normalisations that do not learn, and maps of one pixel, are torch's own."""
     first = maps[0]
     several = first.numel() > first.shape[1]
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in maps)
+    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (weights, *maps))
     return several and plain and all(norm.training for norm in norms)
 
 
@@ -49,12 +49,12 @@ class _NormalisedSum(torch.autograd.Function):
             torch._foreach_add_([norm.num_batches_tracked for norm in batch], 1)
         ctx.normalised = whole.normalised.tolist()
         ctx.save_for_backward(weights, *maps)
-        return normalised.weighted_sum(whole, ctx.known, weights.numpy())
+        return normalised.weighted_sum(whole, ctx.known, weights.detach().numpy())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, *maps = ctx.saved_tensors
         whole = normalised.Maps.of(maps, ctx.normalised)
         wanted = ctx.needs_input_grad[2:]
-        of_weights, of_maps = normalised.gradients(whole, ctx.known, weights.numpy(), grad, wanted)
+        of_weights, of_maps = normalised.gradients(whole, ctx.known, weights.detach().numpy(), grad, wanted)
         return torch.from_numpy(of_weights) if ctx.needs_input_grad[0] else None, None, *of_maps

@@ -42,7 +42,7 @@ def run(loop: Callable[..., None], arguments: tuple[Any, ...], tasks: int, threa
     ``loop`` is numba's, compiled, and takes whole numbers or tuples of them; it cannot raise anything.
     """
     library = runtime()
-    if library is None:
+    if library is None or _forked:
         return False
     address = _address(loop)
     if address is None:
@@ -105,6 +105,9 @@ def _caller(count: int) -> ctypes.c_void_p:
     _kept.append(compiled)
     return ctypes.c_void_p(compiled.get_pointer_to_function(name))
 
+
+_forked: list[bool] = []  # not empty in a forked process, in which the runtime waits for threads that are not there
+os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 _kept: list[Any] = []  # compiled code lives as long as its library
 
