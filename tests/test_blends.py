@@ -15,6 +15,7 @@ from spaces.arithmetic.engines.mixture import depthwise, pointwise
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.layers import ApproxConv2d
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
+from spaces.errors import InputError
 from spaces.multipliers import catalogue
 from tests.convolutions import EXACT, LIBRARY, ROUGH, UNSIGNED, ZERO_ROW
 
@@ -337,3 +338,36 @@ def test_a_rank_beyond_eight_of_few_pixels():
         by_code = torch.zeros(256, dtype=torch.float64).index_add_(0, own, grad[:, output].flatten().double())
         expected += v[:, code].double()[:, None] * by_code
     assert close(pointwise.table_gradient(index, grad, weights, 0), expected.numpy())
+
+
+@pytest.mark.parametrize("groups, kernel", [(1, 1), (8, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_mixtures_of_other_precisions_are_those_of_float32(groups, kernel, dtype):
+    choice = MultiplierChoice(LIBRARY)
+    layer = MultiplierMixture(8, 8, kernel, padding=kernel // 2, groups=groups, bias=False, choice=choice)
+    x, b = torch.randn(2, 8, 6, 7), torch.full((len(LIBRARY),), 1 / len(LIBRARY))
+    choice.set(b)
+    expected = layer(x)
+    layer.activation_scale.maximum.zero_()
+    layer.to(dtype)
+    choice.set(b.to(dtype))
+    got = layer(x.to(dtype))
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-3
+    assert got.dtype == dtype and (got.float() - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("groups, kernel", [(1, 1), (8, 3)])
+def test_mixtures_compute_in_inference_mode(groups, kernel):
+    choice = MultiplierChoice(LIBRARY)
+    layer = MultiplierMixture(8, 8, kernel, padding=kernel // 2, groups=groups, bias=False, choice=choice)
+    choice.set(torch.full((len(LIBRARY),), 1 / len(LIBRARY)))
+    x = torch.randn(2, 8, 6, 7)
+    expected = layer(layer(x))
+    with torch.inference_mode():
+        assert torch.allclose(layer.eval()(layer(x)), expected, atol=0.1 * expected.abs().max().item())
+
+
+def test_another_number_of_channels_is_refused():
+    layer = MultiplierMixture(8, 16, 1, choice=MultiplierChoice(LIBRARY))
+    with pytest.raises(InputError, match=r"\(N, 8, H, W\)"):
+        layer(torch.zeros(1, 4, 5, 5))

@@ -106,3 +106,32 @@ def test_elsewhere_torch_computes_it(monkeypatch, why):
         return
     norms = [norm.eval() for norm in norms] if why == "evaluated" else norms
     assert torch.allclose(normalised_sum(torch.ones(2), maps, norms), by_torch(torch.ones(2), maps, norms))
+
+
+def test_what_the_loops_do_not_know_is_torchs_to_compute_or_refuse():
+    (first, second), _ = parts(2, (2, 4, 6, 6))
+    plain = nn.BatchNorm2d(4, affine=False)
+    others = [
+        nn.BatchNorm2d(4),
+        nn.BatchNorm2d(4, affine=False, eps=0.1),
+        nn.BatchNorm2d(4, affine=False, momentum=0.5),
+        nn.BatchNorm2d(4, affine=False, momentum=None),
+        nn.BatchNorm2d(4, affine=False, track_running_stats=False),
+        nn.InstanceNorm2d(4),
+    ]
+    for other in others:
+        got = normalised_sum(torch.ones(2), [first, second], [plain, other])
+        expected = by_torch(torch.ones(2), [first, second], [copy.deepcopy(plain), copy.deepcopy(other)])
+        assert torch.allclose(got, expected, atol=1e-5), other
+    with pytest.raises(ValueError, match="longer"):
+        normalised_sum(torch.ones(1), [first, second], [plain, plain])
+    with pytest.raises(RuntimeError, match="size"):
+        normalised_sum(torch.ones(2), [first, second[:, :, :5]], [plain, plain])
+
+
+def test_second_derivatives_are_refused_and_not_forgotten():
+    maps, norms = parts(2, (2, 4, 6, 6))
+    weights = torch.ones(2, requires_grad=True)
+    (grad,) = torch.autograd.grad(normalised_sum(weights, maps, norms).square().sum(), weights, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(grad.sum(), weights)

@@ -52,3 +52,16 @@ def test_without_that_runtime_plain_threads_do_it(monkeypatch):
         target[:] = 0
         threads.share(tell, (target.ctypes.data, 1, (0, 0)), 50, threads.ENOUGH)
         assert np.array_equal(target, np.arange(50))
+
+
+@njit
+def asks_for_too_much(count, begin, end):
+    memory = np.empty(count * (end - begin), dtype=np.float32)
+    memory[0] = 0
+
+
+@needs_runtime
+def test_a_loop_without_memory_says_so():
+    asks_for_too_much(1, 0, 1)
+    with pytest.raises(MemoryError, match="no memory for its work"):
+        openmp.run(asks_for_too_much, (2**56,), 2, 2)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spaces.arithmetic.convolution import cleared, counts, zero_point_share
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
@@ -56,6 +57,7 @@ class DepthwiseMixture(torch.autograd.Function):
         return y.to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale = ctx.saved_tensors
         grad = grad.float().contiguous(memory_format=torch.channels_last)

@@ -93,7 +93,12 @@ class MultiplierMixture(nn.Conv2d):
         self.activation_scale = activation_scale(choice.signed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called."""
+        """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called.
+
+        Raises InputError for another number of channels, which loops over codes do not check.
+        """
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise InputError(f"the input must be (N, {self.in_channels}, H, W), not {tuple(x.shape)}")
         if mixtures_compute_in_fp32():
             return super().forward(x)
         x, geometry = pad_if_needed(self, x)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spaces.arithmetic.engines.cpu import normalised
 
@@ -18,7 +19,7 @@ def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.M
     if _fused(weights, maps, norms):
         return _NormalisedSum.apply(weights, norms, *maps)
     total = None
-    for weight, x, norm in zip(weights, maps, norms):
+    for weight, x, norm in zip(weights, maps, norms, strict=True):
         weighted = norm(x) * weight
         total = weighted if total is None else total + weighted
     assert total is not None, "at least one map"
@@ -26,11 +27,23 @@ def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.M
 
 
 def _fused(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> bool:
-    """Whether there are loops for it; normalisations that do not learn, and maps of one pixel, are torch's own."""
+    """Whether there are loops for it; what they do not know is left to torch, which computes or refuses it."""
+    if not (len(weights) == len(maps) == len(norms) and len({x.shape for x in maps}) == 1):
+        return False
     first = maps[0]
-    several = first.numel() > first.shape[1]
+    several = first.dim() == 4 and first.numel() > first.shape[1]
+    kinds = {_kind(norm) for norm in norms if type(norm) is not nn.Identity}
+    if len(kinds) > 1 or None in kinds:
+        return False
     plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (weights, *maps))
     return several and plain and all(norm.training for norm in norms)
+
+
+def _kind(norm: nn.Module) -> tuple[float, float] | None:
+    """ε and momentum of a batch normalisation that the loops know."""
+    if type(norm) is not nn.BatchNorm2d or norm.affine or norm.momentum is None or not norm.track_running_stats:
+        return None
+    return (norm.eps, norm.momentum) if norm.running_mean.dtype == norm.running_var.dtype == torch.float32 else None
 
 
 class _NormalisedSum(torch.autograd.Function):
@@ -52,6 +65,7 @@ class _NormalisedSum(torch.autograd.Function):
         return normalised.weighted_sum(whole, ctx.known, weights.detach().numpy())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, *maps = ctx.saved_tensors
         whole = normalised.Maps.of(maps, ctx.normalised)

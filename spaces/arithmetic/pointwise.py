@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
 from spaces.arithmetic.depthwise import Choice
@@ -30,14 +31,15 @@ class PointwiseMixture(torch.autograd.Function):
         step, zero_point, constant = codes.scale.step, codes.scale.zero + choice.tables[0].a_lo, None
         if counts(zero_point):
             constant = -zero_point_share(w_index, step * w_scale, zero_point)
-        weights = pointwise.Weights.of(w_index, w_scale, choice.v)
-        y = pointwise.convolve(codes.index, blended.detach(), weights, step, constant)
+        weights = pointwise.Weights.of(w_index, w_scale, choice.v.float().contiguous())
+        y = pointwise.convolve(codes.index, blended.detach().float(), weights, step, constant)
         ctx.save_for_backward(codes.index, codes.clamped, step, w_index, w_scale, weights.blocks)
         ctx.choice, ctx.geometry, ctx.dtypes = choice, geometry, (x.dtype, weight.dtype)
         ctx.zero, ctx.zero_point = codes.scale.zero, zero_point
         return y.to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale, blocks = ctx.saved_tensors
         grad, grad_blended = grad.float(), None

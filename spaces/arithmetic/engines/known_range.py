@@ -8,13 +8,15 @@ from torch import Tensor
 
 def remember_range(x: Tensor, low: Any, high: Any) -> None:
     """The smallest and the largest value of ``x``, as numbers or, on a GPU, as tensors."""
-    x._known_range = (x._version, low, high)
+    if not x.is_inference():  # nobody counts the changes of such a tensor
+        x._known_range = (x._version, id(x), low, high)
 
 
 def range_of(x: Tensor, ask: Callable[[Tensor], tuple[Any, Any]]) -> tuple[Any, Any]:
     """What is remembered of ``x``, or else the answer of ``ask``."""
-    known = getattr(x, "_known_range", None)
-    if known is None or known[0] != x._version:
-        remember_range(x, *ask(x.detach()))
-        known = x._known_range
-    return known[1], known[2]
+    known = None if x.is_inference() else getattr(x, "_known_range", None)
+    if known is not None and known[:2] == (x._version, id(x)):  # a copy has what it is a copy of
+        return known[2], known[3]
+    low, high = ask(x.detach())
+    remember_range(x, low, high)
+    return low, high

@@ -15,6 +15,7 @@ from torch import Tensor
 from spaces.arithmetic.engines.memory import CODES, bytes_at, floats_at
 from spaces.arithmetic.engines.quantise_simd import extend, quantise_lines
 from spaces.arithmetic.engines.threads import share
+from spaces.errors import InputError
 
 _BLOCK = 32768  # elements per task: some ten microseconds of work
 _known = threading.local()  # the number of threads that numba and torch have in this thread
@@ -77,8 +78,10 @@ def _quantise(x, count, numbers, zero, out, flags, begin, end):
 def extent(x: Tensor) -> tuple[float, float]:
     """The smallest and the largest number of dense float32 memory, or NaNs where it holds one."""
     count = x.numel()
+    if count == 0:
+        raise InputError("an empty tensor has no range: a layer in training got no images")
     tasks = -(-count // _BLOCK)
-    found = np.zeros((2, max(tasks, 1)), dtype=np.float32)
+    found = np.empty((2, tasks), dtype=np.float32)
     share(_extent, (x.data_ptr(), count, found.ctypes.data, tasks), tasks, count)
     low, high = (found[0, 0], found[1, 0]) if tasks == 1 else (found[0].min(), found[1].max())
     return float(low), float(high)

@@ -19,7 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 _WHOLE, _BYTE = ir.IntType(64), ir.IntType(8)
-_HEADER = 2  # whole numbers before the arguments: the loop's address, and its tasks
+_HEADER = 3  # whole numbers before the arguments: the loop's address, its tasks, and whether a part of it failed
 
 
 @functools.cache
@@ -39,7 +39,8 @@ def runtime() -> ctypes.CDLL | None:
 def run(loop: Callable[..., None], arguments: tuple[Any, ...], tasks: int, threads: int) -> bool:
     """loop(*arguments, begin, end) for all ``tasks``, by so many threads; False where that is not possible.
 
-    ``loop`` is numba's, compiled, and takes whole numbers or tuples of them; it cannot raise anything.
+    ``loop`` is numba's, compiled, and takes whole numbers or tuples of them. Raises MemoryError where it fails: memory is
+    all that loops ask for.
     """
     library = runtime()
     if library is None or _forked:
@@ -47,11 +48,13 @@ def run(loop: Callable[..., None], arguments: tuple[Any, ...], tasks: int, threa
     address = _address(loop)
     if address is None:
         return False
-    numbers = [address, tasks]
+    numbers = [address, tasks, 0]
     for each in arguments:
         numbers.extend(each) if isinstance(each, tuple) else numbers.append(each)
     data = (ctypes.c_int64 * len(numbers))(*numbers)
     library.GOMP_parallel(_caller(len(numbers) - _HEADER), data, threads, 0)
+    if data[_HEADER - 1]:
+        raise MemoryError("a loop on the CPU found no memory for its work")
     return True
 
 
@@ -96,7 +99,9 @@ def _caller(count: int) -> ctypes.c_void_p:
     nowhere = [builder.alloca(_BYTE.as_pointer()) for _ in range(2)]
     signature = ir.FunctionType(ir.IntType(32), [place.type for place in nowhere] + [_WHOLE] * (count + 2))
     arguments = [*nowhere, *(number(_HEADER + at) for at in range(count)), begin, end]
-    builder.call(builder.inttoptr(loop, signature.as_pointer()), arguments)
+    status = builder.call(builder.inttoptr(loop, signature.as_pointer()), arguments)
+    with builder.if_then(builder.icmp_signed("!=", status, ir.Constant(status.type, 0))):
+        builder.store(ir.Constant(_WHOLE, 1), builder.gep(data, [ir.Constant(_WHOLE, _HEADER - 1)]))
     builder.ret_void()
     compiled = cpu_target.target_context.codegen().create_library(name)
     compiled.add_ir_module(module)

@@ -24,7 +24,7 @@ class Tables:
     """
 
     def __init__(self, u: Tensor) -> None:
-        self.values = values = np.ascontiguousarray(u.numpy(), dtype=np.float32)
+        self.values = values = np.ascontiguousarray(u.float().numpy())
         self.halves, self.planes, self.how = values[:0], np.empty(0, dtype=np.uint8), loops.ONE_BY_ONE
         if PERMUTES and not self._set_halves():
             self._set_planes()
