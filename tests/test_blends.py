@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import feature_loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.mixture import depthwise, pointwise
 from spaces.arithmetic.engines.mixture import mixture as mixtures
@@ -211,7 +211,7 @@ def test_a_projected_gradient_is_the_same_for_every_multiplier():
 def test_sums_by_code_are_a_weighted_count(size):
     index, values = torch.randint(0, 256, size, dtype=torch.uint8), torch.randn(size)
     expected = np.bincount(index.flatten().numpy(), weights=values.flatten().double().numpy(), minlength=256)
-    assert close(torch.from_numpy(loops.sum_by_code(index.numpy(), values.numpy())), expected)
+    assert close(torch.from_numpy(feature_loops.sum_by_code(index.numpy(), values.numpy())), expected)
 
 
 # -- layers whose maps are large enough for every way ------------------------------------------------------------------

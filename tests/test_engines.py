@@ -1,11 +1,7 @@
 """Engines: every one gives the sums of a plain loop, bit for bit, and one rounding where it scales them."""
 
 import itertools
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -469,20 +465,3 @@ def test_an_unsigned_layer_table_takes_the_weights_zero_point_away():
     assert layer_table(EXACT) is operand_table(EXACT)
     assert np.array_equal(layer_table(UNSIGNED).table, layer_table(UNSIGNED).exact)
     assert emulate.choose_engine(table, *LAYER) == "gather"
-
-
-def test_engines_leave_torchs_threads_alone():
-    """numba sets OpenMP's number of threads, which is torch's, when it starts its own: in a process of its own, to see it."""
-    code = """
-import torch
-torch.set_num_threads(1)
-from spaces.arithmetic import emulate
-from spaces.arithmetic.engines.loops import use_threads
-from spaces.multipliers import catalogue
-x, w = torch.zeros((1, 4, 8, 8), dtype=torch.int16), torch.zeros((4, 4, 3, 3), dtype=torch.int16)
-emulate.approx_conv2d(x, w, catalogue.get("mul8s_1KX2"), engine="gather")
-use_threads(10**6)
-assert torch.get_num_threads() == 1, torch.get_num_threads()
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=Path(__file__).parents[1])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.arithmetic.convolution import decoded, look_up
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import quantise_loops as loops
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.quantise import Scale
 from tests.convolutions import EXACT, ROUGH, loop_conv

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import look_ups, loops
+from spaces.arithmetic.engines import feature_loops, look_ups, quantise_loops
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import quantisation
@@ -237,7 +237,7 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
     else:
         codes = flat(index).view(len(index), -1).numpy()
         bits, target = (part.view(torch.uint16) for part in (values, flat(looked_up)))
-        loops.expand_words(codes, bits.numpy(), 0, target.view(len(index), -1).numpy())
+        feature_loops.expand_words(codes, bits.numpy(), 0, target.view(len(index), -1).numpy())
     return looked_up
 
 
@@ -255,6 +255,6 @@ def cleared(values: Tensor, where: Tensor | None) -> Tensor:
     if where is None:
         return values
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
-        loops.clear(values, where)
+        quantise_loops.clear(values, where)
         return values
     return values.masked_fill_(where.view(torch.bool), 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import quantise_loops as loops
 from spaces.arithmetic.engines.gpu import quantisation
 from spaces.arithmetic.engines.known_range import range_of
 from spaces.multipliers.products import WEIGHT_ZERO

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from spaces.arithmetic import emulate
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import threads
 from spaces.arithmetic.engines.cpu import gather, gather_loops, tables
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradient_precision import used
@@ -160,11 +160,15 @@ def test_look_ups(benchmark, how):
         run(benchmark, lambda: gather.conv2d(x, packed, 0))
     elif how == "scalar loop":
         base, offset = gather._positions((8, 34, 34, 64), (32, 32), (3, 3), geometry)
-        flat = x.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
+        flat = x.permute(0, 2, 3, 1).contiguous()
         out = np.empty((base.size, 64), np.int32)
-        loops.use_threads(out.size)
-        arguments = (flat, base, offset, 1, 64, packed.table, packed.weights, out, 512)
-        benchmark.pedantic(lambda: gather_loops.gather_products(*arguments), rounds=3, warmup_rounds=1)
+        layer = gather_loops.Layer(base.size, len(offset), 64, 64, 512, packed.table.itemsize, inner=64)
+        arrays = (base, offset, packed.table, packed.weights, out)
+        arguments = (flat.data_ptr(), *(array.ctypes.data for array in arrays), layer)
+        tasks = -(-base.size // layer.chunk)
+        benchmark.pedantic(
+            lambda: threads.share(gather_loops.gather_products, arguments, tasks, out.size), rounds=3, warmup_rounds=1
+        )
     else:
         columns = torch.nn.functional.unfold(x[:1].float(), 3).int()[0]  # one image is enough: it takes long
         entries = torch.tensor(table.table)

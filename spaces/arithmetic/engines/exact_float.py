@@ -5,11 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines.memory import floats_at
+from spaces.arithmetic.engines.threads import share
 
 EXACT_FLOAT32 = 1 << 24  # integers up to here, and so sums that stay below it in any order, are exact in float32
+_BLOCK = 32768  # numbers per task
 
 
 def slices_of_terms(
@@ -46,9 +49,23 @@ def finish(sums: Tensor, constant: Tensor | None, scale: Tensor | None) -> Tenso
     """
     channels_last = sums.is_contiguous(memory_format=torch.channels_last) and sums.device.type == "cpu"
     if constant is not None and scale is not None and channels_last and sums.dtype == torch.float32:
-        rows = sums.permute(0, 2, 3, 1).view(-1, sums.shape[1]).numpy()
-        loops.add_and_scale(rows, constant.float().numpy(), scale.numpy())
+        rows = sums.permute(0, 2, 3, 1).view(-1, sums.shape[1])
+        added, factors = constant.float().contiguous(), scale.contiguous()
+        pixels, outputs = rows.shape
+        some = max(1, _BLOCK // outputs)
+        arguments = (rows.data_ptr(), pixels, outputs, added.data_ptr(), factors.data_ptr(), some)
+        share(_add_and_scale, arguments, -(-pixels // some), rows.numel())
         return sums
     if constant is not None:
         sums = sums.add_(constant.to(sums.dtype).view(1, -1, 1, 1))
     return sums if scale is None else sums.to(torch.float32).mul_(scale.view(1, -1, 1, 1))
+
+
+@njit(cache=True, nogil=True)
+def _add_and_scale(sums, pixels, outputs, constant, scale, some, begin, end):
+    """sums = (sums + constant)·scale (P, O), in place; tasks from ``begin`` to ``end``, of ``some`` pixels each."""
+    added, factors = floats_at(constant), floats_at(scale)
+    for pixel in range(begin * some, min(pixels, end * some)):
+        own = floats_at(sums + 4 * pixel * outputs)
+        for o in range(outputs):
+            own[o] = (own[o] + added[o]) * factors[o]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import feature_loops as loops
 from spaces.multipliers.byte_factors import as_bits
 from spaces.multipliers.multiplier import SIZE
 
@@ -54,6 +54,7 @@ class Features:
 
 def describe(values: np.ndarray, channels: int) -> Features:
     """The fastest description of features ``values`` (256, R) for groups of ``channels`` channels."""
+    values = np.ascontiguousarray(values)
     bits = as_bits(values) if values.dtype == np.uint8 else None
     chunks: list[tuple[int, int]] = []
     first, count = 0, values.shape[1]

@@ -149,7 +149,9 @@ def _elements(kind: types.Type, element: ir.Type) -> Callable[..., Any]:
 
 
 # What lies at an address, to be indexed.
-bytes_at, floats_at = _elements(types.uint8, BYTE), _elements(types.float32, FLOAT)
+bytes_at, halves_at = _elements(types.uint8, BYTE), _elements(types.int16, ir.IntType(16))
+integers_at, wholes_at = _elements(types.int32, INTEGER), _elements(types.int64, WHOLE)
+floats_at = _elements(types.float32, FLOAT)
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     set_bytes,
     set_floats,
 )
-from spaces.arithmetic.engines.loops import extent_of
 from spaces.arithmetic.engines.memory import CODES, LANES, floats_at, number_at
+from spaces.arithmetic.engines.quantise_loops import extent_of
 
 ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
 OF_MAP, OF_PADDING = 1, 2  # rows; 0: one that adds nothing

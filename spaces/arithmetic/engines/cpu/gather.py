@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_gather, gather_loops
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.loops import use_threads
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
 
@@ -43,7 +43,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed | d
     taps = weights.permute(2, 3, 1, 0).flatten(0, 2).contiguous().numpy()
     small = np.iinfo(np.int16)
     fits = table.table.min() >= small.min and table.table.max() <= small.max
-    entries = table.table.astype(np.int16 if fits else np.int32)
+    entries = np.ascontiguousarray(table.table, dtype=np.int16 if fits else np.int32)
     return Packed(taps, tuple(kernel), outputs, entries, np.ascontiguousarray(entries.T), geometry)
 
 
@@ -55,21 +55,23 @@ def conv2d(x: Tensor, packed: Packed | depthwise_gather.Packed, fill: int, scale
     height, width = geometry.output_size(x.shape[2:], kernel)
     padded = geometry.pad(x, fill).permute(0, 2, 3, 1).contiguous()
     base, offset = _positions(padded.shape, (height, width), kernel, geometry)
-    flat = padded.view(-1).numpy()
     sums = torch.empty(batch, height, width, packed.outputs, dtype=torch.int32)
-    target = sums.view(base.size, packed.outputs).numpy()
     inner, per_group = channels // geometry.groups, packed.outputs // geometry.groups
-    use_threads(base.size * len(offset))
     chunk = max(1, min(gather_loops.CHUNK, -(-base.size // torch.get_num_threads())))
+    where, tasks = (base.ctypes.data, offset.ctypes.data), -(-base.size // chunk)
+    numbers = (packed.outputs, chunk, packed.table.itemsize)
+    work = base.size * len(offset)
     if per_group < FEWEST_OUTPUTS or base.size < SIZE:
-        gather_loops.gather_products(
-            flat, base, offset, geometry.groups, inner, packed.table, packed.weights, target, chunk
-        )
+        layer = gather_loops.Layer(base.size, len(offset), packed.outputs, *numbers, geometry.groups, inner)
+        memory = (packed.table.ctypes.data, packed.weights.ctypes.data, sums.data_ptr())
+        share(gather_loops.gather_products, (padded.data_ptr(), *where, *memory, layer), tasks, work)
     else:
+        layer = gather_loops.Layer(base.size, len(offset), per_group, *numbers)
         for group in range(geometry.groups):
             own = slice(group * per_group, (group + 1) * per_group)
             weights = np.ascontiguousarray(packed.weights[:, own])
-            gather_loops.gather_rows(flat, base + group * inner, offset, packed.columns, weights, target[:, own], chunk)
+            memory = (packed.columns.ctypes.data, weights.ctypes.data, sums.data_ptr() + 4 * own.start)
+            share(gather_loops.gather_rows, (padded.data_ptr() + group * inner, *where, *memory, layer), tasks, work)
     sums = sums.permute(0, 3, 1, 2)
     return sums if scale is None else sums.to(torch.float32).mul_(scale.view(1, -1, 1, 1))
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import quantise_loops as loops
 from spaces.arithmetic.engines.gpu.launching import LOWEST_CAPABILITY, launch, works
 
 BLOCK = 1024  # values per program

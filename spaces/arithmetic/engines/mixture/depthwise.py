@@ -6,16 +6,18 @@ on the number of threads.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from llvmlite import ir
+from numba import njit
+from numba.extending import intrinsic
 from torch import Tensor
 
-from spaces.arithmetic.engines.cpu.simd import window_adder
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.loops import use_threads
+from spaces.arithmetic.engines.memory import FLOAT, bytes_at, floats_at, written
+from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 
 _WINDOWS = ((3, 4), (5, 8))  # heights of kernels, and numbers that hold a row of their windows
@@ -55,95 +57,114 @@ def table_gradient(index: Tensor, grad: Tensor, by_weight: Tensor, geometry: Geo
     return by_code.view(channels * spread, SIZE, -1).sum(dim=0).t()
 
 
+class _Planes(NamedTuple):
+    """Of each channel of an image, its output's gradients and zeros between and around them; and the codes that meet them."""
+
+    images: int
+    channels: int
+    height: int  # of a plane
+    width: int
+    rows: int  # of the codes
+    columns: int
+    grad_rows: int
+    grad_columns: int
+    down: int  # between neighbouring gradients
+    along: int
+    top: int  # where they begin
+    left: int
+
+
 def _sums(index: Tensor, grad: Tensor, by_weight: Tensor, geometry: Geometry) -> Tensor:
-    """The windows around activations, summed over equal codes.
+    """The windows around activations, summed over equal codes, (C, spread·256, kH, lanes).
 
     The gradients are laid out in planes that have zeros where no output is, so that a window is a few neighbours in each
     of kH rows; the kernel's last row and column meet the first of them.
     """
-    codes, g = index.transpose(0, 1).contiguous().numpy(), grad.permute(0, 2, 3, 1).contiguous().numpy()
+    codes, g = index.transpose(0, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
     channels, images, height, width = codes.shape
-    dilation, lanes = geometry.dilation, _lanes(by_weight, geometry)
+    dilation, rows, lanes = geometry.dilation, by_weight.shape[3], _lanes(by_weight, geometry)
     assert lanes is not None
     reach = [(extent - 1) * gap for extent, gap in zip(by_weight.shape[3:], dilation)]
-    first = [far - padding for far, padding in zip(reach, geometry.padding)]
-    planes = np.empty((channels, images, height + reach[0], width + lanes), dtype=np.float32)
+    top, left = (far - padding for far, padding in zip(reach, geometry.padding))
+    size = (height + reach[0], width + lanes)
+    (_, below, across, _), (down, along) = g.shape, geometry.stride
+    layout = _Planes(images, channels, *size, height, width, below, across, down, along, top, left)
+    planes = torch.empty((channels, images, *size))
     spread = 2 if images * height * width >= _MANY else 1
-    sums = np.empty((channels, spread * SIZE, by_weight.shape[3], lanes), dtype=np.float32)
-    lay_out, add_up = (_lay_out_together, _add_up_together) if use_threads(codes.size) else (_lay_out, _add_up)
-    lay_out(g, *geometry.stride, *first, planes)
-    add_up(codes, planes, dilation[0], spread, sums)
-    return torch.from_numpy(sums)
+    sums = torch.empty((channels, spread * SIZE, rows, lanes))
+    share(_lay_out, (g.data_ptr(), layout, planes.data_ptr()), images, codes.numel())
+    found = (codes.data_ptr(), layout, planes.data_ptr(), dilation[0], spread, rows, sums.data_ptr())
+    share(_add_up, found, channels, codes.numel())
+    return sums
 
 
-# -- loops -------------------------------------------------------------------------------------------------------------
+# -- loops: tasks from ``begin`` to ``end`` ----------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
-def _lay_out_image(g, n, stride_h, stride_w, top, left, planes):
-    """planes[c, n, top + i·stride_h, left + j·stride_w] = g[n, i, j, c], elsewhere 0; g (N, H', W', C)."""
-    for c in range(planes.shape[0]):
-        planes[c, n] = 0
-    for i in range(g.shape[1]):
-        row = i * stride_h + top
-        if 0 <= row < planes.shape[2]:
-            for c in range(g.shape[3]):
-                line = planes[c, n, row]
-                for j in range(g.shape[2]):
-                    column = j * stride_w + left
-                    if 0 <= column < line.size:
-                        line[column] = g[n, i, j, c]
+_loop = njit(cache=True, nogil=True)
 
 
-@njit(cache=True, nogil=True)
-def _lay_out(g, stride_h, stride_w, top, left, planes):
-    for n in range(g.shape[0]):
-        _lay_out_image(g, n, stride_h, stride_w, top, left, planes)
+@_loop
+def _lay_out(g, layout, planes, begin, end):
+    """Images: planes[c, n, top + i·down, left + j·along] = g[n, i, j, c], elsewhere 0; g (N, H', W', C)."""
+    size = layout.height * layout.width
+    for n in range(begin, end):
+        for c in range(layout.channels):
+            plane = floats_at(planes + 4 * (c * layout.images + n) * size)
+            for i in range(size):
+                plane[i] = np.float32(0)
+        for i in range(layout.grad_rows):
+            row = i * layout.down + layout.top
+            if 0 <= row < layout.height:
+                values = floats_at(g + 4 * (n * layout.grad_rows + i) * layout.grad_columns * layout.channels)
+                for c in range(layout.channels):
+                    line = floats_at(planes + 4 * ((c * layout.images + n) * size + row * layout.width))
+                    for j in range(layout.grad_columns):
+                        column = j * layout.along + layout.left
+                        if 0 <= column < layout.width:
+                            line[column] = values[j * layout.channels + c]
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _lay_out_together(g, stride_h, stride_w, top, left, planes):
-    for n in prange(g.shape[0]):
-        _lay_out_image(g, n, stride_h, stride_w, top, left, planes)
+def _window_adder(height: int, lanes: int) -> Callable[..., Any]:
+    """add(sums, row, plane, start, step): sums[row + i·lanes + l] += plane[start + i·step + l] for i < height, l < lanes.
+
+    A loop over so few numbers, which might overlap for all that the compiler knows, is several times slower.
+    """
+    vector = ir.VectorType(FLOAT, lanes)
+
+    @intrinsic
+    def add(typing, sums, row, plane, start, step):  # noqa: ARG001
+        def write(memory, sums, row, plane, start, step):
+            for line in range(height):
+                part = memory.load(plane, memory.sum(start, memory.product(step, line)), vector)
+                own = memory.sum(row, line * lanes)
+                memory.store(memory.builder.fadd(memory.load(sums, own, vector), part), sums, own)
+
+        return written(5, write)
+
+    return add
 
 
-def _channel_adder(height: int, lanes: int) -> Callable[..., Any]:
-    add = window_adder(lanes, height)
-
-    @njit(nogil=True)
-    def run(codes, planes, dilation, spread, sums):
-        """With a spread of 2 neighbours have sums each, as the next addition to one waits for the one before."""
-        width = planes.shape[2]
-        flat, lines = sums.reshape(-1), planes.reshape(-1)
-        flat[:] = 0
-        for n in range(codes.shape[0]):
-            for y in range(codes.shape[1]):
-                start, line = (n * planes.shape[1] + y) * width, codes[n, y]
-                for j in range(line.size):
-                    row = (np.intp(line[j]) + (j & (spread - 1)) * SIZE) * (height * lanes)
-                    add(flat, row, lines, start + j, dilation * width)
-
-    return run
+_add_3, _add_5 = (_window_adder(*window) for window in _WINDOWS)
 
 
-_add_channel_of_3, _add_channel_of_5 = (_channel_adder(*window) for window in _WINDOWS)
-
-
-@njit(cache=True, nogil=True)
-def _add_channel(codes, planes, dilation, spread, sums):
-    if sums.shape[1] == 3:
-        _add_channel_of_3(codes, planes, dilation, spread, sums)
-    else:
-        _add_channel_of_5(codes, planes, dilation, spread, sums)
-
-
-@njit(cache=True, nogil=True)
-def _add_up(codes, planes, dilation, spread, sums):
-    for c in range(codes.shape[0]):
-        _add_channel(codes[c], planes[c], dilation, spread, sums[c])
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _add_up_together(codes, planes, dilation, spread, sums):
-    for c in prange(codes.shape[0]):
-        _add_channel(codes[c], planes[c], dilation, spread, sums[c])
+@_loop
+def _add_up(codes, layout, planes, dilation, spread, rows, sums, begin, end):
+    """Channels. With a spread of 2 neighbours have sums each, as the next addition to one waits for the one before."""
+    lanes = 4 if rows == 3 else 8
+    for c in range(begin, end):
+        own = sums + 4 * c * spread * SIZE * rows * lanes
+        values = floats_at(own)
+        for i in range(spread * SIZE * rows * lanes):
+            values[i] = np.float32(0)
+        for n in range(layout.images):
+            image = c * layout.images + n
+            plane = planes + 4 * image * layout.height * layout.width
+            for y in range(layout.rows):
+                line, start = bytes_at(codes + (image * layout.rows + y) * layout.columns), y * layout.width
+                for j in range(layout.columns):
+                    row = (np.intp(line[j]) + (j & (spread - 1)) * SIZE) * (rows * lanes)
+                    if rows == 3:
+                        _add_3(own, row, plane, start + j, dilation * layout.width)
+                    else:
+                        _add_5(own, row, plane, start + j, dilation * layout.width)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines import loops
+from spaces.arithmetic.engines import feature_loops as loops
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.precision import plain_fp32
 
@@ -115,7 +115,7 @@ def _projected(index: Tensor, parts: list[Tensor], span: Tensor) -> Tensor:
 
 
 def _flat_pixels(part: Tensor) -> np.ndarray:
-    return part.permute(0, 2, 3, 1).flatten(0, 2).numpy()
+    return np.ascontiguousarray(part.permute(0, 2, 3, 1).flatten(0, 2).numpy())
 
 
 def _is_product(weight: Tensor, geometry: Geometry) -> bool:
