@@ -45,7 +45,7 @@ def _processors() -> int:
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_processors(), thread_name_prefix="depthwise")
+    return ThreadPoolExecutor(_processors(), thread_name_prefix="loops")
 
 
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a forked process has none of them

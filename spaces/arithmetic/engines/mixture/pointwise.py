@@ -180,10 +180,11 @@ def _table_gradient(x, pixels, channels, g, outputs, blocks, scale, rank, often,
         block, first = task // parts, task % parts * _CHANNELS
         start, last = block * LANES, min(channels, first + _CHANNELS)
         lanes = min(LANES, outputs - start)
-        set_floats(rows, TOGETHER * SUMS + rank * ROWS)
+        set_floats(totals, rank * ROWS)
         channel = first
         while channel < last:
             some = TOGETHER if last - channel >= TOGETHER else 1
+            set_floats(rows, some * SUMS)
             if some == TOGETHER:
                 _add_some(x + channel, pixels, channels, often, g + 4 * start, outputs, lanes, rows)
             else:
@@ -192,7 +193,6 @@ def _table_gradient(x, pixels, channels, g, outputs, blocks, scale, rank, often,
                 own = blocks + 4 * LANES * rank * (block * channels + channel + number)
                 gather_turns(rows + 4 * SUMS * number, often)
                 meet_weights(rows + 4 * SUMS * number, own, scale + 4 * start, lanes, rank, totals)
-            set_floats(rows, TOGETHER * SUMS)
             channel += some
         add_lanes(totals, sums + 4 * SIZE * rank * task, rank * SIZE // LANES)
     memory[0] = 0  # to here it must be kept
