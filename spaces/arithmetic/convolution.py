@@ -199,7 +199,10 @@ def _gradients_in_bf16(
     grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
     for_x: Term | None, for_w: Term | None, geometry: Geometry,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The same for one term each, from operands in bf16, which holds codes exactly as long as they have no scale."""
+    """The same for one term each, from operands in bf16, which holds codes exactly as long as they have no scale.
+
+    That for x may be bf16, too.
+    """
     wanted, bf16 = (for_x is not None, for_w is not None), torch.bfloat16
     activations, weights = torch.empty_like(index, dtype=bf16), torch.empty_like(w_index, dtype=bf16)
     if for_x:
@@ -207,8 +210,8 @@ def _gradients_in_bf16(
     if for_w:
         activations = look_up(index, for_w.left.to(bf16))
     grad_x, grad_w = convolution_gradients(grad.to(bf16), activations, weights, geometry, wanted)
-    if grad_x is not None and for_x:
-        grad_x = grad_x.float() if for_x.left_is_one else grad_x * look_up(index, for_x.left)
+    if grad_x is not None and for_x and not for_x.left_is_one:
+        grad_x = grad_x * look_up(index, for_x.left)
     if grad_w is not None and for_w:
         grad_w = grad_w.float() * step
         grad_w = grad_w if for_w.right_is_one else grad_w * for_w.right[w_index.int()]
@@ -251,10 +254,12 @@ def decoded(w_index: Tensor, values: Tensor, scale: Tensor) -> Tensor:
 
 
 def cleared(values: Tensor, where: Tensor | None) -> Tensor:
-    """``values`` with zeros where ``where`` is 1; None means nowhere."""
+    """``values`` with zeros where ``where`` is 1; None means nowhere. Of bf16, it may be as float32."""
     if where is None:
         return values
     if values.device.type == "cpu" and is_dense(values) and values.stride() == where.stride():
+        if values.dtype == torch.bfloat16:
+            return quantise_loops.widened(values, where)
         quantise_loops.clear(values, where)
         return values
     return values.masked_fill_(where.view(torch.bool), 0.0)

@@ -1,10 +1,11 @@
 """Loops that turn numbers into codes, compiled with numba. Tensors are dense; what lies in which order plays no part."""
 
 import numpy as np
+import torch
 from numba import carray, njit
 from torch import Tensor
 
-from spaces.arithmetic.engines.memory import CODES, bytes_at, floats_at
+from spaces.arithmetic.engines.memory import CODES, bytes_at, floats_at, halves_at, integers_at
 from spaces.arithmetic.engines.quantise_simd import extend, quantise_lines
 from spaces.arithmetic.engines.threads import share
 from spaces.errors import InputError
@@ -114,6 +115,24 @@ def _clear(values, where, count, begin, end):
     target, flags = carray(floats_at(values + 4 * first), some), carray(bytes_at(where + first), some)
     for i in range(some):
         target[i] = np.float32(0) if flags[i] else target[i]
+
+
+def widened(values: Tensor, where: Tensor) -> Tensor:
+    """``values`` as float32, and 0 where ``where`` is not; bfloat16 and uint8, dense and in the same order."""
+    out, count = torch.empty_like(values, dtype=torch.float32), values.numel()
+    share(_widen, (values.data_ptr(), where.data_ptr(), out.data_ptr(), count), -(-count // _BLOCK), count)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _widen(values, where, out, count, begin, end):
+    """The bits of a bfloat16 are the upper half of a float32's."""
+    first = begin * _BLOCK
+    some = min(count, end * _BLOCK) - first
+    source, flags = carray(halves_at(values + 2 * first), some), carray(bytes_at(where + first), some)
+    target = carray(integers_at(out + 4 * first), some)
+    for i in range(some):
+        target[i] = np.int32(0) if flags[i] else np.int32(source[i]) << np.int32(16)
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------
