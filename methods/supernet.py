@@ -50,8 +50,11 @@ class SupernetSearch(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.init_seed())
             self.net = self.space.supernet(problem.shape, self.choices, config.partial)
-            logits = {name: self._first_logits(choice, noise) for name, choice in self.choices.items()}
+            prior = {name: self._prior(choice) for name, choice in self.choices.items()}
+            noises = {name: 1e-3 if choice.multipliers else noise for name, choice in self.choices.items()}
+            logits = {name: rows + noises[name] * torch.randn(rows.shape) for name, rows in prior.items()}
         self.net.to(device=device, memory_format=torch.channels_last)
+        self.prior = {name: rows.to(device) for name, rows in prior.items()}  # where decay pulls the logits
         self.logits = {name: nn.Parameter(rows.to(device)) for name, rows in logits.items()}
         for name, choice in self.choices.items():  # a single option leaves nothing to choose
             self.logits[name].requires_grad_(len(choice.options) > choice.hidden + 1)
@@ -71,13 +74,12 @@ class SupernetSearch(ABC):
         """Which inputs of nodes stay when networks are derived; None for as many as the space's networks have."""
         return None
 
-    def _first_logits(self, choice: Choice, noise: float) -> Tensor:
-        """Small noise, which breaks ties; multipliers begin as likely as they are exact."""
-        drawn = torch.randn(choice.count, len(choice.options))
+    def _prior(self, choice: Choice) -> Tensor:
+        """The mean of the first logits (rows, options): multipliers are as likely as they are exact."""
         if not choice.multipliers:
-            return noise * drawn
+            return torch.zeros(choice.count, len(choice.options))
         errors = [error_metrics(multiplier).mre_pct / 100 for multiplier in self.problem.space.library]
-        return torch.tensor([-self.config.multiplier_prior * error for error in errors]) + 1e-3 * drawn
+        return torch.tensor([-self.config.multiplier_prior * error for error in errors]).repeat(choice.count, 1)
 
     # -- the course of a search --------------------------------------------------------------------------------------
 
@@ -133,10 +135,9 @@ class SupernetSearch(ABC):
         way = {"foreach": not graphs, "fused": graphs}
         weights = torch.optim.SGD(self.net.parameters(), lr, config.weight_momentum, weight_decay=decay, **way)
         learning = [rows for rows in self.logits.values() if rows.requires_grad]
-        betas, decay = config.choice_betas, config.choice_decay
-        choices = torch.optim.Adam(learning, config.choice_lr, betas, weight_decay=decay, capturable=graphs)
+        choices = torch.optim.Adam(learning, config.choice_lr, config.choice_betas, capturable=graphs)
         held, buffers = lambda: self.relaxation.held(self.logits), list(self.net.buffers())
-        levels = (self.loss, self.cost_term, weights, choices)
+        levels = (self.loss, self.penalty, weights, choices)
         return Bilevel(*levels, config.clip, self.order, held, recorder, buffers, mixtures_in_fp32)
 
     def begin_epoch(self, epochs: int) -> tuple[Tally, Tally]:
@@ -162,6 +163,15 @@ class SupernetSearch(ABC):
     def look(self, batch: Batch, tally: Tally) -> None:
         """Tell how the supernet does, where nothing learns by it."""
         self.loss(batch, tally)
+
+    def penalty(self) -> Tensor:
+        """What is added to the loss of α and β: the cost, and half of the decay times ‖logits − prior‖².
+
+        The decay of an optimiser pulls logits to zero. Where a batch says little of a multiplier, Adam makes a whole step of
+        it all the same, and the prior would be gone after a few dozens of them.
+        """
+        apart = sum((rows - self.prior[name]).square().sum() for name, rows in self.logits.items())
+        return self.cost_term() + 0.5 * self.config.choice_decay * apart
 
     def cost_term(self) -> Tensor:
         """λ E[cost] / E[exact int8 cost]."""

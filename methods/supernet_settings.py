@@ -46,7 +46,7 @@ class SupernetConfig:
     choice_betas: tuple[float, float] = (0.5, 0.999)
     """Momenta of Adam for α and β."""
     choice_decay: float = 1e-3
-    """Weight decay of α and β."""
+    """Weight decay of α and β: α decays to zero, β to where it begins."""
 
     def __post_init__(self) -> None:
         name = self.method

@@ -17,6 +17,7 @@ from methods.pipelined import Pipelined, PipelinedConfig
 from methods.relaxations import Gumbel, Softmax, Uniform
 from spaces.cells.operations import State
 from spaces.errors import InputError
+from spaces.multipliers.multiplier import error_metrics
 from spaces.space import Choice
 from tests import tiny
 from tests.method_contract import same
@@ -116,6 +117,23 @@ def test_a_choice_that_no_sampled_operation_uses_is_left_alone():
     before = copy(method.logits)
     method.step()
     assert torch.equal(before["beta"], method.logits["beta"])
+
+
+def test_decay_pulls_multipliers_to_their_prior_and_operations_to_zero():
+    """Adam makes whole steps of the smallest gradients: where the loss says nothing, decay alone decides."""
+    made = tiny.problem("gdas", space="bench")
+    method = Gdas(made, GdasConfig(epochs=1, choice_lr=0.05, energy_weight=0.0, multiplier_prior=5.0))
+    errors = [error_metrics(multiplier).mre_pct / 100 for multiplier in made.space.library]
+    prior = (-5.0 * torch.tensor(errors)).expand_as(method.logits["beta"])
+    assert torch.allclose(method.logits["beta"], prior, atol=0.01)
+    with torch.no_grad():
+        for rows in method.logits.values():
+            rows += 0.5
+    method.bilevel.loss = lambda *_: sum((0.0 * rows).sum() for rows in method.logits.values())
+    for _ in range(200):
+        method.bilevel.choice_step((torch.zeros(1), torch.zeros(1)), (torch.zeros(1), torch.zeros(1)))
+    assert torch.allclose(method.logits["beta"], prior, atol=0.05)
+    assert method.logits["alpha"].abs().max() < 0.05
 
 
 # -- names of their own ------------------------------------------------------------------------------------------------
@@ -238,8 +256,8 @@ def test_each_cells_choices_get_the_gradient_of_their_own_loss_and_no_other(abla
     for cell in range(3):
         (rows,) = method.rows_of(cell).values()
         loss = method.loss(judging, None) + method.own_loss(cell)
-        cost = super(DDarts, method).cost_term()
-        (expected,) = torch.autograd.grad(loss + cost, [alpha])
+        cost, decay = super(DDarts, method).cost_term(), method.penalty() - method.cost_term()
+        (expected,) = torch.autograd.grad(loss + cost + decay, [alpha])
         assert torch.allclose(seen[0][rows], expected[rows], rtol=1e-4, atol=1e-6)
         others = [row for row in range(len(alpha)) if row not in rows]
         (own,) = torch.autograd.grad(method.own_loss(cell), [alpha])
