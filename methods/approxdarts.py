@@ -61,7 +61,10 @@ class ApproxDartsConfig(SupernetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs < 1 or not 0 <= self.warmup < self.epochs:
-            raise InputError(f"{self.method} needs at least one epoch after the warm-up")
+            raise InputError(
+                f"{self.method} needs at least one epoch after the warm-up: --{self.method}.epochs above "
+                f"--{self.method}.warmup, which is {self.warmup}"
+            )
         if min(self.tuning, self.patience) < 0:
             raise InputError(f"{self.method} needs tuning and patience ≥ 0")
         if self.zero_one_weight < 0 or (self.zero_one_weight and self.relaxation != "sigmoid"):
@@ -81,10 +84,11 @@ class ApproxDarts(SupernetSearch):
     presets: ClassVar[dict[str, ApproxDartsConfig]] = {
         # One objective, one multiplier, one network.
         "published": ApproxDartsConfig(energy_weight=0.0, proposals=1),
-        # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β.
+        # Ours: few epochs, so one operation per edge and step, and a higher learning rate for α and β; both wait until the
+        # weights know something, or pools and skip connections, which need not learn, win.
         "quick": ApproxDartsConfig(
             epochs=7,
-            warmup=1,
+            warmup=4,
             relaxation="gumbel",
             temperature=(3.0, 0.5),
             choice_lr=0.05,
