@@ -1,10 +1,7 @@
 """The test that an engine must pass before it is used: it finds what can go wrong, is cheap, and disturbs nothing."""
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -246,16 +243,9 @@ def test_tables_that_are_refused_are_not_tried():
     assert failure("made", made, CPU) == ""
 
 
-def test_random_numbers_and_threads_stay_as_they_were():
+def test_random_numbers_stay_as_they_were():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
     failure("gather", emulate.ENGINES["gather"], CPU)
     assert torch.equal(torch.rand(3), expected)
-    code = (  # where numba has not set OpenMP's threads yet
-        "import torch; torch.set_num_threads(1)\n"
-        "from spaces.arithmetic.engines import self_test\nfrom spaces.arithmetic.engines.cpu import gather\n"
-        "assert self_test.failure('gather', gather, torch.device('cpu')) == ''\n"
-        "assert torch.get_num_threads() == 1"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

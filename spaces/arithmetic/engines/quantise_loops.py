@@ -103,7 +103,7 @@ def _outside(x, count, numbers, out, begin, end):
 
 
 def clear(values: Tensor, where: Tensor) -> None:
-    """values = 0 where ``where`` is not; float32 and uint8, dense and in the same order."""
+    """values = 0 where ``where`` is not 0; float32 and uint8, dense and in the same order."""
     count = values.numel()
     share(_clear, (values.data_ptr(), where.data_ptr(), count), -(-count // _BLOCK), count)
 
@@ -118,7 +118,7 @@ def _clear(values, where, count, begin, end):
 
 
 def widened(values: Tensor, where: Tensor) -> Tensor:
-    """``values`` as float32, and 0 where ``where`` is not; bfloat16 and uint8, dense and in the same order."""
+    """``values`` as float32, and 0 where ``where`` is not 0; bfloat16 and uint8, dense and in the same order."""
     out, count = torch.empty_like(values, dtype=torch.float32), values.numel()
     share(_widen, (values.data_ptr(), where.data_ptr(), out.data_ptr(), count), -(-count // _BLOCK), count)
     return out
