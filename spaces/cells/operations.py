@@ -17,10 +17,19 @@ class State:
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
+        self._first: dict[int, State] = {}
 
     @functools.cached_property
     def rectified(self) -> Tensor:
         return F.relu(self.value)
+
+    def first(self, channels: int) -> "State":
+        """The map's first so many channels, copied once for all that read them: libraries are slow on slices."""
+        if channels == self.value.shape[1]:
+            return self
+        if channels not in self._first:
+            self._first[channels] = State(self.value[:, :channels].contiguous(memory_format=torch.channels_last))
+        return self._first[channels]
 
     def through(self, operation: nn.Module) -> Tensor:
         """What an operation of ``build_operation`` makes of the map."""

@@ -64,11 +64,9 @@ class MixedEdge(nn.Module):
         self.share: Tensor | None = None  # scalar, set before every pass where inputs have shares
 
     def forward(self, state: State) -> Tensor:
-        x = state.value
-        mixed = add_up([self.parts(state if self.partial == 1 else State(x[:, : self.computed]))])
+        mixed = add_up([self.parts(state.first(self.computed))])
         if self.partial > 1:
-            mixed = torch.cat([mixed, self.bypass(x[:, self.computed :])], dim=1)
-            mixed = mixed.unflatten(1, (self.partial, -1)).transpose(1, 2).flatten(1, 2)
+            mixed = _shuffled(mixed, self.bypass(state.value[:, self.computed :]), self.partial)
         return mixed if self.share is None else mixed * self.share
 
     def parts(self, state: State) -> "Parts":
@@ -80,6 +78,16 @@ class MixedEdge(nn.Module):
         maps = [state.before_norm(operation) for operation in operations]
         first = OPERATION_NAMES.index(names[0]) if names else 0
         return Parts(self.weights[first : first + len(names)], maps, [norm_of(operation) for operation in operations])
+
+
+def _shuffled(computed: Tensor, others: Tensor, groups: int) -> Tensor:
+    """Channels of so many groups, of which the first is ``computed``, in turn; in the order of memory of both, channels-last.
+
+    Normalisation and rectifiers take several times as long where gradients come back in another order.
+    """
+    first, rest = (part.permute(0, 2, 3, 1) for part in (computed, others))
+    in_turn = torch.cat([first.unsqueeze(4), rest.unflatten(3, (groups - 1, -1)).transpose(3, 4)], dim=4)
+    return in_turn.flatten(3).permute(0, 3, 1, 2)
 
 
 class Parts(NamedTuple):
