@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import triton
@@ -93,9 +95,25 @@ def main() -> None:
     sys.stdout = sys.stderr  # where Triton may print as it likes
     load_kernels(sys.argv[1])  # not in the workers: one that fails at its start is started anew without an end
     tasks = [(variant, wanted["capability"]) for variant in wanted["variants"]]
-    with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
-        results = pool.map(compiled, tasks, chunksize=1)
-    json.dump(results, answers)
+    with workers(WORKERS) as pool:
+        futures = [pool.submit(compiled, task) for task in tasks]
+    json.dump([result_of(future, task) for future, task in zip(futures, tasks)], answers)
+
+
+def workers(count: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(count, multiprocessing.get_context("fork"))
+
+
+def result_of(future: Future, task: tuple[dict, int]) -> dict:
+    """What became of a variant: compiled once more, alone, where one beside it brought its worker down."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        with workers(1) as pool:
+            try:
+                return pool.submit(compiled, task).result()
+            except BrokenProcessPool:
+                return {"error": "the compiler crashed"}
 
 
 if __name__ == "__main__":
