@@ -95,36 +95,37 @@ def measured(
 ) -> dict[str, Any]:
     """Seconds, launches, busy share and longest kernels of both steps, and their ratio ``vs_fp32``.
 
-    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared. On a CPU there
-    are none of these but seconds. ``tell`` gets all that is known whenever there is more of it.
+    On a GPU ``graph_seconds``, too: of the step replayed as a graph, by which the two are compared, and of which launches and
+    kernels are. On a CPU there are none of these but seconds. ``tell`` gets all that is known whenever there is more of it.
     """
     shape, config, batch = size(device, quick)
     found: dict[str, Any] = {"channels": shape.channels, "cells": shape.cells, "batch": batch}
     found |= {"space": SPACE, **dataclasses.asdict(config)}
-    on_gpu = device.type == "cuda"  # where launching one by one takes seconds, and graphs are what counts
-    rounds = 2 if quick else 5
+    on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[]), timing.tf32(False):
         torch.manual_seed(0)
-        searches = {name: Search(shape, config, batch, device, fp32=name == "fp32") for name in ("fp32", "mixture")}
-        for name, search in searches.items():
-            took = _median(search.step, device, 2 if on_gpu else rounds, warm=2)
-            graph = _median(search.graphed, device, rounds, warm=WARM + 1) if on_gpu else None
-            found[name] = {"seconds": took, "graph_seconds": graph, "launches": None, "busy_share": None, "longest": []}
-            del search.graphed  # and the memory of its graph
+        for name in ("fp32", "mixture"):
+            search = Search(shape, config, batch, device, fp32=name == "fp32")
+            found[name] = {"graph_seconds": None, "launches": None, "busy_share": None, "longest": []}
+            rounds = 2 if quick else 5
+            if on_gpu:
+                # Launched one by one, which takes seconds, as often as a graph asks for; the first also compiles.
+                found[name]["seconds"] = _median(search.graphed, device, WARM - 1, warm=1)
+                found[name]["graph_seconds"] = _median(search.graphed, device, rounds, warm=1)
+                found[name] |= _profile(search, device, found[name]["graph_seconds"])
+            else:
+                found[name]["seconds"] = _median(search.step, device, rounds, warm=2)
             tell(found)
         seconds = "graph_seconds" if on_gpu else "seconds"
         found["vs_fp32"] = found["mixture"][seconds] / found["fp32"][seconds]
         tell(found)
-        for name, search in searches.items() if on_gpu else ():
-            found[name] |= _profile(search, device, found[name][seconds])
-            tell(found)
     return found
 
 
 def size(device: torch.device, quick: bool) -> tuple[NetworkShape, Any, int]:
-    """Network, settings of the space and batch; on a GPU those of the published search, but for its batch of 64."""
+    """Network, settings of the space and batch; on a GPU those of the published search."""
     if device.type == "cuda":
-        return NetworkShape(16, 8, 10, (3, 32, 32)), SPACES[SPACE].Config(), 16 if quick else 32
+        return NetworkShape(16, 8, 10, (3, 32, 32)), SPACES[SPACE].Config(), 16 if quick else 64
     size, channels, batch = (12, 4, 8) if quick else (32, 16, 16)
     return (
         NetworkShape(channels, 3, 10, (3, size, size)),
@@ -145,11 +146,11 @@ def _median(step: Callable[[], None], device: torch.device, rounds: int, warm: i
 
 
 def _profile(search: Search, device: torch.device, took: float) -> dict[str, Any]:
-    """Kernels launched in a step, the share of the ``took`` seconds of one in which any of them ran, and the longest."""
+    """Kernels in the graph of a step, the share of the ``took`` seconds of one in which any of them ran, and the longest."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        search.step()
+        search.graphed()
         _synchronise(device)
     on_gpu = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
     found = [(event.key, event.count, event.self_device_time_total / 1e6) for event in on_gpu]
