@@ -178,8 +178,9 @@ def test_interpreter_mixtures(name, monkeypatch):
     w_index = torch.randint(0, 256, (outputs, size[1] // geometry.groups, *kernel), dtype=torch.uint8)
     u, v, scale = torch.randn(rank, 256), torch.randn(rank, 256), torch.rand(outputs) + 0.1
     span = torch.linalg.qr(torch.randn(256, 6))[0]
-    weights = by_kernels.weight_features(w_index, by_kernels.features_by_code(v))
-    y = by_kernels.convolve(index, by_kernels.features_by_code(u), weights, kernel, geometry, scale)
+    columns = by_kernels.features_by_code(span.t())
+    held = (by_kernels.features_by_code(v), w_index, geometry, scale)
+    y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held)
     features = by_torch.weight_features(w_index, v)
     expected = by_torch.convolve(index, u, features, geometry) * scale.view(1, -1, 1, 1)
     assert near(y, expected) and y.is_contiguous(memory_format=torch.channels_last)
@@ -187,9 +188,9 @@ def test_interpreter_mixtures(name, monkeypatch):
     grad = torch.randn_like(y)
     scaled = features * scale.view(-1, 1, 1, 1, 1)
     table, for_x = by_torch.gradients(index, grad, scaled, geometry, 0, span)
-    found = by_kernels.gradients(index, grad, weights, kernel, geometry, scale, span)
-    assert near(found[0].t()[:rank], table @ span @ span.t()) and near(found[1], for_x)
-    assert torch.equal(found[0], by_kernels.gradients(index, grad, weights, kernel, geometry, scale, span)[0])
+    found, found_x = by_kernels.gradients(index, grad, *held, columns)
+    assert near(found.t()[:rank], table @ span @ span.t()) and near(found_x, for_x)
+    assert torch.equal(found, by_kernels.gradients(index, grad, *held, columns)[0])
 
 
 @interpreted
@@ -219,10 +220,9 @@ def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
     choice = MultiplierChoice(LIBRARY)
     index = torch.randint(0, 256, (1, 8, 3, 3), dtype=torch.uint8)
     w_index = torch.randint(0, 256, (5, 8, 1, 1), dtype=torch.uint8)
-    weights = by_kernels.weight_features(w_index, choice.v_by_code)
     for number, table in enumerate(choice.tables):
         choice.set(torch.eye(len(LIBRARY))[number])
-        y = by_kernels.convolve(index, choice.u_by_code, weights, (1, 1), Geometry(), torch.ones(5))
+        y = by_kernels.convolve(index, choice.u_by_code, choice.v_by_code, w_index, Geometry(), torch.ones(5))
         products = torch.tensor(table.table)[index.long()[:, None], w_index.long()[None]]
         assert torch.equal(y.long(), products.sum(dim=2))
 

@@ -47,10 +47,9 @@ def _mixture(
     name: str, choice: MultiplierChoice, index: torch.Tensor, w_index: torch.Tensor, geometry: Geometry
 ) -> Iterator[tuple[str, Call, Call]]:
     """The sums, and the gradients of the table and of the input."""
-    kernel, scale = tuple(w_index.shape[2:]), torch.ones(len(w_index), device=index.device)
+    scale = torch.ones(len(w_index), device=index.device)
     u, features = choice.blended, mixtures.weight_features(w_index, choice.v)
-    weights = gpu_mixtures.weight_features(w_index, choice.v_by_code)
-    held = (weights, kernel, geometry, scale)
+    held = (choice.v_by_code, w_index, geometry, scale)
     yield (
         f"{name} mixture, sums",
         lambda: gpu_mixtures.convolve(index, choice.u_by_code, *held),
@@ -59,6 +58,6 @@ def _mixture(
     grad = torch.ones_like(mixtures.convolve(index, u, features, geometry))
     yield (
         f"{name} mixture, gradients",
-        lambda: gpu_mixtures.gradients(index, grad, *held, choice.span),
+        lambda: gpu_mixtures.gradients(index, grad, *held, choice.span_by_code),
         lambda: mixtures.gradients(index, grad, features, geometry, 0, choice.span),
     )

@@ -247,6 +247,8 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
 def decoded(w_index: Tensor, values: Tensor, scale: Tensor) -> Tensor:
     """values[w_index]·scale, (O, C/groups, kH, kW) float32, with one scale for every output."""
     if w_index.device.type != "cpu":
+        if is_dense(w_index) and quantisation.works_on(w_index.device):
+            return quantisation.decode(w_index, values, scale)
         return values[w_index.int()] * scale.view(-1, 1, 1, 1)
     weights = torch.empty(w_index.shape)
     look_ups.scaled_rows(w_index.contiguous(), values.contiguous(), scale.contiguous(), weights)

@@ -51,9 +51,10 @@ class MultiplierChoice(nn.Module):
         self.v_of_weights = np.ascontiguousarray(v.T, dtype=np.float32)  # (256, R), for loops on the CPU
         self.register_buffer("span", torch.from_numpy(_span(self.tables)), persistent=False)
         self.blended: Tensor | None = None  # (R, 256)
-        # Both sides by code, (256, R) filled up with zeros, for kernels that expand codes, if they hold so many features.
+        # By code, (256, R) filled up with zeros, for kernels that expand codes, if they hold so many features.
         few = self.features <= gpu_mixtures.MOST_FEATURES
-        self.register_buffer("v_by_code", gpu_mixtures.features_by_code(self.v) if few else None, persistent=False)
+        for name, rows in (("v_by_code", self.v), ("span_by_code", self.span.t())):
+            self.register_buffer(name, gpu_mixtures.features_by_code(rows) if few else None, persistent=False)
         self.u_by_code: Tensor | None = None
 
     def set(self, probabilities: Tensor) -> None:
@@ -134,45 +135,45 @@ class _Mixture(torch.autograd.Function):
         geometry: Geometry,
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
-        kernel = tuple(weight.shape[2:])
+        kernel, ctx.padding = tuple(weight.shape[2:]), (0, 0)
         ctx.by_kernels = gpu_mixtures.suits(x.device, choice.features, tuple(weight.shape), geometry)
         ctx.by_kernels &= emulate.mixture_engine() in ("auto", "triton")
-        ctx.undilated = Undilated(1, False, geometry, x.shape)  # kernels take a dilation as it is
-        if not ctx.by_kernels:
-            size = geometry.output_size(x.shape[2:], kernel)
-            ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
-        index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
-        ctx.padding = (0, 0)
-        if choice.moves(codes.scale.zero):  # the code of zero adds something, also where it pads
-            ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, codes.scale.zero)
-            ctx.geometry = ctx.geometry.unpadded()
+        # Whether the code of zero adds something, also where it pads.
+        ctx.border = codes.scale.zero if choice.moves(codes.scale.zero) else None
         scale = codes.scale.step * w_scale  # comes last, so that one circuit's sums are as exact as in its own layer
         if ctx.by_kernels:
-            by_weight = gpu_mixtures.weight_features(w_index, choice.v_by_code)
-            y = gpu_mixtures.convolve(index, choice.u_by_code, by_weight, kernel, ctx.geometry, scale)
+            index, ctx.geometry, ctx.undilated = codes.index, geometry, Undilated(1, False, geometry, x.shape)
+            by_code = (choice.u_by_code, choice.v_by_code)
+            y = gpu_mixtures.convolve(index, *by_code, w_index, geometry, scale, ctx.border)
         else:
+            size = geometry.output_size(x.shape[2:], kernel)
+            ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
+            index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
+            if ctx.border is not None:
+                ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, ctx.border)
+                ctx.geometry = ctx.geometry.unpadded()
             by_weight = mixtures.weight_features(w_index, choice.v)
             y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry)
             y.mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
-        ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale, by_weight)
+        ctx.save_for_backward(index, codes.clamped, codes.scale.step, w_index, w_scale)
         ctx.choice, ctx.dtypes = choice, (x.dtype, weight.dtype)
         return ctx.undilated.join_output(y).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, clamped, step, w_index, w_scale, by_weight = ctx.saved_tensors
+        index, clamped, step, w_index, w_scale = ctx.saved_tensors
         x_wanted, w_wanted, blend_wanted = ctx.needs_input_grad[:3]
         grad, grad_blended, grad_x = ctx.undilated.split_output(grad.float()), None, None
         if blend_wanted and ctx.by_kernels:
-            kernel, span = w_index.shape[2:], ctx.choice.span
-            by_code, grad_x = gpu_mixtures.gradients(index, grad, by_weight, kernel, ctx.geometry, w_scale, span)
+            held, border = (index, grad, ctx.choice.v_by_code, w_index, ctx.geometry, w_scale), ctx.border
+            by_code, grad_x = gpu_mixtures.gradients(*held, ctx.choice.span_by_code, border)
             grad_blended, grad_x = by_code.t()[: len(ctx.choice.v)] * step, grad_x if x_wanted else None
         elif blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
-            scaled = by_weight * w_scale.view(-1, 1, 1, 1, 1)
+            scaled = mixtures.weight_features(w_index, ctx.choice.v) * w_scale.view(-1, 1, 1, 1, 1)
             grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)
             grad_blended.mul_(step)
         factors = gradient_factors(ctx.choice.tables[0], "straight-through")

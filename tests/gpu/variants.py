@@ -28,7 +28,7 @@ DTYPES = {
 }  # fmt: skip
 ALIGNED = 16  # Triton asks whether addresses and numbers are multiples of it
 META = torch.device("meta")
-FILL = 128
+FILL, SPAN = 128, 7  # the code of zero; columns in which the published multipliers lie
 SMALLEST = 1e-32  # of an activation's or a weight's scale
 MOST_VALUES = 8  # of a number that is one of the shapes of a kernel
 BATCHES = (1, 256)  # block sizes depend on how many programs there are
@@ -184,7 +184,8 @@ def _launch_quantisation() -> None:
     for dtype, codes in itertools.product((torch.float32, torch.bfloat16), ((-127, 127, 128), (code, code, code))):
         quantisation.codes(torch.empty(4096, dtype=dtype, device=META), number, *codes)
     for length in (1, 9, 27, 64, 576):
-        quantisation.weight_codes(torch.empty((16, length), device=META), 127, SMALLEST, 128)
+        index, scale = quantisation.weight_codes(torch.empty((16, length), device=META), 127, SMALLEST, 128)
+        quantisation.decode(index, torch.empty(256, device=META), scale)
     index = torch.empty(4096, dtype=torch.uint8, device=META)
     for dtype in (torch.float32, torch.bfloat16):
         quantisation.look_up(index, torch.empty(256, dtype=dtype, device=META))
@@ -196,17 +197,18 @@ def _launch_mixtures() -> None:
     """Layers of supernets over the published multipliers; and few features, and as many as there may be, in some of them."""
     layers = [grouped(width, width, 1, 1) for width in (4, 16, 64)]
     layers += [grouped(3, 48, 3, 1), grouped(64, 32, 1, 1, stride=2), Layer(256, 10, 1, Geometry(), side=1)]
-    layers += [grouped(width, width, 3, width) for width in (4, 16, 64)]
-    cases = [(layer, 5, 7, offset) for layer in layers for offset in (0, 1)]
+    layers += [grouped(width, width, 3, width) for width in (4, 16, 63)]
+    layers += [grouped(16, 16, 5, 16, stride=2), grouped(16, 16, 5, 16, dilation=2)]
+    cases = [(layer, 5, SPAN, offset) for layer in layers for offset in (0, 1)]
     cases += [(layer, count, count, 0) for layer in layers[2::6] for count in (1, 16)]
     for layer, rank, columns, offset in cases:
-        kernel, values = (layer.kernel, layer.kernel), torch.empty((rank, 256), device=META)
-        by_code = mixture.features_by_code(values)
-        weights = mixture.weight_features(layer.weights(), by_code)
-        scale, span = torch.empty(layer.outputs, device=META), torch.empty((256, columns), device=META)
+        by_code = mixture.features_by_code(torch.empty((rank, 256), device=META))
+        held = (by_code, layer.weights(), layer.geometry, torch.empty(layer.outputs, device=META))
+        span = mixture.features_by_code(torch.empty((columns, 256), device=META))
         index = layer.images(2, offset)
-        y = mixture.convolve(index, by_code, weights, kernel, layer.geometry, scale)
-        mixture.gradients(index, y, weights, kernel, layer.geometry, scale, span)
+        for border in (None, FILL) if columns == SPAN else (FILL,):
+            y = mixture.convolve(index, by_code, *held, border)
+            mixture.gradients(index, y, *held, span, border)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,16 @@ def look_up(index: Tensor, values: Tensor) -> Tensor:
     return out
 
 
+def decode(index: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    """values[index]·scale (O,) float32 of dense weight indices (O, …), as they lie in memory."""
+    out, size = torch.empty_like(index, dtype=torch.float32), index.numel()
+    launch(
+        "decode_kernel", -(-size // BLOCK), index, values.contiguous(), scale.contiguous(), out, size, size // len(index),
+        BLOCK=BLOCK, num_warps=4,
+    )  # fmt: skip
+    return out
+
+
 def weight_codes(weight: Tensor, largest: int, smallest_scale: float, zero: int) -> tuple[Tensor, Tensor]:
     """Indices (uint8) of a dense weight (O, …), and its scale per output channel (O,)."""
     index, scale = torch.empty_like(weight, dtype=torch.uint8), torch.empty(len(weight), device=weight.device)
@@ -115,6 +125,10 @@ def _weights_agree(device: torch.device) -> bool:
         loops.quantise_rows(weight.data_ptr(), 7, length, *numbers, index.data_ptr(), scale.data_ptr())
         found = weight_codes(weight.to(device), 127, 1e-32, 128)
         if not torch.equal(found[0].cpu(), index) or not torch.equal(found[1].cpu(), scale):
+            return False
+        values = torch.arange(256).flip(0).float()
+        decoded = decode(index.to(device), values.to(device), scale.to(device))
+        if not torch.equal(decoded.cpu(), values[index.long()] * scale.view(-1, 1)):
             return False
     return True
 

@@ -8,8 +8,11 @@ from .mixture import (
     blend_depthwise_kernel,
     blend_matrix_gradient_kernel,
     blend_matrix_kernel,
+    depthwise_tables_kernel,
+    weight_features_kernel,
 )
 from .quantisation import (
+    decode_kernel,
     look_up_kernel,
     quantise_kernel,
     running_maximum_kernel,
@@ -25,6 +28,8 @@ __all__ = [
     "blend_depthwise_kernel",
     "blend_matrix_gradient_kernel",
     "blend_matrix_kernel",
+    "decode_kernel",
+    "depthwise_tables_kernel",
     "direct_kernel",
     "gather_kernel",
     "look_up_kernel",
@@ -33,4 +38,5 @@ __all__ = [
     "running_maximum_kernel",
     "running_range_kernel",
     "weight_codes_kernel",
+    "weight_features_kernel",
 ]

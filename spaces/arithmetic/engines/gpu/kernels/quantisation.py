@@ -46,6 +46,15 @@ def look_up_kernel(index, values, out, size: int, BLOCK: tl.constexpr):
 
 
 @jit
+def decode_kernel(index, values, scale, out, size: int, length: int, BLOCK: tl.constexpr):
+    """out (rows, length) = values[index] · scale (rows,); index uint8 with ``size`` in all, values (256,) float32."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    known = place < size
+    code = tl.load(index + place, mask=known, other=0).to(tl.int32)
+    tl.store(out + place, tl.load(values + code) * tl.load(scale + place // length, mask=known, other=0.0), mask=known)
+
+
+@jit
 def weight_codes_kernel(
     weight, index, scale, rows: int, length: int,
     LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
