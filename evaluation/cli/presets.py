@@ -7,6 +7,7 @@ from spaces.errors import InputError, suggest
 from spaces.registry import SPACES
 
 PUBLISHED = "published"
+SIMILAR = {"gpu": "fast"}  # a protocol → another one, whose settings suit it where a method has none of its own
 
 
 def method_settings(methods: Mapping[str, Any], preset: str, protocol: str) -> dict[str, Any]:
@@ -15,7 +16,10 @@ def method_settings(methods: Mapping[str, Any], preset: str, protocol: str) -> d
     Raises InputError for a name that a method does not have.
     """
     if not preset:
-        return {name: cls.presets.get(protocol, cls.Config()) for name, cls in methods.items()}
+        similar = SIMILAR.get(protocol, protocol)
+        return {
+            name: cls.presets.get(protocol) or cls.presets.get(similar) or cls.Config() for name, cls in methods.items()
+        }
     for name, cls in methods.items():
         if preset not in cls.presets:
             raise suggest(preset, cls.presets, f"preset of {name}")
