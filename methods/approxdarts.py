@@ -98,12 +98,12 @@ class ApproxDarts(SupernetSearch):
         "fast": ApproxDartsConfig(
             epochs=4,
             partial=4,
-            warmup=1,
+            warmup=2,
             relaxation="gumbel",
             temperature=(3.0, 0.5),
             choice_lr=0.05,
             weight_lr=(0.1, 0.01),
-            proposals=4,
+            proposals=3,
         ),
         # Ours, for all of CIFAR-10 on a GPU, where every operation at once is one graph. With this little weight on the cost,
         # convolutions win; the taxed proposals are the cheaper ones.

@@ -145,7 +145,7 @@ class Fast(Protocol):
 
     name: tyro.conf.Suppress[str] = "fast"
     search_cells: int = 5
-    search_batch: int = 128
+    search_batch: int = 64
     selection_epochs: int = 3
     selection_lr: float = 0.1
     finalists: int = 1
@@ -153,7 +153,7 @@ class Fast(Protocol):
     final_cells: int = 6
     final_epochs: int = 10
     final_lr: float = 0.1
-    batch: int = 128
+    batch: int = 64
     cutout: int = 8
     drop_path: float = 0.0
 
