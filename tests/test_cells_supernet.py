@@ -189,6 +189,22 @@ def test_partial_channels_pass_the_others_by(stride, partial):
     assert torch.allclose(edge(State(x)), grouped[:, order], atol=1e-6)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_partial_channels_stay_in_one_order_of_memory(stride, monkeypatch):
+    """Maps and their gradients; in another one, normalisation takes several times as long."""
+    edge, x = mixed_edge(8, stride, 4), torch.randn(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    edge.weights, seen = torch.ones(len(OPERATION_NAMES)), []
+    monkeypatch.setattr("spaces.cells.supernet.normalised_sum", lambda _, maps, *__: watched(maps[0] * 1.0))
+
+    def watched(y: torch.Tensor) -> torch.Tensor:
+        y.register_hook(lambda grad: seen.append(grad * 1.0))
+        return y
+
+    y = edge(State(x.requires_grad_()))
+    y.square().sum().backward()
+    assert seen and all(part.is_contiguous(memory_format=torch.channels_last) for part in (y, x.grad, *seen))
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_a_partial_supernet_computes(size):
     space = space_of(nodes=2)
