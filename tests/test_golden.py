@@ -4,13 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from evaluation.device_check.environment import facts
 from evaluation.run import main
 
 GOLDEN = Path(__file__).parent / "golden" / "main_job.json"
 
 
-@pytest.mark.slow  # two minutes; accuracies are those of CPUs with 8-bit matrix units and one thread
+@pytest.mark.slow  # two minutes
+@pytest.mark.skipif(
+    not facts(torch.device("cpu"))["cpu"]["matrix_units"]["amx_int8"],
+    reason="on processors without AMX, fp32 sums are added up in another order, and other networks are found",
+)
 def test_the_main_job_finds_what_it_found_before(tmp_path):
     known = json.loads(GOLDEN.read_text())
     arguments = known["command"].removeprefix("python -m evaluation.run ").split()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spaces.arithmetic import mixture as mixed
 from spaces.arithmetic import quantise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import launching, quantisation
@@ -26,6 +27,7 @@ from tests.kernel_cases import INTERPRETED
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 NAN, INF = float("nan"), float("inf")
+ON_DEVICE = torch.tensor(70, dtype=torch.int32)  # a code that is not waited for
 pytestmark = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")  # numpy's, of NaN and infinities
 interpreted = pytest.mark.skipif(not (HAS_TRITON and INTERPRETED), reason="runs under TRITON_INTERPRET=1")
 
@@ -150,16 +152,30 @@ def test_interpreter_layers_use_the_kernels(unsigned, monkeypatch):
 
 # -- mixtures ----------------------------------------------------------------------------------------------------------
 
-# Images, channels, height, width; outputs, kernel; geometry; features of a code; pixels × channels of a depthwise tile.
+# Images, channels, height, width; outputs, kernel; geometry; features of a code; pixels × channels of a depthwise tile;
+# the code of padded positions, of which None adds nothing.
 MIXTURES = {
-    "pointwise": ((2, 5, 4, 5), 7, (1, 1), Geometry(), 5, 512),
-    "strided": ((1, 16, 9, 9), 17, (1, 1), Geometry((2, 3)), 8, 512),
-    "dense": ((1, 3, 5, 6), 4, (3, 3), Geometry((2, 1), (1, 2), (1, 2)), 3, 512),
-    "one feature": ((1, 20, 3, 2), 3, (3, 1), Geometry(padding=(1, 0)), 1, 512),
-    "many features": ((1, 9, 3, 3), 5, (1, 1), Geometry(), 16, 512),
-    "depthwise": ((2, 5, 6, 5), 5, (3, 3), Geometry(padding=(1, 1), groups=5), 5, 512),
-    "depthwise, several programs": ((1, 40, 4, 3), 40, (3, 3), Geometry(padding=(1, 1), groups=40), 3, 256),
-    "depthwise, dilated": ((1, 3, 9, 8), 3, (5, 3), Geometry((2, 1), (4, 2), (2, 2), 3), 4, 512),
+    "pointwise": ((2, 5, 4, 5), 7, (1, 1), Geometry(), 5, 512, None),
+    "strided": ((1, 16, 9, 9), 17, (1, 1), Geometry((2, 3)), 8, 512, None),
+    "dense": ((1, 3, 5, 6), 4, (3, 3), Geometry((2, 1), (1, 2), (1, 2)), 3, 512, None),
+    "dense, with a border": ((2, 3, 5, 6), 4, (3, 3), Geometry((2, 1), (1, 2)), 3, 512, 200),
+    "one feature": ((1, 20, 3, 2), 3, (3, 1), Geometry(padding=(1, 0)), 1, 512, None),
+    "many features": ((1, 9, 3, 3), 5, (1, 1), Geometry(), 16, 512, None),
+    "depthwise": ((2, 5, 6, 5), 5, (3, 3), Geometry(padding=(1, 1), groups=5), 5, 512, None),
+    "depthwise, with a border": ((2, 5, 6, 5), 5, (3, 3), Geometry(padding=(1, 1), groups=5), 5, 512, 200),
+    "depthwise, words with a border": ((2, 8, 4, 5), 8, (5, 3), Geometry((1, 2), (4, 1), (2, 1), 8), 5, 256, 255),
+    "depthwise, a border on the device": (
+        (2, 4, 4, 5),
+        4,
+        (3, 3),
+        Geometry((1, 1), (1, 1), groups=4),
+        5,
+        256,
+        ON_DEVICE,
+    ),
+    "depthwise, one pixel": ((2, 4, 1, 1), 4, (3, 3), Geometry(padding=(1, 1), groups=4), 5, 256, 128),
+    "depthwise, several programs": ((1, 40, 4, 3), 40, (3, 3), Geometry(padding=(1, 1), groups=40), 3, 256, None),
+    "depthwise, dilated": ((1, 3, 9, 8), 3, (5, 3), Geometry((2, 1), (4, 2), (2, 2), 3), 4, 512, None),
 }
 
 
@@ -171,7 +187,7 @@ def near(found: Tensor, expected: Tensor, share: float = 1e-5) -> bool:
 @pytest.mark.parametrize("name", MIXTURES)
 def test_interpreter_mixtures(name, monkeypatch):
     """Sums, the gradients of activations, and the table's, which torch gets from maps of features."""
-    size, outputs, kernel, geometry, rank, tile = MIXTURES[name]
+    size, outputs, kernel, geometry, rank, tile, border = MIXTURES[name]
     monkeypatch.setattr(by_kernels, "TILE_DEPTHWISE", tile)
     torch.manual_seed(3)
     index = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
@@ -180,17 +196,34 @@ def test_interpreter_mixtures(name, monkeypatch):
     span = torch.linalg.qr(torch.randn(256, 6))[0]
     columns = by_kernels.features_by_code(span.t())
     held = (by_kernels.features_by_code(v), w_index, geometry, scale)
-    y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held)
-    features = by_torch.weight_features(w_index, v)
-    expected = by_torch.convolve(index, u, features, geometry) * scale.view(1, -1, 1, 1)
+    y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held, border)
+    features, padded, moved, (top, left) = by_torch.weight_features(w_index, v), index, geometry, (0, 0)
+    if border is not None:
+        padded, moved, (top, left) = geometry.pad(index, border), geometry.unpadded(), geometry.padding
+    expected = by_torch.convolve(padded, u, features, moved) * scale.view(1, -1, 1, 1)
     assert near(y, expected) and y.is_contiguous(memory_format=torch.channels_last)
 
     grad = torch.randn_like(y)
     scaled = features * scale.view(-1, 1, 1, 1, 1)
-    table, for_x = by_torch.gradients(index, grad, scaled, geometry, 0, span)
-    found, found_x = by_kernels.gradients(index, grad, *held, columns)
-    assert near(found.t()[:rank], table @ span @ span.t()) and near(found_x, for_x)
-    assert torch.equal(found, by_kernels.gradients(index, grad, *held, columns)[0])
+    table, for_x = by_torch.gradients(padded, grad, scaled, moved, 0, span)
+    found, found_x = by_kernels.gradients(index, grad, *held, columns, border)
+    assert near(found.t()[:rank], table @ span @ span.t())
+    assert near(found_x, for_x[:, :, top : top + size[2], left : left + size[3]])
+    assert torch.equal(found, by_kernels.gradients(index, grad, *held, columns, border)[0])
+
+
+@interpreted
+@pytest.mark.parametrize("groups", [1, 4])
+def test_interpreter_mixtures_of_no_images(groups):
+    geometry, by_code, scale = Geometry(padding=(1, 1), groups=groups), torch.randn(256, 8), torch.ones(4)
+    index, w_index = (
+        torch.empty((0, 4, 3, 3), dtype=torch.uint8),
+        torch.zeros((4, 4 // groups, 3, 3), dtype=torch.uint8),
+    )
+    held = (by_code, w_index, geometry, scale)
+    y = by_kernels.convolve(index, by_code, *held, 128)
+    table, for_x = by_kernels.gradients(index, y, *held, by_code, 128)
+    assert y.shape == for_x.shape == (0, 4, 3, 3) and torch.equal(table, torch.zeros(256, 8))
 
 
 @interpreted
@@ -200,6 +233,11 @@ def test_interpreter_mixtures(name, monkeypatch):
 )
 def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
     """The whole layer either way; a padded position that adds something included."""
+    launched, launch = [], by_kernels.launch
+    monkeypatch.setattr(
+        by_kernels, "launch", lambda name, *rest, **more: (launched.append(name), launch(name, *rest, **more))
+    )
+    monkeypatch.setattr(mixed, "_kind", lambda *_: mixed._Mixture)  # as on other devices than the CPU
     layer = MultiplierMixture(*sizes, choice=MultiplierChoice(library), **moves).to(memory_format=torch.channels_last)
     x = torch.randn((2, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
     results = []
@@ -211,6 +249,8 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
         results.append((y, *torch.autograd.grad(y.square().sum(), (logits, pixels, layer.weight))))
     for expected, found in zip(*results):
         assert near(found, expected, 1e-4)
+    kind = "depthwise" if "groups" in moves else "matrix"
+    assert {f"blend_{kind}_kernel", f"blend_{kind}_gradient_kernel"} <= set(launched)
 
 
 @interpreted

@@ -113,6 +113,7 @@ def measured(
                 found[name]["seconds"] = _median(search.graphed, device, WARM - 1, warm=1)
                 found[name]["graph_seconds"] = _median(search.graphed, device, rounds, warm=1)
                 found[name] |= _profile(search, device, found[name]["graph_seconds"])
+                del search.graphed  # and the memory of its graph
             else:
                 found[name]["seconds"] = _median(search.step, device, rounds, warm=2)
             tell(found)

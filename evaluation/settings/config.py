@@ -141,7 +141,7 @@ class Options(RunOptions):
     method: tuple[str, ...] = ("approxdarts",)
     """Search methods to run, one after the other."""
     preset: Unset[str] = ""
-    """Settings of the methods by name: published, or those that suit a protocol (quick, fast); by default the latter."""
+    """Settings of the methods by name: published, or a protocol's (quick, fast, gpu, bench); by default those of the run's."""
     multipliers: Unset[tuple[str, ...]] = ()
     """Circuits to search, by name, table file or folder of tables; one fixes it, none means all built-in signed ones."""
     space: str = "auto"

@@ -91,7 +91,7 @@ def _convolve_depthwise(
     unit, pixels = 4 if channels % 4 == 0 and x.data_ptr() % 4 == 0 else 1, y[..., 0].numel()
     launch(
         "blend_depthwise_kernel", -(-pixels // TILE_DEPTHWISE) * (channels // unit),
-        x.view(torch.int32) if unit == 4 else x, tables, scale.contiguous(), y, _border(border, x),
+        x.view(-1).view(torch.int32) if unit == 4 else x, tables, scale.contiguous(), y, _border(border, x),
         pixels, *x.shape[1:3], *size, channels // unit, height, *_moves(geometry),
         UNIT=unit, ADDS=border is not None, KERNEL_WIDTH=width, PIXELS=TILE_DEPTHWISE, num_warps=4,
     )  # fmt: skip
@@ -180,31 +180,35 @@ def _power(count: int, most: int, least: int = 16) -> int:
 # -- tried out ---------------------------------------------------------------------------------------------------------
 
 _TOLERANCE = 1e-4  # of the largest value
-_TRIED = (  # images, channels, height, width; outputs, kernel; geometry
-    ((2, 20, 9, 8), 24, 1, Geometry()),
-    ((2, 3, 9, 8), 40, 3, Geometry((2, 2), (1, 1))),
-    ((2, 40, 9, 8), 40, 3, Geometry((1, 1), (2, 2), (2, 2), 40)),
+_TRIED = (  # images, channels, height, width; outputs, kernel; geometry; border
+    ((2, 20, 9, 8), 24, 1, Geometry(), None),
+    ((2, 3, 9, 8), 40, 3, Geometry((2, 2), (1, 1)), 128),
+    ((2, 40, 9, 8), 40, 3, Geometry((1, 1), (2, 2), (2, 2), 40), 128),
+    ((2, 6, 9, 8), 6, 5, Geometry((2, 2), (2, 2), (1, 1), 6), None),
 )
 
 
 def _agrees(device: torch.device) -> bool:
     """Whether a few layers' sums and gradients are near those of torch's operations on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    for size, outputs, side, geometry in _TRIED:
+    for size, outputs, side, geometry, border in _TRIED:
         w_size = (outputs, size[1] // geometry.groups, side, side)
         index, w_index = (torch.randint(0, 256, n, generator=generator, dtype=torch.uint8) for n in (size, w_size))
         u, v, span = (torch.randn((n, 256), generator=generator) for n in (5, 5, 7))
         span, scale = torch.linalg.qr(span.t())[0], torch.rand(outputs, generator=generator)
         columns = features_by_code(span.t()).to(device)
         features = by_torch.weight_features(w_index, v) * scale.view(-1, 1, 1, 1, 1)
-        y = by_torch.convolve(index, u, features, geometry)
-        expected = [y, *by_torch.gradients(index, y, features, geometry, 0, span)]
+        padded, moved = _padded(index, geometry, border)
+        y = by_torch.convolve(padded, u, features, moved)
+        expected = [y, *by_torch.gradients(padded, y, features, moved, 0, span)]
         expected[1] = expected[1] @ span @ span.t()
+        down, across = (size - seen for size, seen in zip(expected[2].shape[2:], index.shape[2:]))
+        expected[2] = expected[2][:, :, down // 2 :, across // 2 :][:, :, : index.shape[2], : index.shape[3]]
 
         there, *by_code = index.to(device), features_by_code(v.to(device)), features_by_code(u.to(device))
         held = (by_code[0], w_index.to(device), geometry, scale.to(device))
-        found = [convolve(there, by_code[1], *held)]
-        found += gradients(there, y.to(device), *held, columns)
+        found = [convolve(there, by_code[1], *held, border)]
+        found += gradients(there, y.to(device), *held, columns, border)
         found[1] = found[1].t()[:5]
         if not all(_near(a.cpu(), b) for a, b in zip(found, expected)):
             return False

@@ -98,7 +98,9 @@ def blend_depthwise_kernel(
     pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
     image, top, left = window_corners(pixel, pixels, out_height, out_width, stride_h, stride_w, pad_h, pad_w)
     codes = x + (image.to(tl.int64) * (height * width * words) + word)
-    padding = tl.load(border).to(tl.int32) * (0x01010101 if UNIT == 4 else 1)
+    padding = tl.load(border).to(tl.int32)
+    if UNIT == 4:
+        padding = padding | padding << 8 | padding << 16 | padding << 24
     own = tables + word * (UNIT * 256 * KERNEL_WIDTH) * kernel_height
     apart = 256 * KERNEL_WIDTH * kernel_height
     first = tl.zeros((PIXELS,), dtype=tl.float32)
