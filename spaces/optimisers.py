@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_OF_THE_DEVICE = ("lr", "capturable", "foreach", "fused")
+_STATE = ("params", "lr")  # what of a group of parameters belongs to a state; the rest are settings
 
 
 def learning_rate(value: float, in_graph: bool, device: torch.device) -> float | Tensor:
@@ -23,12 +23,11 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of such an optimiser, which may have run on another device; how it computes stays as it is here."""
+    """Load the state of such an optimiser, which may have run on another device; its settings stay as they are here."""
     groups = []
     for saved, own in zip(state["param_groups"], optimiser.param_groups):
-        here = {key: own[key] for key in _OF_THE_DEVICE if key in own}
-        rate = float(saved["lr"])
+        settings, rate = {key: value for key, value in own.items() if key not in _STATE}, float(saved["lr"])
         groups.append(
-            {**saved, **here, "lr": torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate}
+            {**saved, **settings, "lr": torch.full_like(own["lr"], rate) if isinstance(own["lr"], Tensor) else rate}
         )
     optimiser.load_state_dict({**state, "param_groups": groups})

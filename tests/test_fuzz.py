@@ -131,7 +131,7 @@ def figures() -> list[tuple[str, bytes]]:
 
 
 def some_records() -> list[tuple[str, bytes]]:
-    names = ("approxdarts-cifar10-jpeg-2000-fast-s0", "random-digits-quick-s4", "evoapproxnas-grid-digits-quick-s0")
+    names = ("approxdarts-digits-quick-s0", "random-digits-quick-s4", "evoapproxnas-grid-digits-quick-s0")
     older = [RECORDS / name / "record.json" for name in names]
     newer = [json.dumps(read_record(path).to_json()).encode() for path in older]
     return [(".json", content) for content in (*(path.read_bytes() for path in older), *newer)]
