@@ -5,6 +5,7 @@ What is padded has the code ``border`` (an int, or 0-dimensional on the device),
 """
 
 import functools
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ TILE_FEATURES, TILE_OUTPUTS = 128, 16  # channels × features of a tile of gradi
 TILE_DEPTHWISE = 256  # pixels of one word of channels; pixels × channels of a tile of gradients
 MOST_CHANNELS = 16  # of that
 BLOCK = 256  # weights per program
-Border = int | Tensor | None
+Border: TypeAlias = int | Tensor | None
 
 
 @functools.cache
