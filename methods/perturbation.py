@@ -80,9 +80,10 @@ class Perturbation:
         return hidden + int(self.losses[name][row, hidden:].argmax())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self.done, "losses": self.losses, "needed": self.needed}
+        return {"order": self.order, "done": self.done, "losses": self.losses, "needed": self.needed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order = [(name, row) for name, row in state["order"]]
         self.done, self.losses, self.needed = state["done"], state["losses"], state["needed"]
 
 

@@ -79,6 +79,18 @@ def test_what_is_decided_counts_alone_and_passes_no_gradient():
     assert (logits.grad[row] == 0).all() and (logits.grad.abs().sum(dim=1) > 0).sum() == 2
 
 
+def test_a_state_holds_the_order_of_the_rows():
+    """A resumed search builds its own from a generator that has moved on since."""
+    stopped, goes_on = (Perturbation(CHOICES, np.random.default_rng(seed)) for seed in (0, 1))
+    assert stopped.order != goes_on.order
+    stopped.decide(uniform(), loss)
+    goes_on.load_state_dict(through_a_file(stopped.state_dict()))
+    for perturbation in (stopped, goes_on):
+        while not perturbation.finished:
+            perturbation.decide(uniform(), loss)
+    assert same(stopped.state_dict(), goes_on.state_dict())
+
+
 def config(**settings) -> ApproxDartsConfig:
     return ApproxDartsConfig(**{"epochs": 1, "selection": "perturbation", "tuning": 0, "proposals": 3, **settings})
 
