@@ -106,7 +106,7 @@ class ApproxDarts(SupernetSearch):
             proposals=3,
         ),
         # Ours, for all of CIFAR-10 on a GPU, where every operation at once is one graph. With this little weight on the cost,
-        # convolutions win; the taxed proposals are the cheaper ones.
+        # convolutions win (docs/methods.md, one seed); the taxed proposals are the cheaper ones.
         "gpu": ApproxDartsConfig(
             epochs=5,
             partial=4,

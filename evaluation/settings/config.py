@@ -16,7 +16,7 @@ from spaces.registry import SPACES
 
 SCHEMA = 3  # of settings, checkpoints and records
 
-# Device time that each method gets when several are compared without --budget. Ours for quick and fast; ApproxDARTS
+# Device time that each method gets when several are compared without --budget. Ours for those named; ApproxDARTS
 # needs just under ten GPU-hours for a search under the published setting.
 COMPARISON_BUDGETS = {"quick": "90s", "fast": "10m", "gpu": "10m"}
 COMPARISON_BUDGET = "10h"
