@@ -1,11 +1,16 @@
 """Gradients that know the circuit, unsigned layers, and the compensation of a circuit's mean error."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from spaces.arithmetic import gradients
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import (
     convolution_gradients,
@@ -158,6 +163,21 @@ def test_gradients_of_an_ordinary_convolution_are_autograds(dilation, groups, si
         assert [got is not None for got in grads] == list(wanted)
         assert not wanted[0] or torch.allclose(grads[0], expected_x, atol=1e-4)
         assert not wanted[1] or torch.allclose(grads[1], expected_w, atol=1e-3)
+
+
+@given(
+    pixels=st.integers(0, 5000),
+    outputs=st.integers(1, 5),
+    inputs=st.integers(1, 5),
+    most=st.sampled_from([1, 64, 4096]),
+)
+@settings(deadline=None)
+def test_a_product_in_parts_is_the_whole_one(pixels, outputs, inputs, most):
+    """However many pixels there are: what GPUs compute weights' gradients by."""
+    generator = torch.Generator().manual_seed(pixels)
+    pull, x = (torch.randn((pixels, n), generator=generator, dtype=torch.float64) for n in (outputs, inputs))
+    with mock.patch.object(gradients, "PART", most):
+        assert torch.allclose(gradients._in_parts(pull, x), pull.t() @ x)
 
 
 # -- unsigned layers ---------------------------------------------------------------------------------------------------
