@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from spaces.arithmetic import convolution, quantise
 from spaces.arithmetic import mixture as mixed
-from spaces.arithmetic import quantise
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import depthwise as by_codes
 from spaces.arithmetic.engines.gpu import launching, quantisation
 from spaces.arithmetic.engines.gpu import mixture as by_kernels
 from spaces.arithmetic.engines.mixture import mixture as by_torch
@@ -86,8 +87,11 @@ def test_interpreter_codes(name, nan, monkeypatch):
     expected = quantise.codes_by_torch(x.clone(), scale)
     numbers = (scale.low, scale.high, scale.zero)
     for codes in (numbers, [torch.tensor(number, dtype=torch.int32) for number in numbers]):
-        index, clamped, step = quantisation.codes(x, scale.step, *codes)
-        assert same(index, expected.index) and same(clamped, expected.clamped) and same(step, expected.scale.step)
+        for fresh in (False, True):
+            given = scale.step.clone()
+            index, clamped, step = quantisation.codes(x, given, *codes, fresh)
+            assert same(index, expected.index) and same(clamped, expected.clamped) and same(step, expected.scale.step)
+            assert same(given, step if fresh else scale.step)
 
 
 @interpreted
@@ -189,41 +193,52 @@ def test_interpreter_mixtures(name, monkeypatch):
     """Sums, the gradients of activations, and the table's, which torch gets from maps of features."""
     size, outputs, kernel, geometry, rank, tile, border = MIXTURES[name]
     monkeypatch.setattr(by_kernels, "TILE_DEPTHWISE", tile)
+    monkeypatch.setattr(by_kernels, "TILE_GRADIENT", tile)
+    monkeypatch.setattr(by_kernels, "BLOCKS", 2)
     torch.manual_seed(3)
     index = torch.randint(0, 256, size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     w_index = torch.randint(0, 256, (outputs, size[1] // geometry.groups, *kernel), dtype=torch.uint8)
     u, v, scale = torch.randn(rank, 256), torch.randn(rank, 256), torch.rand(outputs) + 0.1
     span = torch.linalg.qr(torch.randn(256, 6))[0]
-    columns = by_kernels.features_by_code(span.t())
-    held = (by_kernels.features_by_code(v), w_index, geometry, scale)
-    y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held, border)
+    basis, step = by_kernels.Basis(*map(by_kernels.features_by_code, (v, span.t())), rank, 6), torch.tensor(0.3)
+    held = (basis, w_index, geometry, scale, step, border)
+    y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held)
     features, padded, moved, (top, left) = by_torch.weight_features(w_index, v), index, geometry, (0, 0)
     if border is not None:
         padded, moved, (top, left) = geometry.pad(index, border), geometry.unpadded(), geometry.padding
-    expected = by_torch.convolve(padded, u, features, moved) * scale.view(1, -1, 1, 1)
+    expected = by_torch.convolve(padded, u, features, moved) * (scale * step).view(1, -1, 1, 1)
     assert near(y, expected) and y.is_contiguous(memory_format=torch.channels_last)
 
     grad = torch.randn_like(y)
     scaled = features * scale.view(-1, 1, 1, 1, 1)
     table, for_x = by_torch.gradients(padded, grad, scaled, moved, 0, span)
-    found, found_x = by_kernels.gradients(index, grad, *held, columns, border)
-    assert near(found.t()[:rank], table @ span @ span.t())
-    assert near(found_x, for_x[:, :, top : top + size[2], left : left + size[3]])
-    assert torch.equal(found, by_kernels.gradients(index, grad, *held, columns, border)[0])
+    if geometry.groups > 1:
+        clamped = torch.randint(0, 2, size, dtype=torch.uint8)
+        found, found_x = by_kernels.depthwise_gradients(index, clamped, grad, *held)
+        assert near(found_x, for_x[:, :, top : top + size[2], left : left + size[3]] * (clamped == 0))
+        again, unclamped = by_kernels.depthwise_gradients(index, None, grad, *held)
+        assert near(unclamped, for_x[:, :, top : top + size[2], left : left + size[3]])
+    else:
+        found, again = (by_kernels.dense_table_gradient(index, grad, *held) for _ in range(2))
+    assert near(found, table @ span * step) and torch.equal(found, again)
 
 
 @interpreted
 @pytest.mark.parametrize("groups", [1, 4])
 def test_interpreter_mixtures_of_no_images(groups):
-    geometry, by_code, scale = Geometry(padding=(1, 1), groups=groups), torch.randn(256, 8), torch.ones(4)
+    geometry, by_code, scale = Geometry(padding=(1, 1), groups=groups), torch.randn(257, 8), torch.ones(4)
     index, w_index = (
         torch.empty((0, 4, 3, 3), dtype=torch.uint8),
         torch.zeros((4, 4 // groups, 3, 3), dtype=torch.uint8),
     )
-    held = (by_code, w_index, geometry, scale)
-    y = by_kernels.convolve(index, by_code, *held, 128)
-    table, for_x = by_kernels.gradients(index, y, *held, by_code, 128)
-    assert y.shape == for_x.shape == (0, 4, 3, 3) and torch.equal(table, torch.zeros(256, 8))
+    held = (by_kernels.Basis(by_code, by_code, 8, 8), w_index, geometry, scale, torch.ones(()), 128)
+    y = by_kernels.convolve(index, by_code, *held)
+    if groups > 1:
+        table, for_x = by_kernels.depthwise_gradients(index, None, y, *held)
+        assert for_x.shape == (0, 4, 3, 3)
+    else:
+        table = by_kernels.dense_table_gradient(index, y, *held)
+    assert y.shape == (0, 4, 3, 3) and torch.equal(table, torch.zeros(8, 8))
 
 
 @interpreted
@@ -237,7 +252,8 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
     monkeypatch.setattr(
         by_kernels, "launch", lambda name, *rest, **more: (launched.append(name), launch(name, *rest, **more))
     )
-    monkeypatch.setattr(mixed, "_kind", lambda *_: mixed._Mixture)  # as on other devices than the CPU
+    for loops in (mixed.depthwise, mixed.pointwise):  # as on other devices than the CPU
+        monkeypatch.setattr(loops, "suit", lambda *_: False)
     layer = MultiplierMixture(*sizes, choice=MultiplierChoice(library), **moves).to(memory_format=torch.channels_last)
     x = torch.randn((2, 4, 4, 4)).contiguous(memory_format=torch.channels_last)
     results = []
@@ -249,8 +265,8 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
         results.append((y, *torch.autograd.grad(y.square().sum(), (logits, pixels, layer.weight))))
     for expected, found in zip(*results):
         assert near(found, expected, 1e-4)
-    kind = "depthwise" if "groups" in moves else "matrix"
-    assert {f"blend_{kind}_kernel", f"blend_{kind}_gradient_kernel"} <= set(launched)
+    kind, backwards = ("depthwise", "depthwise_gradient") if "groups" in moves else ("matrix", "matrix_table")
+    assert {f"blend_{kind}_kernel", f"blend_{backwards}_kernel"} <= set(launched)
 
 
 @interpreted
@@ -262,9 +278,66 @@ def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
     w_index = torch.randint(0, 256, (5, 8, 1, 1), dtype=torch.uint8)
     for number, table in enumerate(choice.tables):
         choice.set(torch.eye(len(LIBRARY))[number])
-        y = by_kernels.convolve(index, choice.u_by_code, choice.v_by_code, w_index, Geometry(), torch.ones(5))
+        one = torch.ones(())
+        y = by_kernels.convolve(index, choice.u_by_code, choice.basis, w_index, Geometry(), torch.ones(5), one)
         products = torch.tensor(table.table)[index.long()[:, None], w_index.long()[None]]
         assert torch.equal(y.long(), products.sum(dim=2))
+
+
+@interpreted
+@pytest.mark.parametrize("channels", [4, 5])
+def test_interpreter_depthwise_layers_tell_their_range(channels, monkeypatch):
+    """Of every program's part, so that the next layer need not look for it; of a NaN in one channel, too."""
+    monkeypatch.setattr(by_kernels, "TILE_DEPTHWISE", 64)
+    geometry, u, v = Geometry(padding=(1, 1), groups=channels), *torch.randn((2, 3, 256))
+    basis = by_kernels.Basis(*map(by_kernels.features_by_code, (v, v)), 3, 3)
+    index = torch.randint(0, 256, (2, channels, 9, 8), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    w_index, scale = torch.randint(0, 256, (channels, 1, 3, 3), dtype=torch.uint8), torch.rand(channels)
+    held = (index, by_kernels.features_by_code(u), basis, w_index, geometry, scale)
+    y = by_kernels.convolve(*held, torch.tensor(-0.5))
+    low, high = quantise.ranges_of_parts(y)
+    assert len(low) == len(high) == 3 * (5 if channels == 5 else 1)
+    assert low.min() == y.min() and high.max() == y.max() and bool((low > y.min()).any())
+    scale[2] = NAN
+    low, high = quantise.ranges_of_parts(by_kernels.convolve(*held, torch.tensor(1.0)))
+    assert low.isnan().any() and high.isnan().any()
+    running, step = torch.tensor(1.0), torch.tensor(1.0)
+    assert quantisation.moved_maximum(low, high, running, 0.1, 127, 1e-30).isnan() and running.isnan()
+    y.add_(1)
+    assert quantise.ranges_of_parts(y)[0] == y.min() and step == 1
+
+
+# -- gradients of depthwise layers, from codes -------------------------------------------------------------------------
+
+
+@interpreted
+@pytest.mark.parametrize("tile", [64, 1024])
+@pytest.mark.parametrize("zero_point", [0, ON_DEVICE])
+@pytest.mark.parametrize(
+    "geometry",
+    [Geometry(padding=(1, 1), groups=6), Geometry((2, 1), (2, 4), (1, 2), 6), Geometry((2, 2), (0, 1), (2, 2), 6)],
+)
+def test_interpreter_depthwise_gradients(geometry, zero_point, tile, monkeypatch):
+    """Those of a quantised layer by the library, wherever values are clamped."""
+    monkeypatch.setattr(by_codes, "TILE_INPUT", tile)
+    monkeypatch.setattr(by_codes, "TILE_WEIGHT", tile)
+    table, generator = LIBRARY[1], torch.Generator().manual_seed(5)
+    factors = convolution.gradient_factors(mixed.layer_table(table), "straight-through")
+    index, clamped = (torch.randint(0, high, (2, 6, 9, 7), generator=generator, dtype=torch.uint8) for high in (256, 2))
+    w_index = torch.randint(0, 256, (6, 1, 3, 3), generator=generator, dtype=torch.uint8)
+    step, w_scale = torch.tensor(0.1), torch.rand(6, generator=generator)
+    grad = torch.randn(geometry.conv2d(index.float(), w_index.float()).shape, generator=generator)
+    held = (grad, index, step, w_index, w_scale, factors, zero_point, geometry)
+    for wanted in ((True, True), (True, False), (False, True)):
+        expected = convolution.product_gradients(*held, wanted, clamped)
+        with monkeypatch.context() as on_a_gpu:
+            on_a_gpu.setattr(by_codes, "suits", lambda *_: True)
+            found = convolution.product_gradients(*held, wanted, clamped)
+            unclamped, _ = convolution.product_gradients(*held, wanted)
+        assert [one is None for one in found] == [not one for one in wanted]
+        assert all(one is None or near(one, other) for one, other in zip(found, expected))
+        if unclamped is not None:
+            assert near(unclamped * (clamped == 0), expected[0]) and not torch.equal(unclamped, found[0])
 
 
 # -- tried out before they are used ------------------------------------------------------------------------------------
@@ -280,7 +353,7 @@ def a_gpu(monkeypatch):
 
 
 @interpreted
-@pytest.mark.parametrize("kernels", [quantisation, by_kernels])
+@pytest.mark.parametrize("kernels", [quantisation, by_kernels, by_codes])
 def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
     here = torch.device("cpu")
     assert launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(here))
@@ -288,8 +361,12 @@ def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
 
 @interpreted
 @pytest.mark.parametrize(
-    ("kernels", "planted"), [(quantisation, "codes"), (quantisation, "weight_codes"), (by_kernels, "convolve")]
-)
+    ("kernels", "planted"),
+    [
+        (quantisation, "codes"), (quantisation, "weight_codes"), (by_kernels, "convolve"),
+        (by_codes, "input_gradient"), (by_codes, "weight_gradient"), 
+    ],
+)  # fmt: skip
 def test_interpreter_kernels_that_compute_something_else_are_left_out(kernels, planted, a_gpu, monkeypatch):
     def wrong(*tensors: Tensor, **_: object) -> tuple[Tensor, ...]:
         return tuple(torch.zeros_like(tensors[0]) for _ in range(3))

@@ -46,18 +46,22 @@ def pairs(device: torch.device, maps: tuple[int, int, int]) -> Iterator[tuple[st
 def _mixture(
     name: str, choice: MultiplierChoice, index: torch.Tensor, w_index: torch.Tensor, geometry: Geometry
 ) -> Iterator[tuple[str, Call, Call]]:
-    """The sums, and the gradients of the table and of the input."""
-    scale = torch.ones(len(w_index), device=index.device)
+    """The sums, and the gradients of the table and, in depthwise layers, of the input."""
+    scale, step = torch.ones(len(w_index), device=index.device), torch.ones((), device=index.device)
     u, features = choice.blended, mixtures.weight_features(w_index, choice.v)
-    held = (choice.v_by_code, w_index, geometry, scale)
+    held = (choice.basis, w_index, geometry, scale, step)
     yield (
         f"{name} mixture, sums",
         lambda: gpu_mixtures.convolve(index, choice.u_by_code, *held),
         lambda: mixtures.convolve(index, u, features, geometry),
     )
-    grad = torch.ones_like(mixtures.convolve(index, u, features, geometry))
+    grad, depthwise = torch.ones_like(mixtures.convolve(index, u, features, geometry)), geometry.groups > 1
+    row, clamped = 0 if depthwise else None, torch.zeros_like(index)
+    by_kernels: Call = lambda: gpu_mixtures.dense_table_gradient(index, grad, *held)  # noqa: E731
+    if depthwise:
+        by_kernels = lambda: gpu_mixtures.depthwise_gradients(index, clamped, grad, *held)  # noqa: E731
     yield (
         f"{name} mixture, gradients",
-        lambda: gpu_mixtures.gradients(index, grad, *held, choice.span_by_code),
-        lambda: mixtures.gradients(index, grad, features, geometry, 0, choice.span),
+        by_kernels,
+        lambda: mixtures.gradients(index, grad, features, geometry, row, choice.span),
     )

@@ -13,6 +13,7 @@ from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import feature_loops, look_ups, quantise_loops
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import depthwise as gpu_depthwise
 from spaces.arithmetic.engines.gpu import quantisation
 from spaces.arithmetic.gradient_precision import gradient_dtype
 from spaces.arithmetic.gradients import (
@@ -137,13 +138,14 @@ class _Convolution(torch.autograd.Function):
             if ctx.pads:
                 index, geometry = geometry.pad(index, ctx.fill), geometry.unpadded()
             grad_x, grad_w = product_gradients(
-                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, geometry, wanted
-            )
+                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, geometry, wanted,
+                None if ctx.pads else clamped,
+            )  # fmt: skip
             if grad_x is not None and ctx.pads:
                 top, left = ctx.geometry.padding
-                grad_x = grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left]
+                grad_x = cleared(grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left], clamped)
         if grad_x is not None:
-            grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
+            grad_x = (cleared(grad_x, clamped) if ctx.depthwise else grad_x).to(ctx.dtypes[0])
         return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
 
 
@@ -160,8 +162,9 @@ def zero_point_share(w_index: Tensor, scale: Tensor, zero_point: int | Tensor) -
 def product_gradients(
     grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
     factors: GradientFactors, zero_point: int | Tensor, geometry: Geometry, wanted: tuple[bool, bool],
+    clamped: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients of s_x s_w (Σ T[x̂, ŵ] − z Σ ŵ) for x and w, by the factors of T's.
+    """Gradients of s_x s_w (Σ T[x̂, ŵ] − z Σ ŵ) for x, zero where it is ``clamped``, and for w, by the factors of T's.
 
     ∂/∂x = Σ_r p_r(x̂) ⊙ (the exact convolution's gradient with the weights s_w q_r(ŵ)), and ∂/∂w likewise with the
     activations s_x p′_r(x̂). The zero point's share, −z Σ ŵ, is one more factor of 1. Padded positions pass no gradient.
@@ -169,10 +172,14 @@ def product_gradients(
     terms_x, terms_w = gradient_terms(factors, grad.device)
     terms_x, terms_w = terms_x if wanted[0] else (), _with_zero_point(terms_w, zero_point) if wanted[1] else ()
     several = max(len(terms_x), len(terms_w)) > 1  # terms that may cancel each other need all of their bits
+    plain = all(term.left_is_one for term in terms_x) and all(term.right_is_one for term in terms_w)
+    if not several and plain and gpu_depthwise.suits(grad.device, w_index.shape, geometry):
+        return _depthwise_gradients(grad, index, step, w_index, w_scale, terms_x, terms_w, geometry, clamped)
     if not several and gradient_dtype(w_index.shape, geometry) == torch.bfloat16:
-        return _gradients_in_bf16(
+        grad_x, grad_w = _gradients_in_bf16(
             grad, index, step, w_index, w_scale, (*terms_x, None)[0], (*terms_w, None)[0], geometry
         )
+        return None if grad_x is None else cleared(grad_x, clamped), grad_w
     grad_x = grad_w = None
     for for_x, for_w in itertools.zip_longest(terms_x, terms_w):
         # What an unwanted gradient belongs to is only a shape, and memory in the right order.
@@ -192,6 +199,20 @@ def product_gradients(
         if part_w is not None:
             part_w = part_w if for_w.right_is_one else part_w * for_w.right[w_index.int()]
             grad_w = part_w if grad_w is None else grad_w.add_(part_w)
+    return None if grad_x is None else cleared(grad_x, clamped), grad_w
+
+
+def _depthwise_gradients(
+    grad: Tensor, index: Tensor, step: Tensor, w_index: Tensor, w_scale: Tensor,
+    terms_x: tuple[Term, ...], terms_w: tuple[Term, ...], geometry: Geometry, clamped: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """The same for one term each by kernels on a GPU, straight from the codes."""
+    grad_x = grad_w = None
+    for term in terms_x:
+        grad_x = gpu_depthwise.input_gradient(grad, index.shape, clamped, w_index, term.right, geometry, w_scale)
+    for term in terms_w:
+        kernel = (w_index.shape[2], w_index.shape[3])
+        grad_w = gpu_depthwise.weight_gradient(grad, index, term.left, kernel, geometry, step)
     return grad_x, grad_w
 
 

@@ -17,6 +17,7 @@ from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.engines.mixture import pointwise
 from spaces.arithmetic.gradients import gradient_factors
+from spaces.arithmetic.kernel_mixture import KernelMixture
 from spaces.arithmetic.layers import activation_scale, pad_if_needed, without_unread
 from spaces.arithmetic.pointwise import PointwiseMixture
 from spaces.arithmetic.precision import mixtures_compute_in_fp32, plain_fp32
@@ -51,23 +52,32 @@ class MultiplierChoice(nn.Module):
         self.v_of_weights = np.ascontiguousarray(v.T, dtype=np.float32)  # (256, R), for loops on the CPU
         self.register_buffer("span", torch.from_numpy(_span(self.tables)), persistent=False)
         self.blended: Tensor | None = None  # (R, 256)
-        # By code, (256, R) filled up with zeros, for kernels that expand codes, if they hold so many features.
+        # For kernels on a GPU, if they hold so many features: by code, and every U_m along the columns of the span.
         few = self.features <= gpu_mixtures.MOST_FEATURES
         for name, rows in (("v_by_code", self.v), ("span_by_code", self.span.t())):
             self.register_buffer(name, gpu_mixtures.features_by_code(rows) if few else None, persistent=False)
+        self.register_buffer("along_span", self.u @ self.span if few else None, persistent=False)  # (M, R, K)
         self.u_by_code: Tensor | None = None
+        self.coordinates: Tensor | None = None  # (R, K) of the blend along the span
 
     def set(self, probabilities: Tensor) -> None:
         """Blend for probabilities (M,); differentiable. To be called before the layers run."""
         with plain_fp32(self.u.device):
             self.blended = torch.einsum("m,mra->ra", probabilities, self.u)
-        if self.v_by_code is not None and gpu_mixtures.works_on(self.u.device):
-            self.u_by_code = gpu_mixtures.features_by_code(self.blended.detach())
+            if self.along_span is not None and gpu_mixtures.works_on(self.u.device):
+                self.u_by_code = gpu_mixtures.features_by_code(self.blended.detach())
+                self.coordinates = torch.einsum("m,mrk->rk", probabilities, self.along_span)
 
     @property
     def features(self) -> int:
         """What kernels have to hold for a code: its features, or where it lies in their span."""
         return max(self.u.shape[1], self.span.shape[1])
+
+    @property
+    def basis(self) -> gpu_mixtures.Basis:
+        """What kernels know of the library."""
+        assert self.v_by_code is not None and self.span_by_code is not None, "few features"
+        return gpu_mixtures.Basis(self.v_by_code, self.span_by_code, len(self.v), self.span.shape[1])
 
     def moves(self, index: int | Tensor) -> bool:
         """Whether any circuit makes something other than zero of the activation ``index``, or may, where that is on a GPU."""
@@ -106,13 +116,19 @@ class MultiplierMixture(nn.Conv2d):
         scale = self.activation_scale(x)
         x, geometry = without_unread(x, self.weight, geometry)
         codes = quantise_once(x, scale)
-        kind = _kind(tuple(self.weight.shape), geometry, x.device)
-        y = kind.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
+        kind = _kind(tuple(self.weight.shape), geometry, x.device, self.choice.features)
+        blend = self.choice.coordinates if kind is KernelMixture else self.choice.blended
+        y = kind.apply(x, self.weight, blend, codes, self.choice, geometry)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
-def _kind(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> type[torch.autograd.Function]:
+def _kind(
+    w_shape: tuple[int, ...], geometry: Geometry, device: torch.device, features: int
+) -> type[torch.autograd.Function]:
     """What computes a layer with weights (O, C/groups, kH, kW)."""
+    by_kernels = emulate.mixture_engine() in ("auto", "triton")
+    if by_kernels and gpu_mixtures.suits(device, features, w_shape, geometry):
+        return KernelMixture
     if emulate.mixture_engine() != "float32":
         if depthwise.suit(w_shape, geometry, device):
             return DepthwiseMixture
@@ -136,25 +152,19 @@ class _Mixture(torch.autograd.Function):
     ) -> Tensor:
         w_index, w_scale = weight_codes(weight)
         kernel, ctx.padding = tuple(weight.shape[2:]), (0, 0)
-        ctx.by_kernels = gpu_mixtures.suits(x.device, choice.features, tuple(weight.shape), geometry)
-        ctx.by_kernels &= emulate.mixture_engine() in ("auto", "triton")
         # Whether the code of zero adds something, also where it pads.
-        ctx.border = codes.scale.zero if choice.moves(codes.scale.zero) else None
+        border = codes.scale.zero if choice.moves(codes.scale.zero) else None
         scale = codes.scale.step * w_scale  # comes last, so that one circuit's sums are as exact as in its own layer
-        if ctx.by_kernels:
-            index, ctx.geometry, ctx.undilated = codes.index, geometry, Undilated(1, False, geometry, x.shape)
-            by_code = (choice.u_by_code, choice.v_by_code)
-            y = gpu_mixtures.convolve(index, *by_code, w_index, geometry, scale, ctx.border)
-        else:
-            size = geometry.output_size(x.shape[2:], kernel)
-            ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
-            index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
-            if ctx.border is not None:
-                ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, ctx.border)
-                ctx.geometry = ctx.geometry.unpadded()
-            by_weight = mixtures.weight_features(w_index, choice.v)
-            y = mixtures.convolve(index, blended.detach().float(), by_weight, ctx.geometry)
-            y.mul_(scale.view(1, -1, 1, 1))
+        size = geometry.output_size(x.shape[2:], kernel)
+        ctx.undilated = Undilated.of(x.shape, (len(x), len(weight), *size), geometry)
+        index, ctx.geometry = ctx.undilated.split_input(codes.index), ctx.undilated.geometry
+        if border is not None:
+            ctx.padding, index = ctx.geometry.padding, ctx.geometry.pad(index, border)
+            ctx.geometry = ctx.geometry.unpadded()
+        y = mixtures.convolve(
+            index, blended.detach().float(), mixtures.weight_features(w_index, choice.v), ctx.geometry
+        )
+        y.mul_(scale.view(1, -1, 1, 1))
         ctx.zero_point = codes.scale.zero + choice.tables[0].a_lo
         if counts(ctx.zero_point):
             y.sub_(zero_point_share(w_index, scale, ctx.zero_point).view(1, -1, 1, 1))
@@ -167,11 +177,7 @@ class _Mixture(torch.autograd.Function):
         index, clamped, step, w_index, w_scale = ctx.saved_tensors
         x_wanted, w_wanted, blend_wanted = ctx.needs_input_grad[:3]
         grad, grad_blended, grad_x = ctx.undilated.split_output(grad.float()), None, None
-        if blend_wanted and ctx.by_kernels:
-            held, border = (index, grad, ctx.choice.v_by_code, w_index, ctx.geometry, w_scale), ctx.border
-            by_code, grad_x = gpu_mixtures.gradients(*held, ctx.choice.span_by_code, border)
-            grad_blended, grad_x = by_code.t()[: len(ctx.choice.v)] * step, grad_x if x_wanted else None
-        elif blend_wanted:
+        if blend_wanted:
             row = 0 if x_wanted else None  # the first basis row is ŵ itself
             scaled = mixtures.weight_features(w_index, ctx.choice.v) * w_scale.view(-1, 1, 1, 1, 1)
             grad_blended, grad_x = mixtures.gradients(index, grad, scaled, ctx.geometry, row, ctx.choice.span)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spaces.arithmetic.convolution import cleared, counts, product_gradients, zero_point_share
+from spaces.arithmetic.convolution import counts, product_gradients, zero_point_share
 from spaces.arithmetic.depthwise import Choice
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.mixture import pointwise
@@ -48,10 +48,19 @@ class PointwiseMixture(torch.autograd.Function):
             grad_blended = pointwise.table_gradient(index, grad, weights, ctx.zero).mul_(step)
         factors = gradient_factors(ctx.choice.tables[0], "straight-through")
         grad_x, grad_w = product_gradients(
-            grad, index, step, w_index, w_scale, factors, ctx.zero_point, ctx.geometry, ctx.needs_input_grad[:2]
+            grad,
+            index,
+            step,
+            w_index,
+            w_scale,
+            factors,
+            ctx.zero_point,
+            ctx.geometry,
+            ctx.needs_input_grad[:2],
+            clamped,
         )
         if grad_x is not None:
-            grad_x = cleared(grad_x, clamped).to(ctx.dtypes[0])
+            grad_x = grad_x.to(ctx.dtypes[0])
         if grad_w is not None:
             grad_w = grad_w.to(ctx.dtypes[1])
         return grad_x, grad_w, grad_blended, None, None, None

@@ -35,6 +35,7 @@ class Scale:
     low: int | Tensor
     high: int | Tensor
     zero: int | Tensor  # the index of zero; on a GPU, where it depends on values, 0-dimensional int32, not waited for
+    fresh: bool = False  # whether the step is a tensor that nobody else holds
 
     @functools.cached_property
     def number(self) -> float:
@@ -154,7 +155,7 @@ def flat(x: Tensor) -> Tensor:
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
     if quantisation.works_on(x.device) and scale.kernels_take:
         x = dense(x)
-        index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero)
+        index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero, scale.fresh)
         return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
     return codes_by_torch(x, scale)
 
@@ -201,8 +202,14 @@ def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.device.type == "cpu":
         low, high = (torch.tensor(number) for number in range_in_numbers(x))
         return low, high
+    low, high = ranges_of_parts(x)
+    return low.amin(), high.amax()
+
+
+def ranges_of_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of every part of a tensor on a GPU, (n,) float32 each, or of all of it, (1,)."""
     low, high = range_of(x, lambda values: (flat(values) if is_dense(values) else values).aminmax())
-    return low.float(), high.float()
+    return low.float().view(-1), high.float().view(-1)
 
 
 def range_in_numbers(x: Tensor) -> tuple[float, float]:
@@ -243,11 +250,12 @@ class RunningMaximum(nn.Module):
     def _scale(self, x: Tensor) -> Scale:
         """The same by tensors, and without training."""
         if self.training:
-            low, high = value_range(x)
             if quantisation.works_on(x.device):
                 levels, smallest = LARGEST_CODE, float(_SMALLEST_SCALE)
-                step = quantisation.moved_maximum(low, high, self.maximum, self.momentum, levels, smallest)
-                return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
+                averaged = (self.maximum, self.momentum, levels, smallest)
+                step = quantisation.moved_maximum(*ranges_of_parts(x), *averaged)
+                return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO, fresh=True)
+            low, high = value_range(x)
             batch, average = torch.maximum(high, -low), self.maximum.double()
             averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
             self.maximum.copy_(torch.where(average > 0, averaged, batch))
@@ -279,12 +287,13 @@ class RunningRange(nn.Module):
         seen = self.maximum > self.minimum
         if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
             return Scale.affine(self.minimum, self.maximum)
-        low, high = value_range(x)
         if self.training and quantisation.works_on(x.device):
             momentum, smallest = float(np.float32(self.momentum)), float(_SMALLEST_SCALE)
             averages = (self.minimum, self.maximum)
-            step, codes = quantisation.moved_range(low, high, *averages, momentum, _LEVELS, smallest)
-            return Scale(step, *codes.unbind())
+            step, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
+            lowest, highest, zero = codes.unbind()
+            return Scale(step, lowest, highest, zero, fresh=True)
+        low, high = value_range(x)
         low, high = low.clamp_max(0), high.clamp_min(0)
         if not self.training:
             return Scale.affine(torch.where(seen, self.minimum, low), torch.where(seen, self.maximum, high))

@@ -22,7 +22,9 @@ CAPABILITIES = (80, 90)  # Ampere's, the lowest that int8 is computed for; Hoppe
 FOLDERS = [Path(name) for name in os.environ.get("APPROXNAS_TRITON_FOLDERS", "").split(os.pathsep) if name]
 SHARED = 99 * 1024  # bytes that a program may have on consumer GPUs
 SPILLED = 1024  # bytes per thread that did not fit into registers; up to 528 were seen, with Triton 3.2
-REAL = ("blend_", "depthwise_tables_")  # kernels whose sums are no integers
+REAL = (  # kernels whose sums are of real numbers
+    "blend", "depthwise", "table_gradient"
+)  # fmt: skip
 COMPILER = Path(__file__).with_name("compile_variants.py")
 KERNELS = Path(triton_factored.__file__).with_name("kernels") / "__init__.py"
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.gpu import depthwise, launching, mixture, quantisation
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
-from spaces.arithmetic.engines.gpu import launching, mixture, quantisation
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import ProductTable, operand_table
 
@@ -202,13 +202,29 @@ def _launch_mixtures() -> None:
     cases = [(layer, 5, SPAN, offset) for layer in layers for offset in (0, 1)]
     cases += [(layer, count, count, 0) for layer in layers[2::6] for count in (1, 16)]
     for layer, rank, columns, offset in cases:
-        by_code = mixture.features_by_code(torch.empty((rank, 256), device=META))
-        held = (by_code, layer.weights(), layer.geometry, torch.empty(layer.outputs, device=META))
-        span = mixture.features_by_code(torch.empty((columns, 256), device=META))
-        index = layer.images(2, offset)
+        by_code, span = (mixture.features_by_code(torch.empty((n, 256), device=META)) for n in (rank, columns))
+        index, scale = layer.images(2, offset), torch.empty(layer.outputs, device=META)
         for border in (None, FILL) if columns == SPAN else (FILL,):
-            y = mixture.convolve(index, by_code, *held, border)
-            mixture.gradients(index, y, *held, span, border)
+            basis = mixture.Basis(by_code, span, rank, columns)
+            held = (basis, layer.weights(), layer.geometry, scale, torch.empty((), device=META), border)
+            y = mixture.convolve(index, by_code, *held)
+            if layer.geometry.groups > 1:
+                mixture.depthwise_gradients(index, index, y, *held)
+            else:
+                mixture.dense_table_gradient(index, y, *held)
+
+
+def _launch_depthwise() -> None:
+    """Gradients of depthwise layers of all kinds."""
+    values, step = torch.empty(256, device=META), torch.empty((), device=META)
+    for width, kernel, stride, dilation in itertools.product((1, 3, 4, 16, 36, 64), (3, 5), (1, 2), (1, 2)):
+        layer = grouped(width, width, kernel, width, stride, dilation)
+        index, weights, scale = layer.images(2), layer.weights(), torch.empty(width, device=META)
+        size = layer.geometry.output_size(index.shape[2:], (kernel, kernel))
+        grad = torch.empty((2, width, *size), device=META).contiguous(memory_format=torch.channels_last)
+        for clamped in (index, None):
+            depthwise.input_gradient(grad, index.shape, clamped, weights, values, layer.geometry, scale)
+        depthwise.weight_gradient(grad, index, values, (kernel, kernel), layer.geometry, step)
 
 
 @contextlib.contextmanager
@@ -216,8 +232,7 @@ def recording() -> Iterator[dict[str, dict]]:
     """Inside, kernels are not launched; yields what they would be compiled for, each once."""
     launches: dict[str, dict] = {}
     recorders = {name: Recorder(name, kernel, launches) for name, kernel in kernels().items()}
-    settings = mock.patch.object(mixture, "plain_fp32", contextlib.nullcontext)  # torch has none for "meta"
-    with settings, mock.patch.multiple(launching.kernels(), **recorders):
+    with mock.patch.multiple(launching.kernels(), **recorders):
         yield launches
 
 
@@ -228,6 +243,7 @@ def variants() -> list[dict]:
     with recording() as launches:
         _launch_quantisation()
         _launch_mixtures()
+        _launch_depthwise()
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):

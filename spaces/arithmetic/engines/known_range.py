@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def remember_range(x: Tensor, low: Any, high: Any) -> None:
-    """The smallest and the largest value of ``x``, as numbers or, on a GPU, as tensors."""
+    """The smallest and the largest value of ``x``, as numbers or, on a GPU, as tensors: of all of it, or of its parts (n,)."""
     if not x.is_inference():  # nobody counts the changes of such a tensor
         x._known_range = (x._version, id(x), low, high)
 

@@ -20,14 +20,15 @@ def works_on(device: torch.device) -> bool:
 
 
 def codes(
-    x: Tensor, step: Tensor, low: int | Tensor, high: int | Tensor, zero: int | Tensor
+    x: Tensor, step: Tensor, low: int | Tensor, high: int | Tensor, zero: int | Tensor, fresh: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """index and clamped (uint8, as x lies in memory) of a dense ``x``, and the step: NaN where x / step is one somewhere.
 
-    ``step`` is 0-dimensional float32; the others are numbers or 0-dimensional int32 tensors, all of them.
+    ``step`` is 0-dimensional float32, changed in place where it is ``fresh``; the others are numbers or 0-dimensional int32
+    tensors, all of them.
     """
     index, clamped = (torch.empty_like(x, dtype=torch.uint8) for _ in range(2))
-    step_out = step.clone()
+    step_out = step if fresh else step.clone()
     launch(
         "quantise_kernel", max(1, -(-x.numel() // BLOCK)), x, step, low, high, zero, index, clamped, step_out, x.numel(),
         LOADED=isinstance(zero, Tensor), BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
@@ -68,11 +69,14 @@ def weight_codes(weight: Tensor, largest: int, smallest_scale: float, zero: int)
 
 
 def moved_maximum(low: Tensor, high: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float) -> Tensor:
-    """Move the average ``maximum`` (in place) towards max(high, −low); the step (0-dimensional float32) that follows."""
+    """Move the average ``maximum`` (in place) towards max(high, −low); the step (0-dimensional float32) that follows.
+
+    ``low`` and ``high`` may be those of many parts of a tensor (n,).
+    """
     step = torch.empty_like(maximum)
     launch(
-        "running_maximum_kernel", 1, low, high, maximum, step,
-        MOMENTUM=momentum, LEVELS=float(levels), SMALLEST_SCALE=smallest, num_warps=1, enable_fp_fusion=False,
+        "running_maximum_kernel", 1, low, high, maximum, step, low.numel(), MOMENTUM=momentum, LEVELS=float(levels),
+        SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return step
 
@@ -80,13 +84,21 @@ def moved_maximum(low: Tensor, high: Tensor, maximum: Tensor, momentum: float, l
 def moved_range(
     low: Tensor, high: Tensor, minimum: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float
 ) -> tuple[Tensor, Tensor]:
-    """Move the averages (in place) towards the range with zero in it; step, and the lowest, highest and zero code (3,)."""
+    """Move the averages (in place) towards the range with zero in it; step, and the lowest, highest and zero code (3,).
+
+    ``low`` and ``high`` as in ``moved_maximum``.
+    """
     step, found = torch.empty_like(maximum), torch.empty(3, dtype=torch.int32, device=maximum.device)
     launch(
-        "running_range_kernel", 1, low, high, minimum, maximum, step, found,
-        MOMENTUM=momentum, LEVELS=float(levels), SMALLEST_SCALE=smallest, num_warps=1, enable_fp_fusion=False,
+        "running_range_kernel", 1, low, high, minimum, maximum, step, found, low.numel(), MOMENTUM=momentum,
+        LEVELS=float(levels), SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
     return step, found
+
+
+def _parts(low: Tensor) -> int:
+    """Of parts of a tensor, how many a kernel looks at together."""
+    return min(BLOCK, 1 << (max(1, low.numel()) - 1).bit_length())
 
 
 # -- tried out ---------------------------------------------------------------------------------------------------------

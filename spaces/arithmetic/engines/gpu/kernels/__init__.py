@@ -6,9 +6,11 @@ from .convolutions import direct_kernel, gather_kernel, matrix_kernel
 from .mixture import (
     blend_depthwise_gradient_kernel,
     blend_depthwise_kernel,
-    blend_matrix_gradient_kernel,
     blend_matrix_kernel,
+    blend_matrix_table_kernel,
     depthwise_tables_kernel,
+    depthwise_weight_gradient_kernel,
+    table_gradient_kernel,
     weight_features_kernel,
 )
 from .quantisation import (
@@ -26,10 +28,11 @@ __all__ = [
     "INTERPRETED",
     "blend_depthwise_gradient_kernel",
     "blend_depthwise_kernel",
-    "blend_matrix_gradient_kernel",
     "blend_matrix_kernel",
+    "blend_matrix_table_kernel",
     "decode_kernel",
     "depthwise_tables_kernel",
+    "depthwise_weight_gradient_kernel",
     "direct_kernel",
     "gather_kernel",
     "look_up_kernel",
@@ -37,6 +40,7 @@ __all__ = [
     "quantise_kernel",
     "running_maximum_kernel",
     "running_range_kernel",
+    "table_gradient_kernel",
     "weight_codes_kernel",
     "weight_features_kernel",
 ]

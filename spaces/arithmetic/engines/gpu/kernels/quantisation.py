@@ -93,6 +93,24 @@ def _larger(a, b):
 
 
 @jit
+def _extent(low, high, count, BLOCK: tl.constexpr):
+    """The lowest of low (count,) and the highest of high (count,); NaN where one of them is."""
+    lane = tl.arange(0, BLOCK)
+    least, most = tl.full((BLOCK,), float("inf"), tl.float32), tl.full((BLOCK,), float("-inf"), tl.float32)
+    nan = tl.zeros((BLOCK,), dtype=tl.int32)
+    for first in range(0, count, BLOCK):
+        known = first + lane < count
+        lows = tl.load(low + (first + lane), mask=known, other=float("inf"))
+        highs = tl.load(high + (first + lane), mask=known, other=float("-inf"))
+        nan |= ((lows != lows) | (highs != highs)).to(tl.int32)
+        least = tl.minimum(least, tl.where(lows == lows, lows, 0.0))
+        most = tl.maximum(most, tl.where(highs == highs, highs, 0.0))
+    lost = tl.max(nan, axis=0) > 0
+    nothing = tl.full((), float("nan"), tl.float32)
+    return tl.where(lost, nothing, tl.min(least, axis=0)), tl.where(lost, nothing, tl.max(most, axis=0))
+
+
+@jit
 def _step(span, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr):
     """The scale of codes that divide ``span`` into so many levels."""
     return _larger(tl.div_rn(span, tl.full((), LEVELS, tl.float32)), tl.full((), SMALLEST_SCALE, tl.float32))
@@ -100,10 +118,15 @@ def _step(span, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr):
 
 @jit
 def running_maximum_kernel(
-    low, high, maximum, step, MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr
-):
-    """The moving average of max|x|, and the scale that follows from it; the average is computed in double precision."""
-    batch, average = _larger(tl.load(high), -tl.load(low)), tl.load(maximum).to(tl.float64)
+    low, high, maximum, step, count: int,
+    MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The moving average of max|x|, and the scale that follows from it; the average is computed in double precision.
+
+    low and high (count,): the ranges of parts of x.
+    """
+    least, most = _extent(low, high, count, BLOCK)
+    batch, average = _larger(most, -least), tl.load(maximum).to(tl.float64)
     moved = (average + tl.full((), MOMENTUM, tl.float64) * (batch.to(tl.float64) - average)).to(tl.float32)
     new = tl.where(average > 0, moved, batch)
     tl.store(maximum, new)
@@ -118,11 +141,13 @@ def _moved(average, value, MOMENTUM: tl.constexpr):
 
 @jit
 def running_range_kernel(
-    low, high, minimum, maximum, step, codes, MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr
-):
+    low, high, minimum, maximum, step, codes, count: int,
+    MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """The moving averages of the smallest and the largest value, zero included; scale, and lowest, highest and zero code."""
-    low = -_larger(-tl.load(low), tl.zeros((), tl.float32))
-    high = _larger(tl.load(high), tl.zeros((), tl.float32))
+    lowest, highest = _extent(low, high, count, BLOCK)
+    low = -_larger(-lowest, tl.zeros((), tl.float32))
+    high = _larger(highest, tl.zeros((), tl.float32))
     least, most = tl.load(minimum), tl.load(maximum)
     seen = most > least
     least, most = tl.where(seen, _moved(least, low, MOMENTUM), low), tl.where(seen, _moved(most, high, MOMENTUM), high)
