@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.arithmetic import convolution, quantise
+from spaces.arithmetic import convolution, normalised_sum, quantise
 from spaces.arithmetic import mixture as mixed
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import depthwise as by_codes
-from spaces.arithmetic.engines.gpu import launching, quantisation
+from spaces.arithmetic.engines.gpu import launching, normalised, quantisation
 from spaces.arithmetic.engines.gpu import mixture as by_kernels
 from spaces.arithmetic.engines.mixture import mixture as by_torch
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
@@ -340,6 +340,48 @@ def test_interpreter_depthwise_gradients(geometry, zero_point, tile, monkeypatch
             assert near(unclamped * (clamped == 0), expected[0]) and not torch.equal(unclamped, found[0])
 
 
+# -- sums of normalised maps -------------------------------------------------------------------------------------------
+
+
+@interpreted
+@pytest.mark.parametrize("tile", [64, 4096])
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, (2, 3, 5, 4)), (8, (2, 16, 4, 4)), (11, (3, 70, 3, 2))], ids=["odd", "full", "groups"]
+)
+def test_interpreter_normalised_sums(count, size, tile, monkeypatch):
+    """The sum, all gradients and moved averages are those of the loops on a CPU."""
+    monkeypatch.setattr(normalised, "TILE", tile)
+    monkeypatch.setattr(normalised, "TILE_SUM", tile // 2)
+    monkeypatch.setattr(normalised, "MOST_CHANNELS", 16)
+    torch.manual_seed(6)
+    maps = [(torch.randn(size) * (1 + number) + 5 * number).requires_grad_(number != 4) for number in range(count)]
+    weights, grad, results = torch.rand(count, requires_grad=True), torch.randn(size), []
+    for engine in (normalised_sum.loops, normalised):
+        monkeypatch.setattr(normalised_sum, "_engine", lambda _, engine=engine: engine)
+        norms = [
+            torch.nn.Identity() if number % 3 == 1 else torch.nn.BatchNorm2d(size[1], affine=False)
+            for number in range(count)
+        ]
+        y = normalised_sum.normalised_sum(weights, maps, norms)
+        found = torch.autograd.grad(y, [weights, *(x for x in maps if x.requires_grad)], grad)
+        averages = [buffer for norm in norms for buffer in norm.buffers() if buffer.dim()]
+        results.append((y, *found, *averages))
+    assert all(near(found, expected, 1e-4) for expected, found in zip(*results))
+    assert results[1][0].is_contiguous(memory_format=torch.channels_last)
+
+
+@interpreted
+def test_interpreter_normalised_sums_hide_no_nan(monkeypatch):
+    monkeypatch.setattr(normalised_sum, "_engine", lambda _: normalised)
+    maps, norms = (
+        [torch.randn((2, 4, 6, 6)) for _ in range(2)],
+        [torch.nn.BatchNorm2d(4, affine=False) for _ in range(2)],
+    )
+    maps[0][0, 1, 2, 3] = NAN
+    y = normalised_sum.normalised_sum(torch.ones(2), maps, norms)
+    assert y[:, 1].isnan().all() and not y[:, 0].isnan().any() and norms[0].running_mean[1].isnan()
+
+
 # -- tried out before they are used ------------------------------------------------------------------------------------
 
 
@@ -353,7 +395,7 @@ def a_gpu(monkeypatch):
 
 
 @interpreted
-@pytest.mark.parametrize("kernels", [quantisation, by_kernels, by_codes])
+@pytest.mark.parametrize("kernels", [quantisation, by_kernels, by_codes, normalised])
 def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
     here = torch.device("cpu")
     assert launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(here))
@@ -364,7 +406,7 @@ def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
     ("kernels", "planted"),
     [
         (quantisation, "codes"), (quantisation, "weight_codes"), (by_kernels, "convolve"),
-        (by_codes, "input_gradient"), (by_codes, "weight_gradient"), 
+        (by_codes, "input_gradient"), (by_codes, "weight_gradient"), (normalised, "weighted_sum"),
     ],
 )  # fmt: skip
 def test_interpreter_kernels_that_compute_something_else_are_left_out(kernels, planted, a_gpu, monkeypatch):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spaces.arithmetic.engines.cpu import normalised
+from spaces.arithmetic.engines.cpu import normalised as loops
+from spaces.arithmetic.engines.gpu import normalised as kernels
 
 
 def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> Tensor:
@@ -27,7 +28,7 @@ def normalised_sum(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.M
 
 
 def _fused(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) -> bool:
-    """Whether there are loops for it; what they do not know is left to torch, which computes or refuses it."""
+    """Whether there are loops or kernels for it; what they do not know is left to torch, which computes or refuses it."""
     if not (len(weights) == len(maps) == len(norms) and len({x.shape for x in maps}) == 1):
         return False
     first = maps[0]
@@ -35,8 +36,9 @@ def _fused(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) 
     kinds = {_kind(norm) for norm in norms if type(norm) is not nn.Identity}
     if len(kinds) > 1 or None in kinds:
         return False
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (weights, *maps))
-    return several and plain and all(norm.training for norm in norms)
+    plain = all(x.dtype == torch.float32 and x.device == first.device for x in (weights, *maps))
+    there = first.device.type == "cpu" or kernels.works_on(first.device)
+    return several and plain and there and all(norm.training for norm in norms)
 
 
 def _kind(norm: nn.Module) -> tuple[float, float] | None:
@@ -50,25 +52,31 @@ class _NormalisedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, norms: Sequence[nn.Module], *maps: Tensor) -> Tensor:
         batch = [norm for norm in norms if isinstance(norm, nn.BatchNorm2d)]
-        whole = normalised.Maps.of(maps, [isinstance(norm, nn.BatchNorm2d) for norm in norms])
+        ctx.normalised = [isinstance(norm, nn.BatchNorm2d) for norm in norms]
         nothing = torch.empty(0)
         running = [
             (norm.running_mean, norm.running_var) if isinstance(norm, nn.BatchNorm2d) else (nothing, nothing)
             for norm in norms
         ]
         epsilon, momentum = (batch[0].eps, batch[0].momentum) if batch else (0.0, 0.0)
-        ctx.known = normalised.statistics(whole, running, epsilon, momentum)
+        engine = _engine(weights)
+        whole = engine.Maps.of(maps, ctx.normalised)
+        known = engine.statistics(whole, running, epsilon, momentum)
         if batch:
             torch._foreach_add_([norm.num_batches_tracked for norm in batch], 1)
-        ctx.normalised = whole.normalised.tolist()
-        ctx.save_for_backward(weights, *maps)
-        return normalised.weighted_sum(whole, ctx.known, weights.detach().numpy())
+        ctx.save_for_backward(weights, known, *maps)
+        return engine.weighted_sum(whole, known, weights.detach())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weights, *maps = ctx.saved_tensors
-        whole = normalised.Maps.of(maps, ctx.normalised)
-        wanted = ctx.needs_input_grad[2:]
-        of_weights, of_maps = normalised.gradients(whole, ctx.known, weights.detach().numpy(), grad, wanted)
-        return torch.from_numpy(of_weights) if ctx.needs_input_grad[0] else None, None, *of_maps
+        weights, known, *maps = ctx.saved_tensors
+        engine, wanted = _engine(weights), ctx.needs_input_grad[2:]
+        whole = engine.Maps.of(maps, ctx.normalised)
+        of_weights, of_maps = engine.gradients(whole, known, weights.detach(), grad, wanted)
+        return of_weights if ctx.needs_input_grad[0] else None, None, *of_maps
+
+
+def _engine(weights: Tensor) -> Any:
+    """The module that computes it on the weights' device."""
+    return loops if weights.device.type == "cpu" else kernels

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.gpu import depthwise, launching, mixture, quantisation
+from spaces.arithmetic.engines.gpu import depthwise, launching, mixture, normalised, quantisation
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers import catalogue
@@ -227,12 +227,24 @@ def _launch_depthwise() -> None:
         depthwise.weight_gradient(grad, index, values, (kernel, kernel), layer.geometry, step)
 
 
+def _launch_normalised() -> None:
+    """Sums of few maps and of many, of few channels and of many."""
+    for count, width in itertools.product((2, 9), (1, 3, 4, 16, 36, 64, 256)):
+        size = (2, width, 32, 32)
+        x = torch.empty(size, device=META).contiguous(memory_format=torch.channels_last)
+        maps, weights = normalised.Maps.of([x] * count, [True] * count), torch.empty(count, device=META)
+        known = normalised.statistics(maps, [(weights, weights)] * count, 1e-5, 0.1)
+        normalised.weighted_sum(maps, known, weights)
+        normalised.gradients(maps, known, weights, x, [True] * count)
+
+
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, dict]]:
     """Inside, kernels are not launched; yields what they would be compiled for, each once."""
     launches: dict[str, dict] = {}
     recorders = {name: Recorder(name, kernel, launches) for name, kernel in kernels().items()}
-    with mock.patch.multiple(launching.kernels(), **recorders):
+    averages = mock.patch.object(torch, "_foreach_lerp_", lambda *_: None)  # of no kernel of ours
+    with averages, mock.patch.multiple(launching.kernels(), **recorders):
         yield launches
 
 
@@ -244,6 +256,7 @@ def variants() -> list[dict]:
         _launch_quantisation()
         _launch_mixtures()
         _launch_depthwise()
+        _launch_normalised()
         for layer, table in itertools.product(layers, factored_tables()):
             _launch(triton_factored, layer, table)
         for layer, table in itertools.product(layers, gathered_tables()):

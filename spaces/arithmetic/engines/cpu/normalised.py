@@ -68,7 +68,7 @@ def in_order(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def statistics(maps: Maps, running: Sequence[tuple[Tensor, Tensor]], epsilon: float, momentum: float) -> np.ndarray:
+def statistics(maps: Maps, running: Sequence[tuple[Tensor, Tensor]], epsilon: float, momentum: float) -> Tensor:
     """The mean of every channel and 1/√(var + ε), (parts, 2, C) float32; 0 and 1 for maps that are not normalised.
 
     Moves the ``running`` mean and unbiased variance (C,) of each part on.
@@ -80,14 +80,15 @@ def statistics(maps: Maps, running: Sequence[tuple[Tensor, Tensor]], epsilon: fl
     arguments = (maps.places.ctypes.data, maps.normalised.ctypes.data, *maps.size, found.ctypes.data)
     share(_statistics, arguments, parts * chunks, parts * maps.count)
     _finish_statistics(found, maps.normalised, maps.count, maps.chunk, epsilon, momentum, averages.ctypes.data, known)
-    return known
+    return torch.from_numpy(known)
 
 
-def weighted_sum(maps: Maps, known: np.ndarray, weights: np.ndarray) -> Tensor:
+def weighted_sum(maps: Maps, known: Tensor, weights: Tensor) -> Tensor:
     """The sum (N, C, H, W) for ``weights`` (parts,) float32."""
     first = maps.tensors[0]
     y = torch.empty_like(first, memory_format=torch.channels_last)
-    means, factors = _tiled(known[:, 0], maps), _tiled(known[:, 1] * weights[:, None], maps)
+    means, scale = known.numpy().swapaxes(0, 1)
+    means, factors = _tiled(means, maps), _tiled(scale * weights.numpy()[:, None], maps)
     arguments = (
         maps.places.ctypes.data, len(maps.tensors), maps.count, maps.period, maps.chunk, means.ctypes.data,
         factors.ctypes.data, y.data_ptr(),
@@ -97,20 +98,20 @@ def weighted_sum(maps: Maps, known: np.ndarray, weights: np.ndarray) -> Tensor:
 
 
 def gradients(
-    maps: Maps, known: np.ndarray, weights: np.ndarray, grad: Tensor, wanted: Sequence[bool]
-) -> tuple[np.ndarray, list[Tensor | None]]:
-    """The gradients for the weights (parts,) float32, and for those maps (N, C, H, W) that are ``wanted``."""
+    maps: Maps, known: Tensor, weights: Tensor, grad: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The gradients for the weights (parts,), and for those maps (N, C, H, W) that are ``wanted``."""
     parts, chunks, g = len(maps.tensors), maps.chunks, in_order(grad)
-    means = _tiled(known[:, 0], maps)
+    means, scale = known.numpy().swapaxes(0, 1)
+    means, scale = _tiled(means, maps), scale.astype(np.float64)
     found = np.empty((chunks, parts + 1, maps.channels), dtype=np.float32)
     arguments = (maps.places.ctypes.data, parts, *maps.size, means.ctypes.data, g.data_ptr(), found.ctypes.data)
     share(_gradient_sums, arguments, chunks, parts * maps.count)
     sums = found.sum(axis=0, dtype=np.float64)
     of_grad, of_maps, pixels = sums[0], sums[1:], maps.count // maps.channels
-    scale = known[:, 1].astype(np.float64)
     of_weights = (of_maps * scale).sum(axis=1).astype(np.float32)
     # Through the mean and the variance, which depend on every number of the channel.
-    factor = weights[:, None] * scale
+    factor = weights.numpy()[:, None] * scale
     normalised = maps.normalised[:, None]
     slope = -normalised * factor * scale**2 * of_maps / pixels
     constant = -normalised * factor * of_grad / pixels
@@ -122,7 +123,7 @@ def gradients(
         means.ctypes.data, *(each.ctypes.data for each in terms), g.data_ptr(), places.ctypes.data,
     )  # fmt: skip
     share(_input_gradients, arguments, chunks, parts * maps.count)
-    return of_weights, outputs
+    return torch.from_numpy(of_weights), outputs
 
 
 def _tiled(values: np.ndarray, maps: Maps) -> np.ndarray:

@@ -13,6 +13,14 @@ from .mixture import (
     table_gradient_kernel,
     weight_features_kernel,
 )
+from .normalised import (
+    finish_gradients_kernel,
+    finish_statistics_kernel,
+    gradient_sums_kernel,
+    map_gradients_kernel,
+    map_statistics_kernel,
+    weighted_sum_kernel,
+)
 from .quantisation import (
     decode_kernel,
     look_up_kernel,
@@ -34,8 +42,13 @@ __all__ = [
     "depthwise_tables_kernel",
     "depthwise_weight_gradient_kernel",
     "direct_kernel",
+    "finish_gradients_kernel",
+    "finish_statistics_kernel",
     "gather_kernel",
+    "gradient_sums_kernel",
     "look_up_kernel",
+    "map_gradients_kernel",
+    "map_statistics_kernel",
     "matrix_kernel",
     "quantise_kernel",
     "running_maximum_kernel",
@@ -43,4 +56,5 @@ __all__ = [
     "table_gradient_kernel",
     "weight_codes_kernel",
     "weight_features_kernel",
+    "weighted_sum_kernel",
 ]
