@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.arithmetic import convolution, normalised_sum, quantise
+from spaces.arithmetic import convolution, kernel_mixture, normalised_sum, quantise
 from spaces.arithmetic import mixture as mixed
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import depthwise as by_codes
-from spaces.arithmetic.engines.gpu import launching, normalised, quantisation
+from spaces.arithmetic.engines.gpu import launching, normalised, quantisation, weights
 from spaces.arithmetic.engines.gpu import mixture as by_kernels
 from spaces.arithmetic.engines.mixture import mixture as by_torch
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
@@ -104,7 +104,7 @@ def test_interpreter_weight_codes(shape):
     if len(shape) == 4:
         weight = weight.contiguous(memory_format=torch.channels_last)
     expected = quantise.weight_codes_by_torch(weight)
-    index, scale = quantisation.weight_codes(weight, 127, float(quantise._SMALLEST_SCALE), 128)
+    index, scale = quantisation.weight_codes(weight, 127, float(quantise.SMALLEST_SCALE), 128)
     assert same(index, expected[0]) and same(scale, expected[1])
 
 
@@ -122,7 +122,7 @@ def test_interpreter_look_ups(dtype):
 def test_interpreter_running_scales(kind):
     """Averages and scales over several batches are those of the CPU, whose numbers are not torch's tensors."""
     mine, theirs, generator = kind(), kind(), torch.Generator().manual_seed(2)
-    levels = {"momentum": 0.1, "smallest": float(quantise._SMALLEST_SCALE)}
+    levels = {"momentum": 0.1, "smallest": float(quantise.SMALLEST_SCALE)}
     for number, size in enumerate((1.0, 30.0, 1e-3, 0.0, 7.0, NAN)):
         x = torch.randn((3, 4, 5), generator=generator) * size + number % 3 * size
         scale, (low, high) = mine(x), (x.amin(), x.amax())
@@ -201,7 +201,7 @@ def test_interpreter_mixtures(name, monkeypatch):
     u, v, scale = torch.randn(rank, 256), torch.randn(rank, 256), torch.rand(outputs) + 0.1
     span = torch.linalg.qr(torch.randn(256, 6))[0]
     basis, step = by_kernels.Basis(*map(by_kernels.features_by_code, (v, span.t())), rank, 6), torch.tensor(0.3)
-    held = (basis, w_index, geometry, scale, step, border)
+    held = (basis, by_kernels.weights_of(w_index, scale, basis, geometry.groups > 1), geometry, step, border)
     y = by_kernels.convolve(index, by_kernels.features_by_code(u), *held)
     features, padded, moved, (top, left) = by_torch.weight_features(w_index, v), index, geometry, (0, 0)
     if border is not None:
@@ -231,7 +231,8 @@ def test_interpreter_mixtures_of_no_images(groups):
         torch.empty((0, 4, 3, 3), dtype=torch.uint8),
         torch.zeros((4, 4 // groups, 3, 3), dtype=torch.uint8),
     )
-    held = (by_kernels.Basis(by_code, by_code, 8, 8), w_index, geometry, scale, torch.ones(()), 128)
+    basis = by_kernels.Basis(by_code, by_code, 8, 8)
+    held = (basis, by_kernels.weights_of(w_index, scale, basis, groups > 1), geometry, torch.ones(()), 128)
     y = by_kernels.convolve(index, by_code, *held)
     if groups > 1:
         table, for_x = by_kernels.depthwise_gradients(index, None, y, *held)
@@ -278,8 +279,8 @@ def test_interpreter_a_single_multiplier_is_exact_in_a_mixture(monkeypatch):
     w_index = torch.randint(0, 256, (5, 8, 1, 1), dtype=torch.uint8)
     for number, table in enumerate(choice.tables):
         choice.set(torch.eye(len(LIBRARY))[number])
-        one = torch.ones(())
-        y = by_kernels.convolve(index, choice.u_by_code, choice.basis, w_index, Geometry(), torch.ones(5), one)
+        weight = by_kernels.weights_of(w_index, torch.ones(5), choice.basis, depthwise=False)
+        y = by_kernels.convolve(index, choice.u_by_code, choice.basis, weight, Geometry(), torch.ones(()))
         products = torch.tensor(table.table)[index.long()[:, None], w_index.long()[None]]
         assert torch.equal(y.long(), products.sum(dim=2))
 
@@ -293,7 +294,8 @@ def test_interpreter_depthwise_layers_tell_their_range(channels, monkeypatch):
     basis = by_kernels.Basis(*map(by_kernels.features_by_code, (v, v)), 3, 3)
     index = torch.randint(0, 256, (2, channels, 9, 8), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     w_index, scale = torch.randint(0, 256, (channels, 1, 3, 3), dtype=torch.uint8), torch.rand(channels)
-    held = (index, by_kernels.features_by_code(u), basis, w_index, geometry, scale)
+    weight = by_kernels.weights_of(w_index, scale, basis, depthwise=True)
+    held = (index, by_kernels.features_by_code(u), basis, weight, geometry)
     y = by_kernels.convolve(*held, torch.tensor(-0.5))
     low, high = quantise.ranges_of_parts(y)
     assert len(low) == len(high) == 3 * (5 if channels == 5 else 1)
@@ -305,6 +307,47 @@ def test_interpreter_depthwise_layers_tell_their_range(channels, monkeypatch):
     assert quantisation.moved_maximum(low, high, running, 0.1, 127, 1e-30).isnan() and running.isnan()
     y.add_(1)
     assert quantise.ranges_of_parts(y)[0] == y.min() and step == 1
+
+
+@interpreted
+def test_interpreter_a_network_codes_its_weights_together(monkeypatch):
+    """By two launches, to what each layer's own give bit for bit; a weight that has changed since is coded anew."""
+    launched, launch = [], launching.launch
+    for kernels in (by_kernels, quantisation, weights):
+        monkeypatch.setattr(kernels, "works_on", lambda _: True)
+        monkeypatch.setattr(
+            kernels, "launch", lambda name, *rest, **more: (launched.append(name), launch(name, *rest, **more))
+        )
+    monkeypatch.setattr(quantise, "weight_codes", lambda w: quantisation.weight_codes(w, 127, 1e-32, 128))
+    monkeypatch.setattr(kernel_mixture, "weight_codes", quantise.weight_codes)
+    choices = mixed.MultiplierChoices(LIBRARY, 2)
+    net = torch.nn.Sequential(
+        MultiplierMixture(4, 4, 3, padding=1, groups=4, choice=choices[0]),
+        MultiplierMixture(4, 6, 1, choice=choices[1]),
+        MultiplierMixture(6, 5, 3, bias=False, choice=choices[1]),
+    ).to(memory_format=torch.channels_last)
+    x = torch.randn((2, 4, 5, 5)).contiguous(memory_format=torch.channels_last)
+    probabilities = torch.rand(2, len(LIBRARY), requires_grad=True)
+
+    def results() -> tuple[Tensor, ...]:
+        y = net.eval()(x)
+        return (y, *torch.autograd.grad(y.square().sum(), [probabilities, *net.parameters()], retain_graph=True))
+
+    choices.set_all(probabilities, net)
+    together, counts = results(), launched.count("weight_codes_kernel")
+    assert counts == 0 and launched.count("all_weight_codes_kernel") == 1
+    for layer in net:
+        layer.coded = None
+    assert all(torch.equal(one, other) for one, other in zip(together, results()))
+    choices.set_all(probabilities, net)
+    launched.clear()
+    with torch.no_grad():
+        net[1].weight.mul_(-2)
+    changed = results()[0]
+    assert launched.count("weight_codes_kernel") == 1 and not torch.equal(changed, together[0])
+    net[2].weight.data = torch.zeros_like(net[2].weight)  # elsewhere in the memory
+    choices.set_all(probabilities, net)
+    assert not results()[0].any()
 
 
 # -- gradients of depthwise layers, from codes -------------------------------------------------------------------------
@@ -395,7 +438,7 @@ def a_gpu(monkeypatch):
 
 
 @interpreted
-@pytest.mark.parametrize("kernels", [quantisation, by_kernels, by_codes, normalised])
+@pytest.mark.parametrize("kernels", [quantisation, by_kernels, by_codes, normalised, weights])
 def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
     here = torch.device("cpu")
     assert launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(here))

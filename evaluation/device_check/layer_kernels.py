@@ -49,7 +49,7 @@ def _mixture(
     """The sums, and the gradients of the table and, in depthwise layers, of the input."""
     scale, step = torch.ones(len(w_index), device=index.device), torch.ones((), device=index.device)
     u, features = choice.blended, mixtures.weight_features(w_index, choice.v)
-    held = (choice.basis, w_index, geometry, scale, step)
+    held = (choice.basis, gpu_mixtures.weights_of(w_index, scale, choice.basis, geometry.groups > 1), geometry, step)
     yield (
         f"{name} mixture, sums",
         lambda: gpu_mixtures.convolve(index, choice.u_by_code, *held),

@@ -15,6 +15,7 @@ from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import depthwise as gpu_depthwise
 from spaces.arithmetic.engines.gpu import quantisation
+from spaces.arithmetic.engines.gpu.mixture import weight_features
 from spaces.arithmetic.gradient_precision import gradient_dtype
 from spaces.arithmetic.gradients import (
     GradientFactors,
@@ -207,11 +208,11 @@ def _depthwise_gradients(
     terms_x: tuple[Term, ...], terms_w: tuple[Term, ...], geometry: Geometry, clamped: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """The same for one term each by kernels on a GPU, straight from the codes."""
-    grad_x = grad_w = None
+    grad_x, grad_w, kernel = None, None, (w_index.shape[2], w_index.shape[3])
     for term in terms_x:
-        grad_x = gpu_depthwise.input_gradient(grad, index.shape, clamped, w_index, term.right, geometry, w_scale)
+        features = weight_features(w_index, term.right.view(-1, 1), depthwise=True)
+        grad_x = gpu_depthwise.input_gradient(grad, index.shape, clamped, features, kernel, geometry, w_scale)
     for term in terms_w:
-        kernel = (w_index.shape[2], w_index.shape[3])
         grad_w = gpu_depthwise.weight_gradient(grad, index, term.left, kernel, geometry, step)
     return grad_x, grad_w
 

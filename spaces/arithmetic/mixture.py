@@ -14,6 +14,7 @@ from spaces.arithmetic.depthwise import DepthwiseMixture
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import mixture as gpu_mixtures
+from spaces.arithmetic.engines.gpu import weights as gpu_weights
 from spaces.arithmetic.engines.mixture import mixture as mixtures
 from spaces.arithmetic.engines.mixture import pointwise
 from spaces.arithmetic.gradients import gradient_factors
@@ -21,12 +22,12 @@ from spaces.arithmetic.kernel_mixture import KernelMixture
 from spaces.arithmetic.layers import activation_scale, pad_if_needed, without_unread
 from spaces.arithmetic.pointwise import PointwiseMixture
 from spaces.arithmetic.precision import mixtures_compute_in_fp32, plain_fp32
-from spaces.arithmetic.quantise import Codes, quantise_once, weight_codes
+from spaces.arithmetic.quantise import LARGEST_CODE, SMALLEST_SCALE, Codes, is_dense, quantise_once, weight_codes
 from spaces.arithmetic.undilated import Undilated
 from spaces.errors import InputError
 from spaces.multipliers.factors import shared_basis
 from spaces.multipliers.multiplier import Multiplier
-from spaces.multipliers.products import ProductTable, layer_table
+from spaces.multipliers.products import WEIGHT_ZERO, ProductTable, layer_table
 
 
 class MultiplierChoice(nn.Module):
@@ -102,6 +103,7 @@ class MultiplierMixture(nn.Conv2d):
         super().__init__(*args, **kwargs)
         self.choice = choice
         self.activation_scale = activation_scale(choice.signed)
+        self.coded: tuple[tuple[int, int], gpu_mixtures.Weights] | None = None  # of one version of the weight
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) → (N, O, H', W'); ``choice.set`` must have been called.
@@ -117,9 +119,54 @@ class MultiplierMixture(nn.Conv2d):
         x, geometry = without_unread(x, self.weight, geometry)
         codes = quantise_once(x, scale)
         kind = _kind(tuple(self.weight.shape), geometry, x.device, self.choice.features)
-        blend = self.choice.coordinates if kind is KernelMixture else self.choice.blended
-        y = kind.apply(x, self.weight, blend, codes, self.choice, geometry)
+        if kind is KernelMixture:
+            weights = self.coded[1] if self.coded is not None and self.coded[0] == _version(self.weight) else None
+            y = kind.apply(x, self.weight, self.choice.coordinates, codes, self.choice, geometry, weights)
+        else:
+            y = kind.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+def _version(weight: Tensor) -> tuple[int, int]:
+    return weight.data_ptr(), weight._version
+
+
+class MultiplierChoices(nn.ModuleList):
+    """All choices of a network over one library, a row of β each."""
+
+    def __init__(self, library: Sequence[Multiplier], count: int) -> None:
+        super().__init__(MultiplierChoice(library) for _ in range(count))
+        self._layers: list[MultiplierMixture] | None = None  # those whose weights are coded together
+        self._together: gpu_weights.WeightsTogether | None = None
+
+    def set_all(self, probabilities: Tensor, net: nn.Module) -> None:
+        """Blend for probabilities (rows, M); differentiable. To be called before a pass of the network ``net``.
+
+        On a GPU, the weights of all its layers become codes and features here, which take two launches together.
+        """
+        for choice, row in zip(self, probabilities):
+            choice.set(row)
+        if self[0].coordinates is not None and gpu_weights.works_on(probabilities.device):
+            self._code_weights(net)
+
+    @torch.no_grad()
+    def _code_weights(self, net: nn.Module) -> None:
+        if self._layers is None:
+            self._layers = [layer for layer in net.modules() if isinstance(layer, MultiplierMixture) and _suits(layer)]
+        weights, basis = [layer.weight.detach() for layer in self._layers], self[0].basis
+        if self._together is None or not self._together.know(weights):
+            depthwise = [layer.groups > 1 for layer in self._layers]
+            self._together = gpu_weights.WeightsTogether(weights, depthwise, basis.v)
+        found = self._together(weights, basis.v, LARGEST_CODE, float(SMALLEST_SCALE), WEIGHT_ZERO)
+        for layer, coded in zip(self._layers, found):
+            layer.coded = (_version(layer.weight), coded)
+
+
+def _suits(layer: MultiplierMixture) -> bool:
+    """Whether kernels that take a layer's weight as it lies in the memory compute it."""
+    geometry = Geometry(groups=layer.groups)
+    ordinary = gpu_mixtures.suits(layer.weight.device, layer.choice.features, tuple(layer.weight.shape), geometry)
+    return ordinary and layer.weight.dtype == torch.float32 and is_dense(layer.weight)
 
 
 def _kind(

@@ -24,7 +24,7 @@ from spaces.multipliers.products import WEIGHT_ZERO
 LARGEST_CODE = 127
 _LARGEST = np.float32(LARGEST_CODE)
 _LEVELS = 255  # between the lowest and the highest affine code
-_SMALLEST_SCALE = np.finfo(np.float32).tiny * np.float32(2**20)  # keeps x / s finite for an all-zero tensor
+SMALLEST_SCALE = np.finfo(np.float32).tiny * np.float32(2**20)  # keeps x / s finite for an all-zero tensor
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scale:
     def of_maximum(cls, maximum: float) -> "Scale":
         """``symmetric`` of a float32 number on the CPU: the same step, in a fraction of the time that tensors of one take."""
         step = np.float32(maximum) / _LARGEST
-        number = float(_SMALLEST_SCALE if step < _SMALLEST_SCALE else step)  # a NaN stays one
+        number = float(SMALLEST_SCALE if step < SMALLEST_SCALE else step)  # a NaN stays one
         scale = cls(torch.from_numpy(np.asarray(number, dtype=np.float32)), -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO)
         scale.__dict__["number"] = number
         return scale
@@ -59,7 +59,7 @@ class Scale:
     @classmethod
     def affine(cls, minimum: Tensor, maximum: Tensor) -> "Scale":
         """For an unsigned circuit: s = (max − min) / 255; zero lies inside the range and has a code of its own."""
-        step = divided(maximum - minimum, _LEVELS).clamp_min(float(_SMALLEST_SCALE))
+        step = divided(maximum - minimum, _LEVELS).clamp_min(float(SMALLEST_SCALE))
         zero = (-minimum / step).round().nan_to_num(nan=0.0).clamp(0, _LEVELS)
         zero = int(zero) if zero.device.type == "cpu" else zero.int()
         return cls(step, -zero, _LEVELS - zero, zero)
@@ -82,7 +82,7 @@ class Codes:
 
 def scale_from_maximum(maximum: Tensor) -> Tensor:
     """The scale s = max|x| / 127 that spends the whole code range on ``maximum`` (any shape)."""
-    return divided(maximum, LARGEST_CODE).clamp_min(float(_SMALLEST_SCALE))
+    return divided(maximum, LARGEST_CODE).clamp_min(float(SMALLEST_SCALE))
 
 
 def divided(values: Tensor, by: float) -> Tensor:
@@ -182,11 +182,11 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
         outputs = weight.shape[0]
         weight, index, scale = weight.contiguous(), torch.empty(weight.shape, dtype=torch.uint8), torch.empty(outputs)
         size, written = (outputs, weight.numel() // outputs), (index.data_ptr(), scale.data_ptr())
-        loops.quantise_rows(weight.data_ptr(), *size, _LARGEST, _SMALLEST_SCALE, WEIGHT_ZERO, *written)
+        loops.quantise_rows(weight.data_ptr(), *size, _LARGEST, SMALLEST_SCALE, WEIGHT_ZERO, *written)
         return index, scale
     if quantisation.works_on(weight.device):
         weight = dense(weight)
-        return quantisation.weight_codes(weight, LARGEST_CODE, float(_SMALLEST_SCALE), WEIGHT_ZERO)
+        return quantisation.weight_codes(weight, LARGEST_CODE, float(SMALLEST_SCALE), WEIGHT_ZERO)
     return weight_codes_by_torch(weight)
 
 
@@ -251,7 +251,7 @@ class RunningMaximum(nn.Module):
         """The same by tensors, and without training."""
         if self.training:
             if quantisation.works_on(x.device):
-                levels, smallest = LARGEST_CODE, float(_SMALLEST_SCALE)
+                levels, smallest = LARGEST_CODE, float(SMALLEST_SCALE)
                 averaged = (self.maximum, self.momentum, levels, smallest)
                 step = quantisation.moved_maximum(*ranges_of_parts(x), *averaged)
                 return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO, fresh=True)
@@ -288,7 +288,7 @@ class RunningRange(nn.Module):
         if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
             return Scale.affine(self.minimum, self.maximum)
         if self.training and quantisation.works_on(x.device):
-            momentum, smallest = float(np.float32(self.momentum)), float(_SMALLEST_SCALE)
+            momentum, smallest = float(np.float32(self.momentum)), float(SMALLEST_SCALE)
             averages = (self.minimum, self.maximum)
             step, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
             lowest, highest, zero = codes.unbind()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, MixtureLayers
-from spaces.arithmetic.mixture import MultiplierChoice
+from spaces.arithmetic.mixture import MultiplierChoices
 from spaces.bench.architecture import SKIP, BenchArchitecture, BenchEdge, places
 from spaces.bench.network import BenchNetwork, Convolution, build, build_operation
 from spaces.costs.model import CostModel
@@ -84,7 +84,7 @@ class BenchSupernet(BenchNetwork):
     ) -> None:
         if partial < 1 or shape.channels % partial:
             raise InputError(f"partial channels 1/{partial} do not divide {shape.channels} channels")
-        mixtures = [MultiplierChoice(library) for _ in range(choices[BETA].count)]
+        mixtures = MultiplierChoices(library, choices[BETA].count)  # one per row of β
         names, position = choices[ALPHA].options, iter(range(shape.cells))
 
         def body(channels: int) -> MixedCell:
@@ -92,13 +92,12 @@ class BenchSupernet(BenchNetwork):
             return MixedCell(nodes, names, channels, [MixtureLayers(mixtures[row]) for row in rows], partial)
 
         super().__init__(shape, body, FixedLayers("approximate", outer), affine=False)
-        self.mixtures = nn.ModuleList(mixtures)  # one per row of β
+        self.mixtures = mixtures
         self.operation_rows = choices[ALPHA].rows[EDGES].tolist()
 
     def choose(self, probabilities: Mapping[str, Tensor], sampled: Mapping[str, np.ndarray] | None = None) -> None:
         """See ``spaces.space.Supernet``."""
-        for mixture, row in zip(self.mixtures, probabilities[BETA]):
-            mixture.set(row)
+        self.mixtures.set_all(probabilities[BETA], self)
         picked = (sampled or {}).get(ALPHA)
         for cell, rows in zip(self.cells, self.operation_rows):
             for edge, row in zip(cell.edges, rows):

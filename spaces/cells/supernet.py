@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
-from spaces.arithmetic.mixture import MultiplierChoice
+from spaces.arithmetic.mixture import MultiplierChoices
 from spaces.arithmetic.normalised_sum import normalised_sum
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
 from spaces.cells.choices import ALPHA, BETA, EDGES, GAMMA, NODES, OUTSIDE, PROJECTIONS
@@ -146,7 +146,7 @@ class CellSupernet(CellNetwork):
         check_mixture(space, choices[BETA].count)
         everything, governed = space.scope == "all", choices[BETA].rows
         plain = FixedLayers("fp32", None)
-        blends = [MultiplierChoice(space.library) for _ in range(choices[BETA].count)]
+        blends = MultiplierChoices(space.library, choices[BETA].count)  # one per row of β
 
         def layers_of(row: int) -> dict[bool, LayerFactory]:
             mixed = MixtureLayers(blends[row])
@@ -164,14 +164,13 @@ class CellSupernet(CellNetwork):
             return MixtureLayers(blends[governed[OUTSIDE][0] if position is None else governed[PROJECTIONS][position]])
 
         super().__init__(shape, space.nodes, body, outer, searching=True)
-        self.choices = nn.ModuleList(blends)  # one per row of β
+        self.choices = blends
         self.operation_rows = choices[ALPHA].rows[EDGES].tolist()  # of α, by position and edge
         self.share_rows = choices[GAMMA].rows[NODES].tolist() if GAMMA in choices else []  # of γ, by position and node
 
     def choose(self, probabilities: Mapping[str, Tensor], sampled: Mapping[str, np.ndarray] | None = None) -> None:
         """See ``spaces.space.Supernet``. An edge of which an operation is sampled computes that operation alone."""
-        for blend, row in zip(self.choices, probabilities[BETA]):
-            blend.set(row)
+        self.choices.set_all(probabilities[BETA], self)
         picked = (sampled or {}).get(ALPHA)
         for stage, rows in zip(self.cells, self.operation_rows):
             for edge, row in zip(stage.body.edges, rows):

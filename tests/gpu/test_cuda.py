@@ -13,7 +13,7 @@ from spaces import graphed_step
 from spaces.arithmetic import emulate, quantise
 from spaces.arithmetic.engines import reference, self_test
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.gpu import depthwise, mixture, normalised, quantisation
+from spaces.arithmetic.engines.gpu import depthwise, mixture, normalised, quantisation, weights
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers.products import ProductTable
@@ -93,7 +93,7 @@ def test_padding_may_be_told_by_a_tensor_on_the_device(engine):
 # -- around the sums ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernels", [depthwise, mixture, normalised, quantisation])
+@pytest.mark.parametrize("kernels", [depthwise, mixture, normalised, quantisation, weights])
 def test_kernels_around_the_sums_work(kernels):
     assert kernels.works_on(torch.device("cuda"))
 

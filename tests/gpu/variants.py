@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.geometry import Geometry
-from spaces.arithmetic.engines.gpu import depthwise, launching, mixture, normalised, quantisation
+from spaces.arithmetic.engines.gpu import depthwise, launching, mixture, normalised, quantisation, weights
 from spaces.arithmetic.engines.gpu import factored as triton_factored
 from spaces.arithmetic.engines.gpu import gather as triton_gather
 from spaces.multipliers import catalogue
@@ -205,13 +205,22 @@ def _launch_mixtures() -> None:
         by_code, span = (mixture.features_by_code(torch.empty((n, 256), device=META)) for n in (rank, columns))
         index, scale = layer.images(2, offset), torch.empty(layer.outputs, device=META)
         for border in (None, FILL) if columns == SPAN else (FILL,):
-            basis = mixture.Basis(by_code, span, rank, columns)
-            held = (basis, layer.weights(), layer.geometry, scale, torch.empty((), device=META), border)
+            basis, step = mixture.Basis(by_code, span, rank, columns), torch.empty((), device=META)
+            held = mixture.weights_of(layer.weights(), scale, basis, layer.geometry.groups > 1)
+            held = (basis, held, layer.geometry, step, border)
             y = mixture.convolve(index, by_code, *held)
             if layer.geometry.groups > 1:
                 mixture.depthwise_gradients(index, index, y, *held)
             else:
                 mixture.dense_table_gradient(index, y, *held)
+
+
+def _launch_weights() -> None:
+    """Of networks whose tables have few features, and more."""
+    layers = [torch.empty(shape, device=META) for shape in ((16, 1, 3, 3), (16, 16, 1, 1))]
+    for rank in (1, 5, 16):
+        by_code = mixture.features_by_code(torch.empty((rank, 256), device=META))
+        weights.WeightsTogether(layers, [True, False], by_code)(layers, by_code, 127, SMALLEST, FILL)
 
 
 def _launch_depthwise() -> None:
@@ -223,7 +232,8 @@ def _launch_depthwise() -> None:
         size = layer.geometry.output_size(index.shape[2:], (kernel, kernel))
         grad = torch.empty((2, width, *size), device=META).contiguous(memory_format=torch.channels_last)
         for clamped in (index, None):
-            depthwise.input_gradient(grad, index.shape, clamped, weights, values, layer.geometry, scale)
+            kernels, features = (kernel, kernel), mixture.weight_features(weights, values.view(-1, 1), True)
+            depthwise.input_gradient(grad, index.shape, clamped, features, kernels, layer.geometry, scale)
         depthwise.weight_gradient(grad, index, values, (kernel, kernel), layer.geometry, step)
 
 
@@ -255,6 +265,7 @@ def variants() -> list[dict]:
     with recording() as launches:
         _launch_quantisation()
         _launch_mixtures()
+        _launch_weights()
         _launch_depthwise()
         _launch_normalised()
         for layer, table in itertools.product(layers, factored_tables()):

@@ -27,27 +27,24 @@ def suits(device: torch.device, w_shape: tuple[int, ...], geometry: Geometry) ->
 
 
 def input_gradient(
-    grad: Tensor,
-    size: torch.Size,
-    clamped: Tensor | None,
-    w_index: Tensor,
-    values: Tensor,
-    geometry: Geometry,
+    grad: Tensor, size: torch.Size, clamped: Tensor | None, features: Tensor, kernel: tuple[int, int], geometry: Geometry,
     scale: Tensor,
-) -> Tensor:
-    """The gradient for the input of ``size`` (N, C, H, W) of a depthwise convolution with the weights values[w_index]·scale:
-    ``values`` (256,), ``scale`` (C,); from that of its output (N, C, H', W'), and zero where ``clamped`` is 1.
+) -> Tensor:  # fmt: skip
+    """The gradient for the input of ``size`` (N, C, H, W) of a depthwise convolution, zero where ``clamped`` is 1; from that of
+    its output (N, C, H', W').
+
+    Its weights are the first of their ``features`` (taps, 1 or more, C), times ``scale`` (C,).
     """
-    features, pull = weight_features(w_index, values.view(-1, 1), True), grad.permute(0, 2, 3, 1).contiguous()
+    pull = grad.permute(0, 2, 3, 1).contiguous()
     grad_x = torch.empty((size[0], *size[2:], size[1]), device=grad.device)
     lost = features if clamped is None else clamped.permute(0, 2, 3, 1).contiguous()
     pixels, channels, block, unit = tiled(grad_x, TILE_INPUT)
     launch(
         "blend_depthwise_gradient_kernel", -(-pixels // (TILE_INPUT // block)) * -(-channels // block),
-        pull, scale.contiguous(), features, lost, lost, values, grad_x, grad_x, lost, 0, 0,
-        pixels, *size[2:], *pull.shape[1:3], channels // unit, w_index.shape[2], features.stride(0),
+        pull, scale.contiguous(), features, lost, lost, scale, grad_x, grad_x, lost, 0, 0,
+        pixels, *size[2:], *pull.shape[1:3], channels // unit, kernel[0], features.stride(0),
         *geometry.padding, *geometry.dilation, UNIT=unit, STRIDE_H=geometry.stride[0], STRIDE_W=geometry.stride[1],
-        KERNEL_WIDTH=w_index.shape[3], RANK=1, SPAN=0, PITCH=1, FIRST=True, CLAMPS=clamped is not None,
+        KERNEL_WIDTH=kernel[1], RANK=1, SPAN=0, PITCH=1, FIRST=True, CLAMPS=clamped is not None,
         PIXELS=TILE_INPUT // block, CHANNELS=block, num_warps=4,
     )  # fmt: skip
     return grad_x.permute(0, 3, 1, 2)
@@ -104,9 +101,9 @@ def _agrees(device: torch.device) -> bool:
             [True, True, False],
         )
         there, one = grad.to(device), torch.ones((), device=device)
-        codes, factors = (index.to(device), clamped.to(device), w_index.to(device)), (a.to(device), b.to(device))
-        found_x = input_gradient(there, index.shape, codes[1], codes[2], factors[1], geometry, scale.to(device))
-        found_w = weight_gradient(there, codes[0], factors[0], (side, side), geometry, one)
+        features, kernel = weight_features(w_index.to(device), b.to(device).view(-1, 1), True), (side, side)
+        found_x = input_gradient(there, index.shape, clamped.to(device), features, kernel, geometry, scale.to(device))
+        found_w = weight_gradient(there, index.to(device), a.to(device), kernel, geometry, one)
         if not (_near(found_x.cpu(), for_x * (clamped == 0)) and _near(found_w.cpu(), for_w)):
             return False
     return True

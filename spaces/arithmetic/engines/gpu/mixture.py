@@ -42,6 +42,14 @@ class Basis(NamedTuple):
     columns: int
 
 
+class Weights(NamedTuple):
+    """A layer's weights, as kernels take them."""
+
+    index: Tensor  # (O, C/groups, kH, kW) uint8
+    scale: Tensor  # (O,)
+    features: Tensor  # as ``weight_features`` has them
+
+
 @functools.cache
 def works_on(device: torch.device) -> bool:
     """Whether a device runs these kernels, to the results of the CPU but for the order of additions."""
@@ -68,47 +76,59 @@ def weight_features(w_index: Tensor, by_code: Tensor, depthwise: bool = False) -
 
     v as ``features_by_code`` has it, R filled up.
     """
-    outputs, inputs, *kernel = w_index.shape
-    taps, rank = kernel[0] * kernel[1], by_code.shape[1]
-    shape = (taps, rank, outputs) if depthwise else (taps, outputs, inputs, rank)
-    features, size = torch.empty(shape, device=w_index.device), w_index.numel()
-    steps = (w_index.stride(0), w_index.stride(1), w_index.stride(3) if kernel[1] > 1 else w_index.stride(2))
+    features = torch.empty(features_shape(tuple(w_index.shape), by_code, depthwise), device=w_index.device)
+    size, inputs = w_index.numel(), w_index.shape[1]
     launch(
-        "weight_features_kernel", -(-size // BLOCK), w_index, by_code, features, outputs, inputs, size, *steps,
-        RANK=rank, APART=depthwise, BLOCK=BLOCK, num_warps=4,
+        "weight_features_kernel", -(-size // BLOCK), w_index, by_code, features, len(w_index), inputs, size,
+        *steps_of(w_index), int(depthwise), RANK=by_code.shape[1], BLOCK=BLOCK, num_warps=4,
     )  # fmt: skip
     return features
 
 
-def convolve(
-    index: Tensor, u: Tensor, basis: Basis, w_index: Tensor, geometry: Geometry, scale: Tensor, step: Tensor,
-    border: Border = None,
-) -> Tensor:  # fmt: skip
-    """The sums times ``scale`` (O,) and ``step`` (0-dimensional): (N, O, H', W') float32, channels-last.
+def features_shape(w_shape: tuple[int, ...], by_code: Tensor, depthwise: bool) -> tuple[int, ...]:
+    """Of the features of weights (O, C/groups, kH, kW)."""
+    (outputs, inputs, height, width), rank = w_shape, by_code.shape[1]
+    return (height * width, rank, outputs) if depthwise else (height * width, outputs, inputs, rank)
 
-    ``index`` (N, C, H, W) and ``w_index`` (O, C/groups, kH, kW) uint8; ``u`` as ``features_by_code`` has it.
+
+def steps_of(w_index: Tensor) -> tuple[int, int, int]:
+    """From one output, input and tap to the next, of a dense tensor in the memory."""
+    return w_index.stride(0), w_index.stride(1), w_index.stride(3) if w_index.shape[3] > 1 else w_index.stride(2)
+
+
+def weights_of(w_index: Tensor, scale: Tensor, basis: Basis, depthwise: bool) -> Weights:
+    """A layer's weights by themselves; ``weights`` has those of a whole network."""
+    return Weights(w_index, scale.contiguous(), weight_features(w_index, basis.v, depthwise))
+
+
+def convolve(
+    index: Tensor, u: Tensor, basis: Basis, weights: Weights, geometry: Geometry, step: Tensor, border: Border = None
+) -> Tensor:
+    """The sums times their scale (O,) and ``step`` (0-dimensional): (N, O, H', W') float32, channels-last.
+
+    ``index`` (N, C, H, W) uint8; ``u`` as ``features_by_code`` has it.
     """
     if geometry.groups > 1:
-        return _convolve_depthwise(index, u, basis, w_index, geometry, scale, step, border)
+        return _convolve_depthwise(index, u, basis, weights, geometry, step, border)
     index, geometry = _padded(index, geometry, border)
-    x, kernel, weights = index.permute(0, 2, 3, 1).contiguous(), w_index.shape[2:], weight_features(w_index, basis.v)
+    x, kernel = index.permute(0, 2, 3, 1).contiguous(), weights.index.shape[2:]
     size = geometry.output_size(x.shape[1:3], kernel)
-    y = torch.empty((len(x), *size, len(w_index)), device=x.device)
+    y = torch.empty((len(x), *size, len(weights.index)), device=x.device)
     pixels, channels, outputs, rank = y[..., 0].numel(), x.shape[3], y.shape[3], u.shape[1]
     block = _power(outputs, TILE_N)
     launch(
-        "blend_matrix_kernel", -(-pixels // TILE_M) * -(-outputs // block), x, u, weights, scale.contiguous(), step, y,
-        pixels, *x.shape[1:3], *size, channels, outputs, len(weights), kernel[1], *moves(geometry),
+        "blend_matrix_kernel", -(-pixels // TILE_M) * -(-outputs // block), x, u, weights.features, weights.scale, step, y,
+        pixels, *x.shape[1:3], *size, channels, outputs, len(weights.features), kernel[1], *moves(geometry),
         RANK=rank, BLOCK_M=TILE_M, BLOCK_N=block, CHANNELS=_channels(channels, rank, block), num_warps=4, num_stages=1,
     )  # fmt: skip
     return y.permute(0, 3, 1, 2)
 
 
 def _convolve_depthwise(
-    index: Tensor, u: Tensor, basis: Basis, w_index: Tensor, geometry: Geometry, scale: Tensor, step: Tensor,
-    border: Border,
-) -> Tensor:  # fmt: skip
-    x, w_index, (height, width) = index.permute(0, 2, 3, 1).contiguous(), w_index.contiguous(), w_index.shape[2:]
+    index: Tensor, u: Tensor, basis: Basis, weights: Weights, geometry: Geometry, step: Tensor, border: Border
+) -> Tensor:
+    x, w_index = index.permute(0, 2, 3, 1).contiguous(), weights.index.contiguous()
+    height, width = w_index.shape[2:]
     size, channels = geometry.output_size(x.shape[1:3], (height, width)), x.shape[3]
     y, tables = (torch.empty(n, device=x.device) for n in ((len(x), *size, channels), (w_index.numel(), 256)))
     launch("depthwise_tables_kernel", w_index.numel(), w_index, u, basis.v, tables, RANK=u.shape[1], num_warps=4)
@@ -117,7 +137,7 @@ def _convolve_depthwise(
     low, high = torch.empty((2, programs), device=x.device)
     launch(
         "blend_depthwise_kernel", programs, x.view(-1).view(torch.int32) if unit == 4 else x, tables,
-        scale.contiguous(), step, y, low, high, _border(border, x),
+        weights.scale, step, y, low, high, _border(border, x),
         pixels, *x.shape[1:3], *size, channels // unit, height, *moves(geometry),
         UNIT=unit, ADDS=border is not None, KERNEL_WIDTH=width, PIXELS=TILE_DEPTHWISE, num_warps=4,
     )  # fmt: skip
@@ -128,21 +148,20 @@ def _convolve_depthwise(
 
 
 def dense_table_gradient(
-    index: Tensor, grad: Tensor, basis: Basis, w_index: Tensor, geometry: Geometry, scale: Tensor, step: Tensor,
-    border: Border = None,
-) -> Tensor:  # fmt: skip
+    index: Tensor, grad: Tensor, basis: Basis, weights: Weights, geometry: Geometry, step: Tensor, border: Border = None
+) -> Tensor:
     """The gradient for u along the columns of its span, (R, columns), from that of ``convolve`` (N, O, H', W')."""
     index, geometry = _padded(index, geometry, border)
     x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
-    weights, (channels, outputs), span = weight_features(w_index, basis.v), (x.shape[3], pull.shape[3]), basis.span
+    channels, outputs, span = x.shape[3], pull.shape[3], basis.span
     pixels, block = pull[..., 0].numel(), _power(outputs, TILE_N)
     inputs = _power(channels, TILE_FEATURES // span.shape[1], least=-(-16 // span.shape[1]))
     chunks = max(1, -(-pixels // (TILE_TABLE * BLOCKS)))
-    programs = chunks * len(weights) * -(-channels // inputs) * -(-outputs // block)
+    programs = chunks * len(weights.features) * -(-channels // inputs) * -(-outputs // block)
     sums = torch.empty((basis.rank, span.shape[1], programs), device=x.device)
     launch(
-        "blend_matrix_table_kernel", programs, x, pull, scale.contiguous(), weights, span, sums,
-        pixels, *x.shape[1:3], *pull.shape[1:3], channels, outputs, w_index.shape[3], chunks, BLOCKS, *moves(geometry),
+        "blend_matrix_table_kernel", programs, x, pull, weights.scale, weights.features, span, sums,
+        pixels, *x.shape[1:3], *pull.shape[1:3], channels, outputs, weights.index.shape[3], chunks, BLOCKS, *moves(geometry),
         RANK=basis.rank, PITCH=basis.v.shape[1], SPAN=span.shape[1], BLOCK_K=TILE_TABLE, CHANNELS=inputs, OUTPUTS=block,
         num_warps=4, num_stages=1,
     )  # fmt: skip
@@ -150,14 +169,14 @@ def dense_table_gradient(
 
 
 def depthwise_gradients(
-    index: Tensor, clamped: Tensor | None, grad: Tensor, basis: Basis, w_index: Tensor, geometry: Geometry, scale: Tensor,
-    step: Tensor, border: Border = None,
+    index: Tensor, clamped: Tensor | None, grad: Tensor, basis: Basis, weights: Weights, geometry: Geometry, step: Tensor,
+    border: Border = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same of a depthwise layer, and the gradient for the feature u_0(x̂), (N, C, H, W): zero where ``clamped`` is 1."""
     x, pull, lost = (
         part.permute(0, 2, 3, 1).contiguous() for part in (index, grad, index if clamped is None else clamped)
     )
-    channels, (height, width), features = x.shape[3], w_index.shape[2:], weight_features(w_index, basis.v, True)
+    channels, (height, width), features = x.shape[3], weights.index.shape[2:], weights.features
     around = (0, 0) if border is None else geometry.padding
     pixels = len(x) * (x.shape[1] + 2 * around[0]) * (x.shape[2] + 2 * around[1])
     _, _, block, unit = tiled(x, TILE_GRADIENT)
@@ -166,7 +185,7 @@ def depthwise_gradients(
     grad_x, sums = (torch.empty(n, device=x.device) for n in (x.shape, (basis.rank, basis.columns, programs)))
     for first in range(0, basis.rank, AT_ONCE):
         launch(
-            "blend_depthwise_gradient_kernel", programs, pull, scale.contiguous(), features[:, first:], x, lost,
+            "blend_depthwise_gradient_kernel", programs, pull, weights.scale, features[:, first:], x, lost,
             basis.span, grad_x, sums[first:], _border(border, x), *around,
             pixels, *x.shape[1:3], *pull.shape[1:3], channels // unit, height, features.stride(0),
             *geometry.padding, *geometry.dilation, UNIT=unit, STRIDE_H=geometry.stride[0], STRIDE_W=geometry.stride[1],
@@ -249,7 +268,8 @@ def _agrees(device: torch.device) -> bool:
         expected[2] = expected[2][:, :, down // 2 :, across // 2 :][:, :, : index.shape[2], : index.shape[3]]
 
         there, by_code, one = index.to(device), features_by_code(u).to(device), torch.ones((), device=device)
-        held = (basis, w_index.to(device), geometry, scale.to(device), one, border)
+        weights = weights_of(w_index.to(device), scale.to(device), basis, geometry.groups > 1)
+        held = (basis, weights, geometry, one, border)
         found = [convolve(there, by_code, *held)]
         if geometry.groups > 1:
             found += depthwise_gradients(there, torch.zeros_like(there), y.to(device), *held)

@@ -4,6 +4,7 @@ import triton
 
 from .convolutions import direct_kernel, gather_kernel, matrix_kernel
 from .mixture import (
+    all_weight_features_kernel,
     blend_depthwise_gradient_kernel,
     blend_depthwise_kernel,
     blend_matrix_kernel,
@@ -22,6 +23,7 @@ from .normalised import (
     weighted_sum_kernel,
 )
 from .quantisation import (
+    all_weight_codes_kernel,
     decode_kernel,
     look_up_kernel,
     quantise_kernel,
@@ -34,6 +36,8 @@ INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's i
 
 __all__ = [
     "INTERPRETED",
+    "all_weight_codes_kernel",
+    "all_weight_features_kernel",
     "blend_depthwise_gradient_kernel",
     "blend_depthwise_kernel",
     "blend_matrix_kernel",

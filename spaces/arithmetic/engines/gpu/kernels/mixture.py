@@ -15,25 +15,44 @@ _PRECISION = tl.constexpr("tf32x3")
 
 
 @jit
-def weight_features_kernel(
-    w_index, v, features, outputs: int, inputs: int, size: int, out_step: int, in_step: int, tap_step: int,
-    RANK: tl.constexpr, APART: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+def _store_features(
+    w_index, v, features, place, outputs, inputs, size, out_step, in_step, tap_step, apart, RANK: tl.constexpr
+):
     """features (taps, O, C/groups, RANK) = v[w_index], whose steps in memory are given; ``size`` is taps · O · C/groups.
 
-    With APART and one input per group: (taps, RANK, O).
+    Where they are ``apart``, with one input per group: (taps, RANK, O).
     """
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     known, rank = place < size, tl.arange(0, RANK)[None, :]
     row = place // inputs
     source = row // outputs * tap_step + row % outputs * out_step + place % inputs * in_step
     code = tl.load(w_index + source, mask=known, other=0).to(tl.int32)
     values = tl.load(v + (code[:, None] * RANK + rank))
-    if APART:
-        target = (row // outputs)[:, None] * RANK * outputs + rank * outputs + (row % outputs)[:, None]
-    else:
-        target = place.to(tl.int64)[:, None] * RANK + rank
-    tl.store(features + target, values, mask=known[:, None])
+    separate = (row // outputs)[:, None] * RANK * outputs + rank * outputs + (row % outputs)[:, None]
+    tl.store(features + tl.where(apart > 0, separate, place[:, None] * RANK + rank), values, mask=known[:, None])
+
+
+@jit
+def weight_features_kernel(
+    w_index, v, features, outputs: int, inputs: int, size: int, out_step: int, in_step: int, tap_step: int, apart: int,
+    RANK: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The features of a layer's weights."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    _store_features(w_index, v, features, place, outputs, inputs, size, out_step, in_step, tap_step, apart, RANK)
+
+
+@jit
+def all_weight_features_kernel(plan, w_index, v, features, RANK: tl.constexpr, BLOCK: tl.constexpr):
+    """Those of many layers; plan (programs, 10) int64: where a layer's codes and features begin, its first place at hand,
+    and what is told of a layer alone.
+    """
+    own = plan + tl.program_id(0) * 10
+    place = tl.load(own + 2).to(tl.int32) + tl.arange(0, BLOCK)
+    outputs, inputs, size = tl.load(own + 3).to(tl.int32), tl.load(own + 4).to(tl.int32), tl.load(own + 5).to(tl.int32)
+    out_step, in_step = tl.load(own + 6).to(tl.int32), tl.load(own + 7).to(tl.int32)
+    tap_step, apart = tl.load(own + 8).to(tl.int32), tl.load(own + 9).to(tl.int32)
+    codes, target = w_index + tl.load(own), features + tl.load(own + 1)
+    _store_features(codes, v, target, place, outputs, inputs, size, out_step, in_step, tap_step, apart, RANK)
 
 
 @jit

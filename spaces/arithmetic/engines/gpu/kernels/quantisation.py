@@ -55,16 +55,14 @@ def decode_kernel(index, values, scale, out, size: int, length: int, BLOCK: tl.c
 
 
 @jit
-def weight_codes_kernel(
-    weight, index, scale, rows: int, length: int,
-    LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+def _code_rows(
+    weight, index, scale, row, rows, length,
+    LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """scale = max|weight| / LARGEST of each row, index = round(weight / scale) + ZERO.
-
-    weight (rows, length) of any floating dtype, index (rows, length) uint8, scale (rows,) float32. A NaN makes its row's
-    scale NaN, and its codes zero.
+    """scale = max|weight| / LARGEST of each row, index = round(weight / scale) + ZERO; a NaN makes its row's scale NaN, and
+    its codes zero.
     """
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    ROWS: tl.constexpr = row.shape[0]
     starts, lane = row[:, None] * length, tl.arange(0, BLOCK)[None, :]
     most = tl.zeros((ROWS, BLOCK), dtype=tl.float32)
     nan = tl.zeros((ROWS, BLOCK), dtype=tl.int32)
@@ -81,6 +79,31 @@ def weight_codes_kernel(
         values = tl.load(weight + (starts + first + lane), mask=known, other=0.0).to(tl.float32)
         code, _ = _rounded(values, step[:, None])
         tl.store(index + (starts + first + lane), (code.to(tl.int32) + ZERO).to(tl.uint8), mask=known)
+
+
+@jit
+def weight_codes_kernel(
+    weight, index, scale, rows: int, length: int,
+    LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Codes and scales of a weight (rows, length) of any floating dtype: index (rows, length) uint8, scale (rows,) float32."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    _code_rows(weight, index, scale, row, rows, length, LARGEST, SMALLEST_SCALE, ZERO, BLOCK)
+
+
+@jit
+def all_weight_codes_kernel(
+    plan, index, scale,
+    LARGEST: tl.constexpr, SMALLEST_SCALE: tl.constexpr, ZERO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The same of many float32 weights; plan (programs, 5) int64: of up to ROWS rows of one of them, the address of the first,
+    how many there are, their length, and where index and scale begin.
+    """
+    own = plan + tl.program_id(0) * 5
+    weight, rows = tl.load(own).to(tl.pointer_type(tl.float32)), tl.load(own + 1).to(tl.int32)
+    length, place = tl.load(own + 2).to(tl.int32), tl.load(own + 3)
+    row = tl.arange(0, ROWS)
+    _code_rows(weight, index + place, scale + tl.load(own + 4), row, rows, length, LARGEST, SMALLEST_SCALE, ZERO, BLOCK)
 
 
 # -- one number each: a launch instead of a dozen ----------------------------------------------------------------------
