@@ -169,15 +169,20 @@ def test_gradients_of_an_ordinary_convolution_are_autograds(dilation, groups, si
     pixels=st.integers(0, 5000),
     outputs=st.integers(1, 5),
     inputs=st.integers(1, 5),
-    most=st.sampled_from([1, 64, 4096]),
+    part=st.sampled_from([1, 64, 4096]),
+    most=st.sampled_from([7, 2**10, 2**22]),
 )
 @settings(deadline=None)
-def test_a_product_in_parts_is_the_whole_one(pixels, outputs, inputs, most):
-    """However many pixels there are: what GPUs compute weights' gradients by."""
+def test_a_product_in_parts_is_the_whole_one(pixels, outputs, inputs, part, most):
+    """However many pixels there are, and never much larger on the way: what GPUs compute weights' gradients by."""
     generator = torch.Generator().manual_seed(pixels)
     pull, x = (torch.randn((pixels, n), generator=generator, dtype=torch.float64) for n in (outputs, inputs))
-    with mock.patch.object(gradients, "PART", most):
+    limits = mock.patch.multiple(gradients, PART=part, MOST_PRODUCTS=most)
+    with limits, mock.patch.object(torch, "bmm", wraps=torch.bmm) as bmm:
         assert torch.allclose(gradients._in_parts(pull, x), pull.t() @ x)
+    for call in bmm.call_args_list:
+        parts, _, size = call.args[0].shape
+        assert parts * outputs * inputs <= most and size * parts == pixels and size >= gradients.SMALLEST_PART
 
 
 # -- unsigned layers ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -23,12 +24,17 @@ from spaces.arithmetic.engines.gpu import mixture as by_kernels
 from spaces.arithmetic.engines.mixture import mixture as by_torch
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
 from spaces.arithmetic.quantise import RunningMaximum, RunningRange, Scale
+from spaces.multipliers.multiplier import Multiplier
 from tests.convolutions import LIBRARY, ROUGH, ZERO_ROW
 from tests.kernel_cases import INTERPRETED
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 NAN, INF = float("nan"), float("inf")
 ON_DEVICE = torch.tensor(70, dtype=torch.int32)  # a code that is not waited for
+UNSIGNED_PAIR = tuple(
+    Multiplier(f"unsigned {number}", False, np.multiply.outer(np.arange(256), np.arange(256)) + number * errors)
+    for number, errors in enumerate(np.random.default_rng(3).integers(-90, 91, (2, 256, 1)) * np.arange(256))
+)
 pytestmark = pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning")  # numpy's, of NaN and infinities
 interpreted = pytest.mark.skipif(not (HAS_TRITON and INTERPRETED), reason="runs under TRITON_INTERPRET=1")
 
@@ -87,11 +93,11 @@ def test_interpreter_codes(name, nan, monkeypatch):
     expected = quantise.codes_by_torch(x.clone(), scale)
     numbers = (scale.low, scale.high, scale.zero)
     for codes in (numbers, [torch.tensor(number, dtype=torch.int32) for number in numbers]):
-        for fresh in (False, True):
+        for spare in (None, scale.step.clone()):
             given = scale.step.clone()
-            index, clamped, step = quantisation.codes(x, given, *codes, fresh)
+            index, clamped, step = quantisation.codes(x, given, *codes, spare)
             assert same(index, expected.index) and same(clamped, expected.clamped) and same(step, expected.scale.step)
-            assert same(given, step if fresh else scale.step)
+            assert same(given, scale.step) and (spare is None or step is spare)
 
 
 @interpreted
@@ -127,13 +133,15 @@ def test_interpreter_running_scales(kind):
         x = torch.randn((3, 4, 5), generator=generator) * size + number % 3 * size
         scale, (low, high) = mine(x), (x.amin(), x.amax())
         if kind is RunningMaximum:
-            step = quantisation.moved_maximum(low, high, theirs.maximum, levels=127, **levels)
+            step, spare = quantisation.moved_maximum(low, high, theirs.maximum, levels=127, **levels)
         else:
             levels["momentum"] = float(torch.tensor(0.1))
-            step, codes = quantisation.moved_range(low, high, theirs.minimum, theirs.maximum, levels=255, **levels)
+            (step, spare), codes = quantisation.moved_range(
+                low, high, theirs.minimum, theirs.maximum, levels=255, **levels
+            )
             assert codes.tolist() == [scale.low, scale.high, scale.zero]
             assert same(theirs.minimum, mine.minimum)
-        assert same(step, scale.step) and same(theirs.maximum, mine.maximum)
+        assert same(step, scale.step) and same(spare, scale.step) and same(theirs.maximum, mine.maximum)
 
 
 @interpreted
@@ -179,6 +187,7 @@ MIXTURES = {
     ),
     "depthwise, one pixel": ((2, 4, 1, 1), 4, (3, 3), Geometry(padding=(1, 1), groups=4), 5, 256, 128),
     "depthwise, several programs": ((1, 40, 4, 3), 40, (3, 3), Geometry(padding=(1, 1), groups=40), 3, 256, None),
+    "depthwise, many features": ((2, 8, 4, 5), 8, (3, 3), Geometry(padding=(1, 1), groups=8), 11, 256, 200),
     "depthwise, dilated": ((1, 3, 9, 8), 3, (5, 3), Geometry((2, 1), (4, 2), (2, 2), 3), 4, 512, None),
 }
 
@@ -243,12 +252,13 @@ def test_interpreter_mixtures_of_no_images(groups):
 
 
 @interpreted
-@pytest.mark.parametrize("library", [LIBRARY, (ZERO_ROW, ROUGH)], ids=["13", "zero"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("library", [LIBRARY, (ZERO_ROW, ROUGH), UNSIGNED_PAIR], ids=["13", "zero", "unsigned"])
 @pytest.mark.parametrize(
     ("sizes", "moves"), [((4, 6, 1), {}), ((4, 4, 3), {"padding": 2, "dilation": 2, "groups": 4})], ids=["1x1", "3x3"]
 )
-def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
-    """The whole layer either way; a padded position that adds something included."""
+def test_interpreter_mixed_layers(sizes, moves, library, training, monkeypatch):
+    """The whole layer either way, whatever has a gradient; a padded position that adds something included."""
     launched, launch = [], by_kernels.launch
     monkeypatch.setattr(
         by_kernels, "launch", lambda name, *rest, **more: (launched.append(name), launch(name, *rest, **more))
@@ -262,10 +272,15 @@ def test_interpreter_mixed_layers(sizes, moves, library, monkeypatch):
         monkeypatch.setattr(by_kernels, "works_on", lambda _, kernels=kernels: kernels)
         logits, pixels = torch.linspace(-1, 1, len(library)).requires_grad_(), x.clone().requires_grad_()
         layer.choice.set(logits.softmax(-1))
-        y = layer.eval()(pixels)
-        results.append((y, *torch.autograd.grad(y.square().sum(), (logits, pixels, layer.weight))))
+        layer.activation_scale = mixed.activation_scale(layer.choice.signed)  # that has seen nothing
+        y, leaves = layer.train(training)(pixels), (logits, pixels, layer.weight)
+        results.append((y, *torch.autograd.grad(y.square().sum(), leaves, retain_graph=True)))
+        for number, leaf in enumerate(leaves, 1):  # alone: the others are not computed
+            alone = layer(pixels.detach() if leaf is not pixels else pixels)
+            (found,) = torch.autograd.grad(alone.square().sum(), leaf)
+            assert training or near(found, results[-1][number], 1e-4)
     for expected, found in zip(*results):
-        assert near(found, expected, 1e-4)
+        assert near(found, expected, 1e-3 if library is UNSIGNED_PAIR else 1e-4)
     kind, backwards = ("depthwise", "depthwise_gradient") if "groups" in moves else ("matrix", "matrix_table")
     assert {f"blend_{kind}_kernel", f"blend_{backwards}_kernel"} <= set(launched)
 
@@ -303,10 +318,10 @@ def test_interpreter_depthwise_layers_tell_their_range(channels, monkeypatch):
     scale[2] = NAN
     low, high = quantise.ranges_of_parts(by_kernels.convolve(*held, torch.tensor(1.0)))
     assert low.isnan().any() and high.isnan().any()
-    running, step = torch.tensor(1.0), torch.tensor(1.0)
-    assert quantisation.moved_maximum(low, high, running, 0.1, 127, 1e-30).isnan() and running.isnan()
+    running = torch.tensor(1.0)
+    assert quantisation.moved_maximum(low, high, running, 0.1, 127, 1e-30).isnan().all() and running.isnan()
     y.add_(1)
-    assert quantise.ranges_of_parts(y)[0] == y.min() and step == 1
+    assert quantise.ranges_of_parts(y)[0] == y.min()
 
 
 @interpreted
@@ -358,7 +373,7 @@ def test_interpreter_a_network_codes_its_weights_together(monkeypatch):
 @pytest.mark.parametrize("zero_point", [0, ON_DEVICE])
 @pytest.mark.parametrize(
     "geometry",
-    [Geometry(padding=(1, 1), groups=6), Geometry((2, 1), (2, 4), (1, 2), 6), Geometry((2, 2), (0, 1), (2, 2), 6)],
+    [Geometry(padding=(1, 1), groups=6), Geometry((2, 1), (2, 4), (1, 2), 6), Geometry((2, 2), (0, 1), (2, 2), 8)],
 )
 def test_interpreter_depthwise_gradients(geometry, zero_point, tile, monkeypatch):
     """Those of a quantised layer by the library, wherever values are clamped."""
@@ -366,9 +381,11 @@ def test_interpreter_depthwise_gradients(geometry, zero_point, tile, monkeypatch
     monkeypatch.setattr(by_codes, "TILE_WEIGHT", tile)
     table, generator = LIBRARY[1], torch.Generator().manual_seed(5)
     factors = convolution.gradient_factors(mixed.layer_table(table), "straight-through")
-    index, clamped = (torch.randint(0, high, (2, 6, 9, 7), generator=generator, dtype=torch.uint8) for high in (256, 2))
-    w_index = torch.randint(0, 256, (6, 1, 3, 3), generator=generator, dtype=torch.uint8)
-    step, w_scale = torch.tensor(0.1), torch.rand(6, generator=generator)
+    size = (2, geometry.groups, 9, 11)
+    index, clamped = (torch.randint(0, high, size, generator=generator, dtype=torch.uint8) for high in (256, 2))
+    w_index = torch.randint(0, 256, (size[1], 1, 3, 5), generator=generator, dtype=torch.uint8)
+    w_index = w_index.transpose(2, 3).contiguous().transpose(2, 3)  # as a user's quantiser may leave it
+    step, w_scale = torch.tensor(0.1), torch.rand(size[1], generator=generator)
     grad = torch.randn(geometry.conv2d(index.float(), w_index.float()).shape, generator=generator)
     held = (grad, index, step, w_index, w_scale, factors, zero_point, geometry)
     for wanted in ((True, True), (True, False), (False, True)):
@@ -444,19 +461,26 @@ def test_interpreter_kernels_are_tried_out(kernels, a_gpu):
     assert launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(here))
 
 
+def moved(found: object) -> object:
+    """What was found, and 1 more of everything."""
+    if isinstance(found, Tensor):
+        return found + 1
+    return [moved(one) for one in found] if isinstance(found, (tuple, list)) else found
+
+
 @interpreted
 @pytest.mark.parametrize(
     ("kernels", "planted"),
     [
         (quantisation, "codes"), (quantisation, "weight_codes"), (by_kernels, "convolve"),
-        (by_codes, "input_gradient"), (by_codes, "weight_gradient"), (normalised, "weighted_sum"),
+        (by_kernels, "dense_table_gradient"), (by_kernels, "depthwise_gradients"),
+        (by_codes, "input_gradient"), (by_codes, "weight_gradient"),
+        (normalised, "statistics"), (normalised, "weighted_sum"), (normalised, "gradients"),
     ],
 )  # fmt: skip
 def test_interpreter_kernels_that_compute_something_else_are_left_out(kernels, planted, a_gpu, monkeypatch):
-    def wrong(*tensors: Tensor, **_: object) -> tuple[Tensor, ...]:
-        return tuple(torch.zeros_like(tensors[0]) for _ in range(3))
-
-    monkeypatch.setattr(kernels, planted, wrong)
+    right = getattr(kernels, planted)
+    monkeypatch.setattr(kernels, planted, lambda *rest, **more: moved(right(*rest, **more)))
     with pytest.warns(UserWarning, match="kernels for all are left out on cuda"):
         assert not launching.works("all", a_gpu, (8, 0), lambda _: kernels._agrees(torch.device("cpu")))
 

@@ -24,7 +24,7 @@ from spaces.arithmetic.gradients import (
     gradient_factors,
     gradient_terms,
 )
-from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, flat, is_dense, weight_codes
+from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, dense, flat, is_dense, weight_codes
 from spaces.multipliers.products import ProductTable
 
 
@@ -210,7 +210,7 @@ def _depthwise_gradients(
     """The same for one term each by kernels on a GPU, straight from the codes."""
     grad_x, grad_w, kernel = None, None, (w_index.shape[2], w_index.shape[3])
     for term in terms_x:
-        features = weight_features(w_index, term.right.view(-1, 1), depthwise=True)
+        features = weight_features(dense(w_index), term.right.view(-1, 1), depthwise=True)
         grad_x = gpu_depthwise.input_gradient(grad, index.shape, clamped, features, kernel, geometry, w_scale)
     for term in terms_w:
         grad_w = gpu_depthwise.weight_gradient(grad, index, term.left, kernel, geometry, step)

@@ -23,7 +23,8 @@ from spaces.multipliers.products import ProductTable
 
 GRADIENTS = ("straight-through", "slope", "difference")
 SMOOTHING = 4  # products on either side that a smoothed one averages
-PART, LEAST_PARTS = 1024, 128  # pixels of a part of a product on a GPU, and parts
+# Of a product on a GPU: pixels of a part, of parts without number, and numbers that all parts may give
+PART, SMALLEST_PART, LEAST_PARTS, MOST_PRODUCTS = 1024, 32, 128, 2**22
 _TOLERANCE = 1e-2  # of a gradient table's norm, which factors may leave out
 
 
@@ -148,7 +149,10 @@ def _pointwise_gradients(
 
 def _in_parts(pull: Tensor, activations: Tensor) -> Tensor:
     """pullᵀ·activations of (pixels, O) and (pixels, C): a small matrix of long sums, which GPUs find faster part by part."""
-    pixels = len(pull)
-    parts = math.gcd(pixels, max(LEAST_PARTS, 1 << max(1, pixels // PART).bit_length() - 1))
+    pixels, products = len(pull), pull.shape[1] * activations.shape[1]
+    most = min(max(LEAST_PARTS, pixels // PART), pixels // SMALLEST_PART, MOST_PRODUCTS // products)
+    parts = math.gcd(pixels, 1 << max(1, most).bit_length() - 1)
+    if parts == 1:
+        return pull.t() @ activations
     pull, activations = (one.reshape(parts, pixels // parts, one.shape[1]) for one in (pull, activations))
     return torch.bmm(pull.transpose(1, 2), activations).sum(dim=0)

@@ -28,7 +28,7 @@ class Choice(Protocol):
 
 
 class KernelMixture(torch.autograd.Function):
-    """Forward: the blend's sums, scaled. Backward: straight-through, and exact for the blend's coordinates."""
+    """Forward: the blend's sums, scaled. Backward: straight-through, and the blend's along the columns of its span."""
 
     @staticmethod
     def forward(

@@ -57,7 +57,8 @@ class MultiplierChoice(nn.Module):
         few = self.features <= gpu_mixtures.MOST_FEATURES
         for name, rows in (("v_by_code", self.v), ("span_by_code", self.span.t())):
             self.register_buffer(name, gpu_mixtures.features_by_code(rows) if few else None, persistent=False)
-        self.register_buffer("along_span", self.u @ self.span if few else None, persistent=False)  # (M, R, K)
+        along = torch.tensor(np.einsum("mar,ak->mrk", u, _span(self.tables)), dtype=torch.float32) if few else None
+        self.register_buffer("along_span", along, persistent=False)  # (M, R, K)
         self.u_by_code: Tensor | None = None
         self.coordinates: Tensor | None = None  # (R, K) of the blend along the span
 
@@ -93,7 +94,7 @@ def _span(library: tuple[ProductTable, ...]) -> np.ndarray:
 
 
 class MultiplierMixture(nn.Conv2d):
-    """A convolution whose products are the mixture Σ_m β_m T_m of a library, at the cost of one widened convolution.
+    """A convolution whose products are the mixture Σ_m β_m T_m of a library, at the cost of one, however many there are.
 
     ``choice`` holds β and may be shared between layers. Gradients with respect to β are exact: those of the sum of M
     separate convolutions.
@@ -120,6 +121,8 @@ class MultiplierMixture(nn.Conv2d):
         codes = quantise_once(x, scale)
         kind = _kind(tuple(self.weight.shape), geometry, x.device, self.choice.features)
         if kind is KernelMixture:
+            if self.choice.coordinates is None:
+                raise InputError("probabilities must be set on the device on which a layer computes")
             weights = self.coded[1] if self.coded is not None and self.coded[0] == _version(self.weight) else None
             y = kind.apply(x, self.weight, self.choice.coordinates, codes, self.choice, geometry, weights)
         else:

@@ -37,7 +37,9 @@ def _fused(weights: Tensor, maps: Sequence[Tensor], norms: Sequence[nn.Module]) 
     if len(kinds) > 1 or None in kinds:
         return False
     plain = all(x.dtype == torch.float32 and x.device == first.device for x in (weights, *maps))
-    there = first.device.type == "cpu" or kernels.works_on(first.device)
+    batch = [id(norm) for norm in norms if type(norm) is not nn.Identity]
+    apart = len(set(batch)) == len(batch)  # averages that move twice would do so at once
+    there = first.device.type == "cpu" or (apart and kernels.works_on(first.device))
     return several and plain and there and all(norm.training for norm in norms)
 
 

@@ -35,7 +35,7 @@ class Scale:
     low: int | Tensor
     high: int | Tensor
     zero: int | Tensor  # the index of zero; on a GPU, where it depends on values, 0-dimensional int32, not waited for
-    fresh: bool = False  # whether the step is a tensor that nobody else holds
+    spare: Tensor | None = None  # the step once more, in a tensor that nobody else holds
 
     @functools.cached_property
     def number(self) -> float:
@@ -155,7 +155,7 @@ def flat(x: Tensor) -> Tensor:
 def _quantise_on_device(x: Tensor, scale: Scale) -> Codes:
     if quantisation.works_on(x.device) and scale.kernels_take:
         x = dense(x)
-        index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero, scale.fresh)
+        index, clamped, step = quantisation.codes(x, scale.step, scale.low, scale.high, scale.zero, scale.spare)
         return Codes(index, clamped, Scale(step, scale.low, scale.high, scale.zero))
     return codes_by_torch(x, scale)
 
@@ -253,8 +253,8 @@ class RunningMaximum(nn.Module):
             if quantisation.works_on(x.device):
                 levels, smallest = LARGEST_CODE, float(SMALLEST_SCALE)
                 averaged = (self.maximum, self.momentum, levels, smallest)
-                step = quantisation.moved_maximum(*ranges_of_parts(x), *averaged)
-                return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO, fresh=True)
+                step, spare = quantisation.moved_maximum(*ranges_of_parts(x), *averaged).unbind()
+                return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO, spare)
             low, high = value_range(x)
             batch, average = torch.maximum(high, -low), self.maximum.double()
             averaged = (average + self.momentum * (batch - average)).float()  # in the precision of plain numbers
@@ -284,15 +284,15 @@ class RunningRange(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Scale:
         """The scale of ``x`` (any shape); updates the averages in training mode."""
-        seen = self.maximum > self.minimum
-        if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
-            return Scale.affine(self.minimum, self.maximum)
         if self.training and quantisation.works_on(x.device):
             momentum, smallest = float(np.float32(self.momentum)), float(SMALLEST_SCALE)
             averages = (self.minimum, self.maximum)
-            step, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
-            lowest, highest, zero = codes.unbind()
-            return Scale(step, lowest, highest, zero, fresh=True)
+            steps, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
+            (step, spare), (lowest, highest, zero) = steps.unbind(), codes.unbind()
+            return Scale(step, lowest, highest, zero, spare)
+        seen = self.maximum > self.minimum
+        if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it
+            return Scale.affine(self.minimum, self.maximum)
         low, high = value_range(x)
         low, high = low.clamp_max(0), high.clamp_min(0)
         if not self.training:

@@ -20,15 +20,15 @@ def works_on(device: torch.device) -> bool:
 
 
 def codes(
-    x: Tensor, step: Tensor, low: int | Tensor, high: int | Tensor, zero: int | Tensor, fresh: bool = False
+    x: Tensor, step: Tensor, low: int | Tensor, high: int | Tensor, zero: int | Tensor, spare: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """index and clamped (uint8, as x lies in memory) of a dense ``x``, and the step: NaN where x / step is one somewhere.
 
-    ``step`` is 0-dimensional float32, changed in place where it is ``fresh``; the others are numbers or 0-dimensional int32
-    tensors, all of them.
+    ``step`` is 0-dimensional float32, ``spare`` the same once more, which is returned instead of a copy; the others are numbers
+    or 0-dimensional int32 tensors, all of them.
     """
     index, clamped = (torch.empty_like(x, dtype=torch.uint8) for _ in range(2))
-    step_out = step if fresh else step.clone()
+    step_out = step.clone() if spare is None else spare  # programs that find a NaN write it while others read the step
     launch(
         "quantise_kernel", max(1, -(-x.numel() // BLOCK)), x, step, low, high, zero, index, clamped, step_out, x.numel(),
         LOADED=isinstance(zero, Tensor), BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
@@ -69,11 +69,11 @@ def weight_codes(weight: Tensor, largest: int, smallest_scale: float, zero: int)
 
 
 def moved_maximum(low: Tensor, high: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float) -> Tensor:
-    """Move the average ``maximum`` (in place) towards max(high, −low); the step (0-dimensional float32) that follows.
+    """Move the average ``maximum`` (in place) towards max(high, −low); twice the step that follows, (2,) float32.
 
     ``low`` and ``high`` may be those of many parts of a tensor (n,).
     """
-    step = torch.empty_like(maximum)
+    step = torch.empty(2, device=maximum.device)
     launch(
         "running_maximum_kernel", 1, low, high, maximum, step, low.numel(), MOMENTUM=momentum, LEVELS=float(levels),
         SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
@@ -84,11 +84,12 @@ def moved_maximum(low: Tensor, high: Tensor, maximum: Tensor, momentum: float, l
 def moved_range(
     low: Tensor, high: Tensor, minimum: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float
 ) -> tuple[Tensor, Tensor]:
-    """Move the averages (in place) towards the range with zero in it; step, and the lowest, highest and zero code (3,).
+    """Move the averages (in place) towards the range with zero in it; twice the step (2,), and the lowest, highest and zero
+    code (3,).
 
     ``low`` and ``high`` as in ``moved_maximum``.
     """
-    step, found = torch.empty_like(maximum), torch.empty(3, dtype=torch.int32, device=maximum.device)
+    step, found = torch.empty(2, device=maximum.device), torch.empty(3, dtype=torch.int32, device=maximum.device)
     launch(
         "running_range_kernel", 1, low, high, minimum, maximum, step, found, low.numel(), MOMENTUM=momentum,
         LEVELS=float(levels), SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
@@ -150,9 +151,9 @@ def _averages_agree(device: torch.device) -> bool:
     step = moved_maximum(low, high, maximum, 0.1, 127, 1e-32)
     before, batch = float(np.float32(1.1)), float(np.float32(1.7))
     moved = np.float32(before + 0.1 * (batch - before))
-    if maximum.item() != moved or step.item() != moved / np.float32(127):
+    if maximum.item() != moved or step.tolist() != [moved / np.float32(127)] * 2:
         return False
     step, found = moved_range(low, high, minimum, maximum, 0.1, 255, 1e-32)
     width = np.float32(maximum.item()) - np.float32(minimum.item())
-    zero = round(-minimum.item() / step.item())
-    return step.item() == width / np.float32(255) and found.tolist() == [-zero, 255 - zero, zero]
+    zero = round(-minimum.item() / step[0].item())
+    return step.tolist() == [width / np.float32(255)] * 2 and found.tolist() == [-zero, 255 - zero, zero]

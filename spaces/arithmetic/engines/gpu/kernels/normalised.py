@@ -171,5 +171,6 @@ def map_gradients_kernel(
     share = tl.load(term + 2 * channels, mask=held, other=0.0) * scale
     pull = tl.load(grad + place, mask=known, other=0.0)
     apart = tl.load(x + place, mask=known, other=0.0) - mean[None, :]
-    found = (pull - constant[None, :] - apart * share[None, :]) * factor[None, :]
+    taken = tl.where(share[None, :] == 0.0, 0.0, apart * share[None, :])  # of an infinite number, too
+    found = (pull - constant[None, :] - taken) * factor[None, :]
     tl.store(out + number.to(tl.int64) * rows * channels + place, found, mask=known)

@@ -146,14 +146,16 @@ def running_maximum_kernel(
 ):  # fmt: skip
     """The moving average of max|x|, and the scale that follows from it; the average is computed in double precision.
 
-    low and high (count,): the ranges of parts of x.
+    low and high (count,): the ranges of parts of x. step (2,): the same number twice.
     """
     least, most = _extent(low, high, count, BLOCK)
     batch, average = _larger(most, -least), tl.load(maximum).to(tl.float64)
     moved = (average + tl.full((), MOMENTUM, tl.float64) * (batch.to(tl.float64) - average)).to(tl.float32)
     new = tl.where(average > 0, moved, batch)
     tl.store(maximum, new)
-    tl.store(step, _step(new, LEVELS, SMALLEST_SCALE))
+    width = _step(new, LEVELS, SMALLEST_SCALE)
+    tl.store(step, width)
+    tl.store(step + 1, width)
 
 
 @jit
@@ -178,6 +180,7 @@ def running_range_kernel(
     tl.store(maximum, most)
     width = _step(most - least, LEVELS, SMALLEST_SCALE)
     tl.store(step, width)
+    tl.store(step + 1, width)
     code, _ = _rounded(-least, width)
     zero = tl.minimum(tl.maximum(code, 0.0), 255.0).to(tl.int32)
     tl.store(codes, -zero)
