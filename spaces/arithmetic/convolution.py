@@ -213,7 +213,7 @@ def _depthwise_gradients(
         features = weight_features(dense(w_index), term.right.view(-1, 1), depthwise=True)
         grad_x = gpu_depthwise.input_gradient(grad, index.shape, clamped, features, kernel, geometry, w_scale)
     for term in terms_w:
-        grad_w = gpu_depthwise.weight_gradient(grad, index, term.left, kernel, geometry, step)
+        grad_w = gpu_depthwise.weight_gradient(grad, index, term.left, term.left_is_line, kernel, geometry, step)
     return grad_x, grad_w
 
 
@@ -248,7 +248,7 @@ def _with_zero_point(terms: tuple[Term, ...], zero_point: int | Tensor) -> tuple
     if len(terms) == 1 and first.right_is_one:
         return (replace(first, left=first.left - zero_point, left_is_one=False),)
     ones = torch.ones_like(first.right)
-    return (*terms, Term(torch.zeros_like(first.left) - zero_point, ones, False, True))
+    return (*terms, Term(torch.zeros_like(first.left) - zero_point, ones, False, True, False))
 
 
 def look_up(index: Tensor, values: Tensor) -> Tensor:

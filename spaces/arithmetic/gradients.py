@@ -36,6 +36,7 @@ class Term:
     right: Tensor
     left_is_one: bool
     right_is_one: bool
+    left_is_line: bool  # integers that follow each other, 0 among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,13 @@ def gradient_terms(factors: GradientFactors, device: torch.device) -> tuple[tupl
 
 def _terms(left: np.ndarray, right: np.ndarray, device: torch.device) -> tuple[Term, ...]:
     return tuple(
-        Term(torch.tensor(a, device=device), torch.tensor(b, device=device), bool((a == 1).all()), bool((b == 1).all()))
+        Term(
+            torch.tensor(a, device=device),
+            torch.tensor(b, device=device),
+            bool((a == 1).all()),
+            bool((b == 1).all()),
+            bool((np.diff(a) == 1).all() and a[0] <= 0 <= a[-1]),
+        )
         for a, b in zip(left.T, right)
     )
 

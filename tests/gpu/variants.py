@@ -234,7 +234,8 @@ def _launch_depthwise() -> None:
         for clamped in (index, None):
             kernels, features = (kernel, kernel), mixture.weight_features(weights, values.view(-1, 1), True)
             depthwise.input_gradient(grad, index.shape, clamped, features, kernels, layer.geometry, scale)
-        depthwise.weight_gradient(grad, index, values, (kernel, kernel), layer.geometry, step)
+        for line in (False, True):
+            depthwise.weight_gradient(grad, index, values, line, (kernel, kernel), layer.geometry, step)
 
 
 def _launch_normalised() -> None:

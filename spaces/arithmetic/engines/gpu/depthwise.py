@@ -51,9 +51,12 @@ def input_gradient(
 
 
 def weight_gradient(
-    grad: Tensor, index: Tensor, values: Tensor, kernel: tuple[int, int], geometry: Geometry, step: Tensor
+    grad: Tensor, index: Tensor, values: Tensor, line: bool, kernel: tuple[int, int], geometry: Geometry, step: Tensor
 ) -> Tensor:
-    """The gradient for the weight (C, 1, kH, kW) of a depthwise convolution of the activations values[index]·step."""
+    """The gradient for the weight (C, 1, kH, kW) of a depthwise convolution of the activations values[index]·step.
+
+    ``line``: whether the ``values`` (256,) are integers from some negative one, or zero, on.
+    """
     x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
     pixels, channels, block, unit = tiled(pull, TILE_WEIGHT)
     blocks = -(-pixels // (TILE_WEIGHT // block))
@@ -61,7 +64,7 @@ def weight_gradient(
     launch(
         "depthwise_weight_gradient_kernel", blocks * -(-channels // block), pull, x, values, sums,
         pixels, *x.shape[1:3], *pull.shape[1:3], channels // unit, kernel[0], *moves(geometry),
-        UNIT=unit, KERNEL_WIDTH=kernel[1], PIXELS=TILE_WEIGHT // block, CHANNELS=block, num_warps=1,
+        LINE=line, UNIT=unit, KERNEL_WIDTH=kernel[1], PIXELS=TILE_WEIGHT // block, CHANNELS=block, num_warps=1,
     )  # fmt: skip
     return added_up(sums, step).view(channels, 1, *kernel)
 
@@ -103,8 +106,24 @@ def _agrees(device: torch.device) -> bool:
         there, one = grad.to(device), torch.ones((), device=device)
         features, kernel = weight_features(w_index.to(device), b.to(device).view(-1, 1), True), (side, side)
         found_x = input_gradient(there, index.shape, clamped.to(device), features, kernel, geometry, scale.to(device))
-        found_w = weight_gradient(there, index.to(device), a.to(device), kernel, geometry, one)
-        if not (_near(found_x.cpu(), for_x * (clamped == 0)) and _near(found_w.cpu(), for_w)):
+        found_w = weight_gradient(there, index.to(device), a.to(device), False, kernel, geometry, one)
+        line, codes = torch.arange(-100.0, 156.0), index.double() - 100
+        by_line = weight_gradient(there, index.to(device), line.to(device), True, kernel, geometry, one)
+        _, for_line, _ = torch.ops.aten.convolution_backward(
+            grad.double(),
+            codes,
+            weight,
+            None,
+            g.stride,
+            g.padding,
+            g.dilation,
+            False,
+            [0, 0],
+            g.groups,
+            [False, True, False],
+        )
+        found, expected = (found_x, found_w, by_line), (for_x * (clamped == 0), for_w, for_line)
+        if not all(_near(one.cpu(), other) for one, other in zip(found, expected)):
             return False
     return True
 

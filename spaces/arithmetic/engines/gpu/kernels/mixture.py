@@ -322,11 +322,12 @@ def depthwise_weight_gradient_kernel(
     grad, x, values, sums,
     pixels: int, height: int, width: int, out_height: int, out_width: int, channel_units: int, kernel_height: int,
     stride_h: int, stride_w: int, pad_h: int, pad_w: int, dilation_h: int, dilation_w: int,
-    UNIT: tl.constexpr, KERNEL_WIDTH: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
+    LINE: tl.constexpr, UNIT: tl.constexpr, KERNEL_WIDTH: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """sums (C, taps, blocks): products of grad (N, H', W', C) and the ``values`` (256,) of the codes x that a tap reads.
 
-    A program takes PIXELS outputs of CHANNELS; padded positions add nothing.
+    With LINE, each value is larger by 1 than the one before, 0 among them, and need not be looked up. A program takes PIXELS outputs of
+    CHANNELS; padded positions add nothing.
     """
     channels = channel_units * UNIT
     tiles = tl.cdiv(channels, CHANNELS)
@@ -337,14 +338,19 @@ def depthwise_weight_gradient_kernel(
     real = (pixel < pixels)[:, None] & held[None, :]
     pull = tl.load(grad + (pixel.to(tl.int64)[:, None] * channels + channel[None, :]), mask=real, other=0.0)
     target = sums + (channel * (kernel_height * KERNEL_WIDTH)).to(tl.int64) * blocks + block
+    lowest = tl.load(values)
+    nothing = (-lowest).to(tl.int32).to(tl.uint8)  # the code of zero, on a line
     for row_tap in range(kernel_height):
         row = top + row_tap * dilation_h
         for column_tap in tl.static_range(KERNEL_WIDTH):
             column = left + column_tap * dilation_w
             seen = inside(row, column, height, width)[:, None] & held[None, :]
             place = (images + (row * width + column) * channels)[:, None] + channel[None, :]
-            code = tl.load(x + place, mask=seen, other=0).to(tl.int32)
-            met = tl.load(values + code, mask=seen, other=0.0) * pull
+            if LINE:
+                met = (tl.load(x + place, mask=seen, other=nothing).to(tl.int32).to(tl.float32) + lowest) * pull
+            else:
+                code = tl.load(x + place, mask=seen, other=0).to(tl.int32)
+                met = tl.load(values + code, mask=seen, other=0.0) * pull
             tl.store(target + (row_tap * KERNEL_WIDTH + column_tap) * blocks, tl.sum(met, axis=0), mask=held)
 
 
