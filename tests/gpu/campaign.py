@@ -89,7 +89,7 @@ def _all_parts(options: argparse.Namespace, out: Path, scratch: Path) -> Iterato
     raw = scratch / "benchmarks.json"
     bench = [*pytest, "tests/benchmarks/test_cuda_speed.py", "--benchmark-only", f"--benchmark-json={raw}"]
     yield Part("emulation", bench, 120, lambda _: medians(raw), no_cuda)
-    yield Part("step", ["-m", "tests.gpu.profile_step", *device], 90, last_line)
+    yield Part("step", ["-m", "tests.gpu.profile_step", *device], 180, last_line)
     yield from _runs(options, scratch)
 
 

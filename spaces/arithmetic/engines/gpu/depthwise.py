@@ -59,12 +59,13 @@ def weight_gradient(
     """
     x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
     pixels, channels, block, unit = tiled(pull, TILE_WEIGHT)
-    blocks = -(-pixels // (TILE_WEIGHT // block))
+    tile = TILE_WEIGHT if unit > 1 else TILE_WEIGHT // 4  # narrow loads need more registers
+    blocks = -(-pixels // (tile // block))
     sums = torch.empty((channels, kernel[0] * kernel[1], blocks), device=x.device)
     launch(
         "depthwise_weight_gradient_kernel", blocks * -(-channels // block), pull, x, values, sums,
         pixels, *x.shape[1:3], *pull.shape[1:3], channels // unit, kernel[0], *moves(geometry),
-        LINE=line, UNIT=unit, KERNEL_WIDTH=kernel[1], PIXELS=TILE_WEIGHT // block, CHANNELS=block, num_warps=1,
+        LINE=line, UNIT=unit, KERNEL_WIDTH=kernel[1], PIXELS=tile // block, CHANNELS=block, num_warps=1,
     )  # fmt: skip
     return added_up(sums, step).view(channels, 1, *kernel)
 

@@ -3,15 +3,17 @@
 import triton
 
 from .convolutions import direct_kernel, gather_kernel, matrix_kernel
-from .mixture import (
-    all_weight_features_kernel,
+from .gradients import (
     blend_depthwise_gradient_kernel,
-    blend_depthwise_kernel,
-    blend_matrix_kernel,
     blend_matrix_table_kernel,
-    depthwise_tables_kernel,
     depthwise_weight_gradient_kernel,
     table_gradient_kernel,
+)
+from .mixture import (
+    all_weight_features_kernel,
+    blend_depthwise_kernel,
+    blend_matrix_kernel,
+    depthwise_tables_kernel,
     weight_features_kernel,
 )
 from .normalised import (
