@@ -369,7 +369,7 @@ def test_interpreter_a_network_codes_its_weights_together(monkeypatch):
 
 
 @interpreted
-@pytest.mark.parametrize("tile", [64, 1024])
+@pytest.mark.parametrize("tile", [256, 1024])
 @pytest.mark.parametrize("zero_point", [0, ON_DEVICE])
 @pytest.mark.parametrize(
     "geometry",
