@@ -20,9 +20,7 @@ class Choice(Protocol):
 
     tables: tuple[ProductTable, ...]
     u_by_code: Tensor | None
-
-    @property
-    def basis(self) -> kernels.Basis: ...
+    basis: kernels.Basis
 
     def moves(self, index: int | Tensor) -> bool: ...
 

@@ -61,6 +61,7 @@ class MultiplierChoice(nn.Module):
         self.register_buffer("along_span", along, persistent=False)  # (M, R, K)
         self.u_by_code: Tensor | None = None
         self.coordinates: Tensor | None = None  # (R, K) of the blend along the span
+        self.basis: gpu_mixtures.Basis  # what kernels know of the library, once there are coordinates
 
     def set(self, probabilities: Tensor) -> None:
         """Blend for probabilities (M,); differentiable. To be called before the layers run."""
@@ -69,17 +70,12 @@ class MultiplierChoice(nn.Module):
             if self.along_span is not None and gpu_mixtures.works_on(self.u.device):
                 self.u_by_code = gpu_mixtures.features_by_code(self.blended.detach())
                 self.coordinates = torch.einsum("m,mrk->rk", probabilities, self.along_span)
+                self.basis = gpu_mixtures.Basis(self.v_by_code, self.span_by_code, len(self.v), self.span.shape[1])
 
     @property
     def features(self) -> int:
         """What kernels have to hold for a code: its features, or where it lies in their span."""
         return max(self.u.shape[1], self.span.shape[1])
-
-    @property
-    def basis(self) -> gpu_mixtures.Basis:
-        """What kernels know of the library."""
-        assert self.v_by_code is not None and self.span_by_code is not None, "few features"
-        return gpu_mixtures.Basis(self.v_by_code, self.span_by_code, len(self.v), self.span.shape[1])
 
     def moves(self, index: int | Tensor) -> bool:
         """Whether any circuit makes something other than zero of the activation ``index``, or may, where that is on a GPU."""
