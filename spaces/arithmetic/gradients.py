@@ -62,7 +62,7 @@ def _terms(left: np.ndarray, right: np.ndarray, device: torch.device) -> tuple[T
             torch.tensor(b, device=device),
             bool((a == 1).all()),
             bool((b == 1).all()),
-            bool((np.diff(a) == 1).all() and a[0] <= 0 <= a[-1]),
+            bool((np.diff(a) == 1).all() and a[0] <= 0 <= a[-1] and a[0] == np.round(a[0])),
         )
         for a, b in zip(left.T, right)
     )

@@ -1,7 +1,7 @@
 """Layers that mix the circuits of a library: the differentiable choice of the multiplier."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,7 @@ class MultiplierMixture(nn.Conv2d):
             if self.choice.coordinates is None:
                 raise InputError("probabilities must be set on the device on which a layer computes")
             weights = self.coded[1] if self.coded is not None and self.coded[0] == _version(self.weight) else None
+            self.coded = None  # for one pass: not all that changes a weight counts its versions
             y = kind.apply(x, self.weight, self.choice.coordinates, codes, self.choice, geometry, weights)
         else:
             y = kind.apply(x, self.weight, self.choice.blended, codes, self.choice, geometry)
@@ -133,15 +134,15 @@ def _version(weight: Tensor) -> tuple[int, int]:
 class MultiplierChoices(nn.ModuleList):
     """All choices of a network over one library, a row of β each."""
 
-    def __init__(self, library: Sequence[Multiplier], count: int) -> None:
-        super().__init__(MultiplierChoice(library) for _ in range(count))
-        self._layers: list[MultiplierMixture] | None = None  # those whose weights are coded together
+    def __init__(self, choices: Iterable[MultiplierChoice]) -> None:
+        super().__init__(choices)
+        self._layers: list[MultiplierMixture] = []  # those whose weights are coded together
         self._together: gpu_weights.WeightsTogether | None = None
 
     def set_all(self, probabilities: Tensor, net: nn.Module) -> None:
         """Blend for probabilities (rows, M); differentiable. To be called before a pass of the network ``net``.
 
-        On a GPU, the weights of all its layers become codes and features here, which take two launches together.
+        On a GPU, the weights of all its layers become codes and features for that pass here, which take two launches together.
         """
         for choice, row in zip(self, probabilities):
             choice.set(row)
@@ -150,11 +151,13 @@ class MultiplierChoices(nn.ModuleList):
 
     @torch.no_grad()
     def _code_weights(self, net: nn.Module) -> None:
-        if self._layers is None:
-            self._layers = [layer for layer in net.modules() if isinstance(layer, MultiplierMixture) and _suits(layer)]
         weights, basis = [layer.weight.detach() for layer in self._layers], self[0].basis
         if self._together is None or not self._together.know(weights):
-            depthwise = [layer.groups > 1 for layer in self._layers]
+            self._layers = [layer for layer in net.modules() if isinstance(layer, MultiplierMixture) and _suits(layer)]
+            weights, depthwise = (
+                [layer.weight.detach() for layer in self._layers],
+                [layer.groups > 1 for layer in self._layers],
+            )
             self._together = gpu_weights.WeightsTogether(weights, depthwise, basis.v)
         found = self._together(weights, basis.v, LARGEST_CODE, float(SMALLEST_SCALE), WEIGHT_ZERO)
         for layer, coded in zip(self._layers, found):

@@ -253,7 +253,7 @@ class RunningMaximum(nn.Module):
             if quantisation.works_on(x.device):
                 levels, smallest = LARGEST_CODE, float(SMALLEST_SCALE)
                 averaged = (self.maximum, self.momentum, levels, smallest)
-                step, spare = quantisation.moved_maximum(*ranges_of_parts(x), *averaged).unbind()
+                step, spare = quantisation.moved_maximum(*ranges_of_parts(x), *averaged)
                 return Scale(step, -LARGEST_CODE, LARGEST_CODE, WEIGHT_ZERO, spare)
             low, high = value_range(x)
             batch, average = torch.maximum(high, -low), self.maximum.double()
@@ -287,8 +287,8 @@ class RunningRange(nn.Module):
         if self.training and quantisation.works_on(x.device):
             momentum, smallest = float(np.float32(self.momentum)), float(SMALLEST_SCALE)
             averages = (self.minimum, self.maximum)
-            steps, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
-            (step, spare), (lowest, highest, zero) = steps.unbind(), codes.unbind()
+            step, spare, codes = quantisation.moved_range(*ranges_of_parts(x), *averages, momentum, _LEVELS, smallest)
+            lowest, highest, zero = codes.unbind()
             return Scale(step, lowest, highest, zero, spare)
         seen = self.maximum > self.minimum
         if not self.training and x.device.type == "cpu" and seen:  # on a GPU this would wait for it

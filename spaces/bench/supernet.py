@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, MixtureLayers
-from spaces.arithmetic.mixture import MultiplierChoices
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierChoices
 from spaces.bench.architecture import SKIP, BenchArchitecture, BenchEdge, places
 from spaces.bench.network import BenchNetwork, Convolution, build, build_operation
 from spaces.costs.model import CostModel
@@ -84,7 +84,7 @@ class BenchSupernet(BenchNetwork):
     ) -> None:
         if partial < 1 or shape.channels % partial:
             raise InputError(f"partial channels 1/{partial} do not divide {shape.channels} channels")
-        mixtures = MultiplierChoices(library, choices[BETA].count)  # one per row of β
+        mixtures = MultiplierChoices(MultiplierChoice(library) for _ in range(choices[BETA].count))  # one per row of β
         names, position = choices[ALPHA].options, iter(range(shape.cells))
 
         def body(channels: int) -> MixedCell:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic.factory import FixedLayers, LayerFactory, MixtureLayers
-from spaces.arithmetic.mixture import MultiplierChoices
+from spaces.arithmetic.mixture import MultiplierChoice, MultiplierChoices
 from spaces.arithmetic.normalised_sum import normalised_sum
 from spaces.cells.architecture import CHOSEN_OPERATIONS, OPERATION_NAMES, is_separable, stride_of
 from spaces.cells.choices import ALPHA, BETA, EDGES, GAMMA, NODES, OUTSIDE, PROJECTIONS
@@ -146,7 +146,9 @@ class CellSupernet(CellNetwork):
         check_mixture(space, choices[BETA].count)
         everything, governed = space.scope == "all", choices[BETA].rows
         plain = FixedLayers("fp32", None)
-        blends = MultiplierChoices(space.library, choices[BETA].count)  # one per row of β
+        blends = MultiplierChoices(
+            MultiplierChoice(space.library) for _ in range(choices[BETA].count)
+        )  # one per row of β
 
         def layers_of(row: int) -> dict[bool, LayerFactory]:
             mixed = MixtureLayers(blends[row])

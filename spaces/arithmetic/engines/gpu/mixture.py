@@ -21,11 +21,8 @@ LOWEST_CAPABILITY = (8, 0)  # Ampere: the first whose tensor cores know TF32
 MOST_FEATURES = 16  # of a code, and columns of their span, which registers hold
 TILE_M, TILE_N, TILE_K = 64, 64, 64  # pixels, outputs, and features at a time
 MOST_PRODUCTS = 2048  # outputs × features: with more, registers spill
-TILE_FEATURES, TILE_TABLE = (
-    128,
-    32,
-)  # channels × columns, and pixels at a time of a dense layer's table gradient, of which a program takes so many:
-BLOCKS = 8
+TILE_FEATURES, TILE_TABLE = 64, 32  # channels × columns, and pixels at a time, of a dense layer's table gradient
+BLOCKS = 4  # of so many pixels that a program takes one after the other
 TILE_DEPTHWISE = 256  # pixels of one word of channels
 TILE_GRADIENT, MOST_CHANNELS = 512, 16  # pixels × channels of a depthwise tile of gradients, and channels of it
 AT_ONCE = 8  # features whose gradients registers hold

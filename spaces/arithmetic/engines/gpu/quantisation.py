@@ -11,6 +11,7 @@ from spaces.arithmetic.engines.gpu.launching import LOWEST_CAPABILITY, launch, w
 
 BLOCK = 1024  # values per program
 ROW = 256  # of a weight, so many values at a time
+APART = 4  # numbers from one to the next, so that each is where kernels find tensors: at a multiple of 16 bytes
 
 
 @functools.cache
@@ -68,33 +69,36 @@ def weight_codes(weight: Tensor, largest: int, smallest_scale: float, zero: int)
     return index, scale
 
 
-def moved_maximum(low: Tensor, high: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float) -> Tensor:
-    """Move the average ``maximum`` (in place) towards max(high, −low); twice the step that follows, (2,) float32.
+def moved_maximum(
+    low: Tensor, high: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float
+) -> tuple[Tensor, Tensor]:
+    """Move the average ``maximum`` (in place) towards max(high, −low); twice the step that follows, float32 each.
 
     ``low`` and ``high`` may be those of many parts of a tensor (n,).
     """
-    step = torch.empty(2, device=maximum.device)
+    step, spare = torch.empty((2, APART), device=maximum.device)[:, 0].unbind()
     launch(
-        "running_maximum_kernel", 1, low, high, maximum, step, low.numel(), MOMENTUM=momentum, LEVELS=float(levels),
+        "running_maximum_kernel", 1, low, high, maximum, step, spare, low.numel(), MOMENTUM=momentum, LEVELS=float(levels),
         SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
-    return step
+    return step, spare
 
 
 def moved_range(
     low: Tensor, high: Tensor, minimum: Tensor, maximum: Tensor, momentum: float, levels: int, smallest: float
-) -> tuple[Tensor, Tensor]:
-    """Move the averages (in place) towards the range with zero in it; twice the step (2,), and the lowest, highest and zero
-    code (3,).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Move the averages (in place) towards the range with zero in it; twice the step, and the lowest, highest and zero code
+    (3,).
 
     ``low`` and ``high`` as in ``moved_maximum``.
     """
-    step, found = torch.empty(2, device=maximum.device), torch.empty(3, dtype=torch.int32, device=maximum.device)
+    step, spare = torch.empty((2, APART), device=maximum.device)[:, 0].unbind()
+    found = torch.empty(3, dtype=torch.int32, device=maximum.device)
     launch(
-        "running_range_kernel", 1, low, high, minimum, maximum, step, found, low.numel(), MOMENTUM=momentum,
+        "running_range_kernel", 1, low, high, minimum, maximum, step, spare, found, low.numel(), MOMENTUM=momentum,
         LEVELS=float(levels), SMALLEST_SCALE=smallest, BLOCK=_parts(low), num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
-    return step, found
+    return step, spare, found
 
 
 def _parts(low: Tensor) -> int:
@@ -148,12 +152,12 @@ def _weights_agree(device: torch.device) -> bool:
 
 def _averages_agree(device: torch.device) -> bool:
     low, high, minimum, maximum = (torch.full((), number, device=device) for number in (-1.7, 0.9, -0.3, 1.1))
-    step = moved_maximum(low, high, maximum, 0.1, 127, 1e-32)
+    steps = moved_maximum(low, high, maximum, 0.1, 127, 1e-32)
     before, batch = float(np.float32(1.1)), float(np.float32(1.7))
     moved = np.float32(before + 0.1 * (batch - before))
-    if maximum.item() != moved or step.tolist() != [moved / np.float32(127)] * 2:
+    if maximum.item() != moved or any(step.item() != moved / np.float32(127) for step in steps):
         return False
-    step, found = moved_range(low, high, minimum, maximum, 0.1, 255, 1e-32)
+    step, spare, found = moved_range(low, high, minimum, maximum, 0.1, 255, 1e-32)
     width = np.float32(maximum.item()) - np.float32(minimum.item())
-    zero = round(-minimum.item() / step[0].item())
-    return step.tolist() == [width / np.float32(255)] * 2 and found.tolist() == [-zero, 255 - zero, zero]
+    zero, same = round(-minimum.item() / step.item()), step.item() == spare.item() == width / np.float32(255)
+    return same and found.tolist() == [-zero, 255 - zero, zero]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines.gpu import quantisation
+from spaces.arithmetic.engines.gpu import mixture, quantisation
 from spaces.arithmetic.engines.gpu.launching import launch, works
 from spaces.arithmetic.engines.gpu.mixture import (
     BLOCK,
@@ -24,19 +24,20 @@ ALIGNED = 16  # bytes: so are the addresses of all that is found, for which kern
 
 @functools.cache
 def works_on(device: torch.device) -> bool:
-    """Whether a device runs these kernels, to the results of those for a layer alone, bit for bit."""
-    return works("weights together", device, LOWEST_CAPABILITY, _agrees)
+    """Whether a device runs these kernels, to the results of those for a layer alone, bit for bit, and those, too."""
+    alone = quantisation.works_on(device) and mixture.works_on(device)
+    return alone and works("weights together", device, LOWEST_CAPABILITY, _agrees)
 
 
 class WeightsTogether:
-    """What has to be known of the weights (O, C/groups, kH, kW) of some layers, which stay where they are in the memory.
+    """What has to be known of the weights (O, C/groups, kH, kW) float32 of some layers, which stay as they lie in the memory.
 
-    A ``depthwise`` one has its features in another order. Made anew where a weight has moved.
+    A ``depthwise`` one has its features in another order. To be made anew where a weight has moved.
     """
 
     def __init__(self, weights: Sequence[Tensor], depthwise: Sequence[bool], by_code: Tensor) -> None:
         self._shapes = [features_shape(tuple(weight.shape), by_code, one) for weight, one in zip(weights, depthwise)]
-        self._places = [weight.data_ptr() for weight in weights]
+        self._places = [_place(weight) for weight in weights]
         self._rows = [_filled(len(weight), ALIGNED // 4) for weight in weights]
         self._sizes = [_filled(weight.numel(), ALIGNED) for weight in weights]
         codes: list[list[int]] = []
@@ -59,7 +60,7 @@ class WeightsTogether:
 
     def know(self, weights: Sequence[Tensor]) -> bool:
         """Whether these are the weights, where they were."""
-        return [weight.data_ptr() for weight in weights] == self._places
+        return [_place(weight) for weight in weights] == self._places
 
     def __call__(
         self, weights: Sequence[Tensor], by_code: Tensor, largest: int, smallest_scale: float, zero: int
@@ -90,6 +91,10 @@ class WeightsTogether:
             )
             for weight, shape, (codes, scales, found) in zip(weights, self._shapes, parts)
         ]
+
+
+def _place(weight: Tensor) -> tuple[object, ...]:
+    return weight.data_ptr(), weight.shape, weight.stride(), weight.dtype
 
 
 def _filled(size: int, unit: int) -> int:

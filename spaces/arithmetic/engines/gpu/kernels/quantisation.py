@@ -141,12 +141,12 @@ def _step(span, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr):
 
 @jit
 def running_maximum_kernel(
-    low, high, maximum, step, count: int,
+    low, high, maximum, step, spare, count: int,
     MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The moving average of max|x|, and the scale that follows from it; the average is computed in double precision.
 
-    low and high (count,): the ranges of parts of x. step (2,): the same number twice.
+    low and high (count,): the ranges of parts of x. ``spare`` is the scale once more.
     """
     least, most = _extent(low, high, count, BLOCK)
     batch, average = _larger(most, -least), tl.load(maximum).to(tl.float64)
@@ -155,7 +155,7 @@ def running_maximum_kernel(
     tl.store(maximum, new)
     width = _step(new, LEVELS, SMALLEST_SCALE)
     tl.store(step, width)
-    tl.store(step + 1, width)
+    tl.store(spare, width)
 
 
 @jit
@@ -166,7 +166,7 @@ def _moved(average, value, MOMENTUM: tl.constexpr):
 
 @jit
 def running_range_kernel(
-    low, high, minimum, maximum, step, codes, count: int,
+    low, high, minimum, maximum, step, spare, codes, count: int,
     MOMENTUM: tl.constexpr, LEVELS: tl.constexpr, SMALLEST_SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The moving averages of the smallest and the largest value, zero included; scale, and lowest, highest and zero code."""
@@ -180,7 +180,7 @@ def running_range_kernel(
     tl.store(maximum, most)
     width = _step(most - least, LEVELS, SMALLEST_SCALE)
     tl.store(step, width)
-    tl.store(step + 1, width)
+    tl.store(spare, width)
     code, _ = _rounded(-least, width)
     zero = tl.minimum(tl.maximum(code, 0.0), 255.0).to(tl.int32)
     tl.store(codes, -zero)
