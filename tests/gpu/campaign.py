@@ -1,8 +1,9 @@
 """Everything that needs a GPU, in the order of its worth, in ten minutes: python -m tests.gpu.campaign --out FOLDER
 
 Each part is a process of its own with a time limit and leaves one small JSON file; ``summary.json`` says of each whether
-it ran, for how long, how it ended, and why not. What has finished stays, whatever happens to the rest. With
-``--device cpu`` it is a dry run of the parts that a CPU can do.
+it ran, for how long, how it ended, and why not. What has finished stays, whatever happens to the rest, and so do the folders
+of runs. With ``--device cpu`` it is a dry run of the parts that a CPU can do. ``--only gpu`` is a run of the protocol of that
+name, which takes all of the time.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from evaluation.settings.config import Budget
 from spaces.files.saving import save_json
 
 ROOT = Path(__file__).parents[2]
-SUMMARY, LOGS = "summary.json", "logs"
+SUMMARY, LOGS, RUNS = "summary.json", "logs", "runs"
+WHOLE = "gpu"  # the part that is run alone
 KINDS = ("approxdarts", "evoapproxnas", "random")  # by gradient, by evolution, by sampling
 LEAST = 5.0  # seconds that a part must have left to be begun
 BAD_INPUT = 2
@@ -90,26 +92,22 @@ def _all_parts(options: argparse.Namespace, out: Path, scratch: Path) -> Iterato
     bench = [*pytest, "tests/benchmarks/test_cuda_speed.py", "--benchmark-only", f"--benchmark-json={raw}"]
     yield Part("emulation", bench, 120, lambda _: medians(raw), no_cuda)
     yield Part("step", ["-m", "tests.gpu.profile_step", *device], 180, last_line)
-    yield from _runs(options, scratch)
+    for name in KINDS:  # the others ask nothing else of a GPU
+        yield _run(f"run-{name}", ["--method", name, "--protocol", "fast"], 150, options, out)
+    asked = options.only and WHOLE in options.only
+    skip = "" if asked else f"it takes all of the time: --only {WHOLE}"
+    options = argparse.Namespace(**{**vars(options), "train_limit": 0})
+    yield _run(WHOLE, ["--method", "approxdarts", "--protocol", "gpu"], 580, options, out, skip)
 
 
-def _runs(options: argparse.Namespace, scratch: Path) -> Iterator[Part]:
-    """A run of each kind of method, and its record: the others ask nothing else of a GPU."""
-    skip = "no --dataset was given"
-    if options.dataset:
-        skip = "" if Path(options.dataset).exists() else f"there is no '{options.dataset}'"
-    for name in KINDS:
-        runs = scratch / name
-        yield Part(
-            f"run-{name}",
-            [
-                *("-m", "evaluation.run", "--method", name, "--protocol", "fast", "--device", options.device),
-                *("--dataset", str(options.dataset), "--train-limit", str(options.train_limit), "--out", str(runs)),
-            ],
-            150,
-            lambda _, runs=runs: json.loads(next(runs.glob("*/record.json")).read_text(encoding="utf-8")),
-            skip,
-        )
+def _run(name: str, what: list[str], limit: float, options: argparse.Namespace, out: Path, skip: str = "") -> Part:
+    """A run, and its record, or how far it came."""
+    runs, dataset = out / RUNS / name, options.dataset
+    if not skip and (not dataset or not Path(dataset).exists()):
+        skip = f"there is no '{dataset}'" if dataset else "no --dataset was given"
+    where = ["--dataset", str(dataset), "--device", options.device, "--out", str(runs)]
+    arguments = ["-m", "evaluation.run", *what, "--train-limit", str(options.train_limit), *where]
+    return Part(name, arguments, limit, lambda _: outcome(runs), skip)
 
 
 # -- running one part --------------------------------------------------------------------------------------------------
@@ -180,6 +178,16 @@ def _counts(text: str) -> dict[str, int]:
 def last_line(text: str) -> Any:
     """JSON of a process that prints all that it knows in every line: of one that was stopped, the last whole one."""
     return json.loads(text.rpartition("\n")[0].rpartition("\n")[2])
+
+
+def outcome(runs: Path) -> Any:
+    """The record of a run, or of one that was stopped its history."""
+    for record in runs.glob("*/record.json"):
+        return json.loads(record.read_text(encoding="utf-8"))
+    for history in runs.glob("*/history.jsonl"):
+        lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
+        return {"history": [json.loads(line) for line in lines if line.endswith("\n")]}
+    raise ValueError("no step of the run was done")
 
 
 def medians(path: Path) -> list[dict[str, Any]]:

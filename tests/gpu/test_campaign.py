@@ -82,14 +82,30 @@ def test_the_parts_and_why_they_are_skipped(tmp_path):
         "emulation",
         "step",
         *(f"run-{name}" for name in campaign.KINDS),
+        "gpu",
     ]
     assert skipped["tests"] == skipped["emulation"] == "it needs a CUDA device"
-    assert skipped["run-random"] == "there is no 'nowhere'"
+    assert skipped["run-random"] == "there is no 'nowhere'" and "--only gpu" in skipped["gpu"]
     options = campaign._parse(["--out", str(tmp_path), "--dataset", str(tmp_path), "--only", "run", "tests"])
     chosen = list(campaign.parts(options, tmp_path, tmp_path))
     assert [part.name for part in chosen] == ["tests", *(f"run-{name}" for name in campaign.KINDS)]
     assert not any(part.skip for part in chosen)
-    assert sum(part.limit for part in campaign._all_parts(options, tmp_path, tmp_path)) < 25 * 60
+    parts = list(campaign._all_parts(options, tmp_path, tmp_path))
+    assert sum(part.limit for part in parts if not part.skip) < 25 * 60
+    options = campaign._parse(["--out", str(tmp_path), "--dataset", str(tmp_path), "--only", "gpu"])
+    (whole,) = campaign.parts(options, tmp_path, tmp_path)
+    assert not whole.skip and whole.limit < 600 and whole.arguments[whole.arguments.index("--train-limit") + 1] == "0"
+
+
+def test_a_run_leaves_its_record_or_how_far_it_came(tmp_path):
+    folder = tmp_path / "a-run"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="no step"):
+        campaign.outcome(tmp_path)
+    (folder / "history.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert campaign.outcome(tmp_path) == {"history": [{"step": 1}, {"step": 2}]}
+    (folder / "record.json").write_text('{"schema": 9}')
+    assert campaign.outcome(tmp_path) == {"schema": 9}
 
 
 def test_results_of_pytest_are_reduced(tmp_path):
