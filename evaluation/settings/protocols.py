@@ -160,10 +160,10 @@ class Fast(Protocol):
 
 @dataclass(frozen=True)
 class Gpu(Protocol):
-    """All of CIFAR-10 on one large GPU, in some eight minutes.
+    """All of CIFAR-10 on one large GPU, in some eight minutes by a run that was stopped before its end (docs/gpu.md).
 
     Ours, after the same recipes as ``fast``: large batches keep a GPU busy, and want a high learning rate that begins low
-    (Goyal et al., arXiv 1706.02677). Ten epochs are too few for a regularisation beyond crops, flips and label smoothing.
+    (Goyal et al., arXiv 1706.02677). There is no cutout, as ten epochs are few; what it would do was not tried.
     """
 
     name: tyro.conf.Suppress[str] = "gpu"

@@ -23,7 +23,7 @@ FOLDERS = [Path(name) for name in os.environ.get("APPROXNAS_TRITON_FOLDERS", "")
 SHARED = 99 * 1024  # bytes that a program may have on consumer GPUs
 SPILLED = 1024  # bytes per thread that did not fit into registers; up to 528 were seen, with Triton 3.2
 REAL = (  # kernels whose sums are of real numbers
-    "blend", "depthwise", "finish", "gradient_sums", "map", "table_gradient", "weighted_sum"
+    "blend", "depthwise", "finish", "gradient_sums", "map", "add_up", "weighted_sum"
 )  # fmt: skip
 COMPILER = Path(__file__).with_name("compile_variants.py")
 KERNELS = Path(triton_factored.__file__).with_name("kernels") / "__init__.py"

@@ -90,43 +90,25 @@ def _agrees(device: torch.device) -> bool:
         a, b, scale = (torch.randn(n, generator=generator) for n in (256, 256, size[1]))
         x, weight = a[index.int()].double(), (b[w_index.int()] * scale.view(-1, 1, 1, 1)).double()
         grad = torch.randn(geometry.conv2d(x, weight).shape, generator=generator)
-        g = geometry
-        for_x, for_w, _ = torch.ops.aten.convolution_backward(
-            grad.double(),
-            x,
-            weight,
-            None,
-            g.stride,
-            g.padding,
-            g.dilation,
-            False,
-            [0, 0],
-            g.groups,
-            [True, True, False],
-        )
+        for_x, for_w = _by_autograd(grad, x, weight, geometry)
         there, one = grad.to(device), torch.ones((), device=device)
         features, kernel = weight_features(w_index.to(device), b.to(device).view(-1, 1), True), (side, side)
         found_x = input_gradient(there, index.shape, clamped.to(device), features, kernel, geometry, scale.to(device))
         found_w = weight_gradient(there, index.to(device), a.to(device), False, kernel, geometry, one)
         line, codes = torch.arange(-100.0, 156.0), index.double() - 100
         by_line = weight_gradient(there, index.to(device), line.to(device), True, kernel, geometry, one)
-        _, for_line, _ = torch.ops.aten.convolution_backward(
-            grad.double(),
-            codes,
-            weight,
-            None,
-            g.stride,
-            g.padding,
-            g.dilation,
-            False,
-            [0, 0],
-            g.groups,
-            [False, True, False],
-        )
+        _, for_line = _by_autograd(grad, codes, weight, geometry)
         found, expected = (found_x, found_w, by_line), (for_x * (clamped == 0), for_w, for_line)
         if not all(_near(one.cpu(), other) for one, other in zip(found, expected)):
             return False
     return True
+
+
+def _by_autograd(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, ...]:
+    """The gradients for x and the weight, float64."""
+    with torch.enable_grad():
+        x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        return torch.autograd.grad(geometry.conv2d(x, weight), (x, weight), grad.double())
 
 
 def _near(found: Tensor, expected: Tensor) -> bool:

@@ -205,10 +205,10 @@ def tiled(x: Tensor, tile: int) -> tuple[int, int, int, int]:
 
 def added_up(sums: Tensor, step: Tensor) -> Tensor:
     """Sums (n, m, programs) over all programs, times the step: (n, m)."""
-    table, programs = torch.empty(sums.shape[:2], device=sums.device), sums.shape[2]
+    total, programs = torch.empty(sums.shape[:2], device=sums.device), sums.shape[2]
     block = _power(programs, BLOCK * 4)
-    launch("table_gradient_kernel", table.numel(), sums, step, table, programs, BLOCK=block, num_warps=4)
-    return table
+    launch("add_up_kernel", total.numel(), sums, step, total, programs, BLOCK=block, num_warps=4)
+    return total
 
 
 def _padded(index: Tensor, geometry: Geometry, border: Border) -> tuple[Tensor, Geometry]:

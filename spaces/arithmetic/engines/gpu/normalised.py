@@ -88,7 +88,8 @@ def statistics(maps: Maps, running: Sequence[tuple[Tensor, Tensor]], epsilon: fl
     """
     (rows, channels), known = maps.tile(TILE), maps.room(len(maps.tensors), 3, maps.channels)
     for part, tensors, bits in maps.groups():
-        found, count = maps.room(TOGETHER, maps.blocks, 2, maps.channels), part.stop - part.start
+        count = part.stop - part.start
+        found = maps.room(count, maps.blocks, 2, maps.channels)
         size = (maps.rows, maps.channels // maps.unit, maps.blocks)
         maps.launch("map_statistics_kernel", count, TILE, *tensors, found, *size)
         launch(
@@ -121,7 +122,8 @@ def gradients(
     weights = weights.contiguous()
     images, channels, *size = maps.tensors[0].shape
     for part, tensors, bits in maps.groups():
-        count, found = part.stop - part.start, maps.room(TOGETHER, maps.blocks, 2, channels)
+        count = part.stop - part.start
+        found = maps.room(count, maps.blocks, 2, channels)
         terms, out = maps.room(count, 3, channels), maps.room(count, images, *size, channels)
         shape = (maps.rows, channels // maps.unit, maps.blocks)
         maps.launch("gradient_sums_kernel", count, TILE, *tensors, pull, known[part], found, *shape)

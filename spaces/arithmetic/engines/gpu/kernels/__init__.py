@@ -4,10 +4,10 @@ import triton
 
 from .convolutions import direct_kernel, gather_kernel, matrix_kernel
 from .gradients import (
+    add_up_kernel,
     blend_depthwise_gradient_kernel,
     blend_matrix_table_kernel,
     depthwise_weight_gradient_kernel,
-    table_gradient_kernel,
 )
 from .mixture import (
     all_weight_features_kernel,
@@ -38,6 +38,7 @@ INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)  # by Triton's i
 
 __all__ = [
     "INTERPRETED",
+    "add_up_kernel",
     "all_weight_codes_kernel",
     "all_weight_features_kernel",
     "blend_depthwise_gradient_kernel",
@@ -59,7 +60,6 @@ __all__ = [
     "quantise_kernel",
     "running_maximum_kernel",
     "running_range_kernel",
-    "table_gradient_kernel",
     "weight_codes_kernel",
     "weight_features_kernel",
     "weighted_sum_kernel",

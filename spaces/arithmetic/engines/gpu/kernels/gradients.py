@@ -184,11 +184,11 @@ def depthwise_weight_gradient_kernel(
 
 
 @jit
-def table_gradient_kernel(sums, step, table, programs: int, BLOCK: tl.constexpr):
-    """table (n,) = the sums (n, programs) over all programs, times ``step`` (0-dimensional)."""
+def add_up_kernel(sums, step, total, programs: int, BLOCK: tl.constexpr):
+    """total (n,) = the sums (n, programs) over all programs, times ``step`` (0-dimensional)."""
     lane = tl.arange(0, BLOCK)
     own = sums + tl.program_id(0).to(tl.int64) * programs
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    found = tl.zeros((BLOCK,), dtype=tl.float32)
     for first in range(0, programs, BLOCK):
-        total += tl.load(own + (first + lane), mask=first + lane < programs, other=0.0)
-    tl.store(table + tl.program_id(0), tl.sum(total) * tl.load(step))
+        found += tl.load(own + (first + lane), mask=first + lane < programs, other=0.0)
+    tl.store(total + tl.program_id(0), tl.sum(found) * tl.load(step))

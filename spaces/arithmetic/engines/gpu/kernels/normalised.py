@@ -22,12 +22,16 @@ def _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7):
 
 
 @jit
-def _place(blocks, units, UNIT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
-    """This program's number of the map, block, rows (ROWS, 1) and channels (CHANNELS,), of which there are UNIT · units."""
-    columns = tl.cdiv(units * UNIT, CHANNELS)
+def _tile(blocks, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+    """This program's number of the map, block and channels (CHANNELS,), which of these there are, where its rows of them lie in
+    a map, and which of those there are.
+    """
+    columns = tl.cdiv(channels, CHANNELS)
     channel = tl.program_id(0) % columns * CHANNELS + tl.arange(0, CHANNELS)
-    block = tl.program_id(0) // columns % blocks
-    return tl.program_id(0) // columns // blocks, block, block * ROWS + tl.arange(0, ROWS)[:, None], channel
+    block, held = tl.program_id(0) // columns % blocks, channel < channels
+    row = block * ROWS + tl.arange(0, ROWS)[:, None]
+    place, known = row.to(tl.int64) * channels + channel[None, :], (row < rows) & held[None, :]
+    return tl.program_id(0) // columns // blocks, block, channel, held, place, known
 
 
 @jit
@@ -36,11 +40,9 @@ def map_statistics_kernel(
     UNIT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """The mean of every channel of a block, and the sum of squares around it: found (maps, blocks, 2, C)."""
-    number, block, row, channel = _place(blocks, units, UNIT, ROWS, CHANNELS)
-    channels, x = units * UNIT, _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7)
-    held = channel < channels
-    known = (row < rows) & held[None, :]
-    values = tl.load(x + (row.to(tl.int64) * channels + channel[None, :]), mask=known, other=0.0)
+    channels = units * UNIT
+    number, block, channel, held, place, known = _tile(blocks, rows, channels, ROWS, CHANNELS)
+    values = tl.load(_one_of(number, m0, m1, m2, m3, m4, m5, m6, m7) + place, mask=known, other=0.0)
     mean = tl.sum(values, axis=0) / tl.minimum(rows - block * ROWS, ROWS)
     apart = tl.where(known, values - mean[None, :], 0.0)
     target = found + (number * blocks + block) * 2 * channels + channel
@@ -89,10 +91,8 @@ def weighted_sum_kernel(
     ADDS: tl.constexpr, UNIT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """y (rows, C) = the weighted sum of so many maps; with ADDS, that is added to it."""
-    _, _, row, channel = _place(tl.cdiv(rows, ROWS), units, UNIT, ROWS, CHANNELS)
     channels = units * UNIT
-    held = channel < channels
-    known, place = (row < rows) & held[None, :], row.to(tl.int64) * channels + channel[None, :]
+    _, _, channel, held, place, known = _tile(tl.cdiv(rows, ROWS), rows, channels, ROWS, CHANNELS)
     total = tl.zeros((ROWS, CHANNELS), dtype=tl.float32)
     if ADDS:
         total = tl.load(y + place, mask=known, other=0.0)
@@ -111,10 +111,9 @@ def gradient_sums_kernel(
     UNIT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Of a block, the sums over grad (rows, C), and over its products with the normalised map: found (maps, blocks, 2, C)."""
-    number, block, row, channel = _place(blocks, units, UNIT, ROWS, CHANNELS)
-    channels, x = units * UNIT, _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7)
-    held = channel < channels
-    known, place = (row < rows) & held[None, :], row.to(tl.int64) * channels + channel[None, :]
+    channels = units * UNIT
+    number, block, channel, held, place, known = _tile(blocks, rows, channels, ROWS, CHANNELS)
+    x = _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7)
     own = statistics + number * 3 * channels + channel
     mean, factor = tl.load(own, mask=held, other=0.0), tl.load(own + channels, mask=held, other=0.0)
     pull = tl.load(grad + place, mask=known, other=0.0)
@@ -161,10 +160,9 @@ def map_gradients_kernel(
     UNIT: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """out (maps, rows, C): the gradient of every map."""
-    number, _, row, channel = _place(blocks, units, UNIT, ROWS, CHANNELS)
-    channels, x = units * UNIT, _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7)
-    held = channel < channels
-    known, place = (row < rows) & held[None, :], row.to(tl.int64) * channels + channel[None, :]
+    channels = units * UNIT
+    number, _, channel, held, place, known = _tile(blocks, rows, channels, ROWS, CHANNELS)
+    x = _one_of(number, m0, m1, m2, m3, m4, m5, m6, m7)
     own, term = statistics + number * 3 * channels + channel, terms + number * 3 * channels + channel
     mean, scale = tl.load(own, mask=held, other=0.0), tl.load(own + channels, mask=held, other=0.0)
     factor, constant = tl.load(term, mask=held, other=0.0), tl.load(term + channels, mask=held, other=0.0)
