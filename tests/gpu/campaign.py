@@ -181,13 +181,15 @@ def last_line(text: str) -> Any:
 
 
 def outcome(runs: Path) -> Any:
-    """The record of a run, or of one that was stopped its history."""
-    for record in runs.glob("*/record.json"):
+    """The record of the newest run in a folder, or of one that was stopped its history."""
+    folder = max(runs.iterdir(), key=lambda run: (run / "config.json").stat().st_mtime_ns)
+    record, history = folder / "record.json", folder / "history.jsonl"
+    if record.exists():
         return json.loads(record.read_text(encoding="utf-8"))
-    for history in runs.glob("*/history.jsonl"):
-        lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
-        return {"history": [json.loads(line) for line in lines if line.endswith("\n")]}
-    raise ValueError("no step of the run was done")
+    if not history.exists():
+        raise ValueError("no step of the run was done")
+    lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
+    return {"history": [json.loads(line) for line in lines if line.endswith("\n")]}
 
 
 def medians(path: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The script that runs everything on a GPU, as far as a CPU can tell. tests/test_check_device.py does its dry run."""
 
 import json
+import os
 import time
 
 import pytest
@@ -98,8 +99,12 @@ def test_the_parts_and_why_they_are_skipped(tmp_path):
 
 
 def test_a_run_leaves_its_record_or_how_far_it_came(tmp_path):
-    folder = tmp_path / "a-run"
-    folder.mkdir()
+    before, folder = tmp_path / "run-2", tmp_path / "run-1"
+    for number, run in enumerate((before, folder)):
+        run.mkdir()
+        (run / "config.json").write_text("{}")
+        os.utime(run / "config.json", (number, number))
+    (before / "record.json").write_text('{"schema": 8}')  # of an earlier campaign in the same folder
     with pytest.raises(ValueError, match="no step"):
         campaign.outcome(tmp_path)
     (folder / "history.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
