@@ -12,6 +12,7 @@ from torch import Tensor
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import feature_loops, look_ups, quantise_loops
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
+from spaces.arithmetic.engines.cpu import pointwise_gradients
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import depthwise as gpu_depthwise
 from spaces.arithmetic.engines.gpu import quantisation
@@ -176,7 +177,14 @@ def product_gradients(
     plain = all(term.left_is_one for term in terms_x) and all(term.right_is_one for term in terms_w)
     if not several and plain and gpu_depthwise.suits(grad.device, w_index.shape, geometry):
         return _depthwise_gradients(grad, index, step, w_index, w_scale, terms_x, terms_w, geometry, clamped)
-    if not several and gradient_dtype(w_index.shape, geometry) == torch.bfloat16:
+    dtype = torch.float32 if several else gradient_dtype(w_index.shape, geometry)
+    lines = plain and not several and all(term.left_is_line for term in terms_w)
+    if lines and dtype == torch.float32 and grad.device.type == "cpu" and geometry.is_pointwise(w_index.shape[2:]):
+        for_x, for_w = (*terms_x, None)[0], (*terms_w, None)[0]
+        return pointwise_gradients.product_gradients(
+            grad, index, step, for_w and for_w.left, w_index, w_scale, for_x and for_x.right, clamped
+        )
+    if dtype == torch.bfloat16:
         grad_x, grad_w = _gradients_in_bf16(
             grad, index, step, w_index, w_scale, (*terms_x, None)[0], (*terms_w, None)[0], geometry
         )

@@ -129,7 +129,7 @@ def convolution_gradients(
     if not any(wanted):
         return None, None
     by_products = grad.device.type == "cpu" or grad.dtype == torch.float32  # in bf16, GPUs are as fast without
-    if by_products and weight.shape[2:] == (1, 1) and geometry == Geometry():
+    if by_products and geometry.is_pointwise(weight.shape[2:]):
         with plain_fp32(grad.device):
             return _pointwise_gradients(grad, x, weight, wanted)
     undilated = Undilated.of(x.shape, grad.shape, geometry)

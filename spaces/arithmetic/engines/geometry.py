@@ -1,5 +1,6 @@
 """How a convolution window moves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -28,6 +29,10 @@ class Geometry:
     @classmethod
     def of(cls, stride: int | Pair, padding: int | Pair, dilation: int | Pair, groups: int) -> Self:
         return cls(_pair(stride), _pair(padding), _pair(dilation), groups)
+
+    def is_pointwise(self, kernel: Sequence[int]) -> bool:
+        """Whether a kernel that moves so sees one pixel at a time, and each of them once: a product of matrices."""
+        return tuple(kernel) == (1, 1) and self == Geometry()
 
     def unpadded(self) -> "Geometry":
         """The same movement over an input that already carries its padding."""

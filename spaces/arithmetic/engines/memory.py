@@ -69,19 +69,22 @@ class Memory:
         every = splat(self.builder, self.builder.trunc(lanes, INTEGER), LANES)
         return self.builder.icmp_signed("<", ir.Constant(INTEGERS, list(range(LANES))), every)
 
-    def load_some(self, address: ir.Value, at: ir.Value, mask: ir.Value) -> ir.Value:
-        """Those of sixteen float32 numbers that a mask has, and zeros."""
-        place, missing = self.place(address, at, FLOATS), ir.Constant(FLOATS, [0.0] * LANES)
-        kind = ir.FunctionType(FLOATS, [place.type, INTEGER, mask.type, FLOATS])
-        load = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
-        return self.builder.call(load, [place, ir.Constant(INTEGER, 4), mask, missing])
+    def load_some(self, address: ir.Value, at: ir.Value, mask: ir.Value, element: ir.Type = FLOAT) -> ir.Value:
+        """Those of sixteen neighbouring numbers that a mask has, and zeros."""
+        vector = ir.VectorType(element, LANES)
+        place, align = self.place(address, at, vector), ir.Constant(INTEGER, _alignment(element))
+        return self._masked("load", element, vector, [place, align, mask, ir.Constant(vector, None)])
 
     def store_some(self, value: ir.Value, address: ir.Value, at: ir.Value, mask: ir.Value) -> None:
-        """Store those of sixteen float32 numbers that a mask has."""
-        place = self.place(address, at, FLOATS)
-        kind = ir.FunctionType(ir.VoidType(), [FLOATS, place.type, INTEGER, mask.type])
-        store = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
-        self.builder.call(store, [value, place, ir.Constant(INTEGER, 4), mask])
+        """Store those of sixteen numbers that a mask has."""
+        element = value.type.element
+        place, align = self.place(address, at, value.type), ir.Constant(INTEGER, _alignment(element))
+        self._masked("store", element, ir.VoidType(), [value, place, align, mask])
+
+    def _masked(self, what: str, element: ir.Type, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        name = f"llvm.masked.{what}.v{LANES}{'f' if element == FLOAT else 'i'}{8 * _alignment(element)}.p0"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
     def ask_for(self, address: ir.Value, at: ir.Value, kind: ir.Type) -> None:
         """Have the line of memory at an element ready, which will be written to; it may lie beyond an array's end."""
@@ -100,15 +103,6 @@ class Memory:
         kind = ir.FunctionType(INTEGERS, [INTEGERS] * 3)
         add = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
         return self.builder.call(add, [total, left, right])
-
-    def for_lanes(self, lanes: ir.Value, element: ir.Type, body: Callable[[ir.Value, ir.Type], None]) -> None:
-        """The body with an offset and a type: once for a vector of sixteen, or one by one for fewer."""
-        every = self.builder.icmp_signed("==", lanes, self.number(LANES))
-        with self.builder.if_else(every) as (together, one_by_one):
-            with together:
-                body(self.number(0), ir.VectorType(element, LANES))
-            with one_by_one, cgutils.for_range(self.builder, lanes) as lane:
-                body(lane.index, element)
 
 
 def written(count: int, write: Callable[..., None]) -> tuple[Any, Callable[..., ir.Value]]:

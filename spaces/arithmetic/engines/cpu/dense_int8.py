@@ -81,7 +81,7 @@ def _layer(
     _, height, width, channels = size
     rows, columns = geometry.output_size((height, width), kernel)
     out = rows, columns
-    if kernel == (1, 1) and geometry == Geometry():  # one long row, so that fewer tiles are cut short
+    if geometry.is_pointwise(kernel):  # one long row, so that fewer tiles are cut short
         rows, columns, height, width = 1, rows * columns, 1, height * width
     (down, along), (top, left), (far, gap) = geometry.stride, geometry.padding, geometry.dilation
     held, wide = _words(channels) * loops.WORD, width + 2 * left

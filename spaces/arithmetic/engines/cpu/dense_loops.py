@@ -95,27 +95,13 @@ def _add_up_tile(memory, features, step, offsets, words, weights, scale, constan
         for start, total in zip(starts, totals):
             four = memory.load(memory.sum(start, offset), nought, INTEGER)
             builder.store(memory.dot_products(splat(builder, four, LANES), weight, builder.load(total)), total)
-    factors, wanted = memory.load(scale, nought, FLOATS), _first_lanes(memory, lanes)
+    factors, wanted = memory.load(scale, nought, FLOATS), memory.first_lanes(lanes)
     for pixel, total in enumerate(totals):
         with builder.if_then(builder.icmp_signed("<", memory.number(pixel), pixels)):
             sums = builder.load(total)
             product = builder.fmul(builder.sitofp(sums, FLOATS), factors)
             chosen = builder.select(builder.trunc(scaled, ir.IntType(1)), product, builder.bitcast(sums, FLOATS))
-            _store_lanes(memory, chosen, y, memory.product(between, pixel), wanted)
-
-
-def _first_lanes(memory: Memory, lanes: ir.Value) -> ir.Value:
-    """Which of sixteen lanes are among the first ``lanes``."""
-    count = splat(memory.builder, memory.builder.trunc(lanes, INTEGER), LANES)
-    return memory.builder.icmp_signed("<", ir.Constant(INTEGERS, list(range(LANES))), count)
-
-
-def _store_lanes(memory: Memory, value: ir.Value, address: ir.Value, at: ir.Value, wanted: ir.Value) -> None:
-    """Write only the wanted lanes of sixteen numbers."""
-    place = memory.place(address, at, FLOATS)
-    kind = ir.FunctionType(ir.VoidType(), [FLOATS, place.type, INTEGER, wanted.type])
-    store = cgutils.get_or_insert_function(memory.builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
-    memory.builder.call(store, [value, place, ir.Constant(INTEGER, 4), wanted])
+            memory.store_some(chosen, y, memory.product(between, pixel), wanted)
 
 
 @njit(inline="always")

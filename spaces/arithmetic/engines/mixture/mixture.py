@@ -31,7 +31,7 @@ def convolve(index: Tensor, u: Tensor, by_weight: Tensor, geometry: Geometry) ->
     ``index`` (N, C, H, W) uint8; ``u`` (R, 256) by activation index; ``by_weight`` as ``weight_features`` has them.
     """
     with plain_fp32(index.device):
-        if index.device.type == "cpu" and _is_product(by_weight, geometry):
+        if index.device.type == "cpu" and geometry.is_pointwise(by_weight.shape[3:]):
             return (_expand(index, u, 1) @ by_weight.flatten(1).t()).permute(0, 3, 1, 2)
         if not _depthwise(by_weight, geometry):
             return geometry.conv2d(_expand(index, u, geometry.groups).permute(0, 3, 1, 2), by_weight.flatten(1, 2))
@@ -94,7 +94,7 @@ def _feature_gradients(
 
 def _input_gradient(grad: Tensor, weight: Tensor, size: torch.Size, geometry: Geometry) -> Tensor:
     """The gradient of an ordinary convolution for its input, (N, C, H, W) = ``size``."""
-    if grad.device.type == "cpu" and _is_product(weight, geometry):
+    if grad.device.type == "cpu" and geometry.is_pointwise(weight.shape[2:]):
         return (_pixels(grad) @ weight.flatten(1)).permute(0, 3, 1, 2)
     like = torch.empty(size, device=grad.device, memory_format=torch.channels_last)  # only its shape and order count
     return torch.ops.aten.convolution_backward(
@@ -116,10 +116,6 @@ def _projected(index: Tensor, parts: list[Tensor], span: Tensor) -> Tensor:
 
 def _flat_pixels(part: Tensor) -> np.ndarray:
     return np.ascontiguousarray(part.permute(0, 2, 3, 1).flatten(0, 2).numpy())
-
-
-def _is_product(weight: Tensor, geometry: Geometry) -> bool:
-    return weight.shape[-2:] == (1, 1) and geometry == Geometry()
 
 
 def _depthwise(by_weight: Tensor, geometry: Geometry) -> bool:
