@@ -35,7 +35,8 @@ from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 
 _FEW = 2048  # pixels, up to which rows do not pay
-_PIXELS = 1024  # per task
+_PIXELS = 16384  # per task
+_CACHED = 16  # channels whose rows stay in the second-level cache
 _CHANNELS = 8  # per task of the gradient
 
 _TOGETHER = 4  # pixels
@@ -47,7 +48,7 @@ _loop = njit(cache=True, nogil=True, error_model="numpy")
 
 def suit(w_shape: tuple[int, ...], geometry: Geometry, device: torch.device) -> bool:
     """Whether a layer with weights (O, C/groups, kH, kW) computes every pixel by itself, and runs on the CPU."""
-    return device.type == "cpu" and w_shape[2:] == (1, 1) and geometry == Geometry()
+    return device.type == "cpu" and geometry.is_pointwise(w_shape[2:])
 
 
 @dataclass(frozen=True)
@@ -92,19 +93,14 @@ def convolve(index: Tensor, u: Tensor, weights: Weights, step: Tensor, constant:
     y = torch.empty((*x.shape[:3], weights.outputs))
     scale = weights.scale * step
     constant = torch.zeros_like(scale) if constant is None else constant
-    if pixels <= _FEW:
-        _convolve_few(
-            x.data_ptr(), pixels, channels, u.data_ptr(), weights.blocks.data_ptr(), rank, scale.data_ptr(),
-            constant.data_ptr(), y.data_ptr(), weights.outputs,
-        )  # fmt: skip
-        return y.permute(0, 3, 1, 2)
-    rows = torch.empty((blocks * channels, ROWS))
-    share(_make_rows, (u.data_ptr(), weights.blocks.data_ptr(), rank, rows.data_ptr()), len(rows), rows.numel())
     layer = (
-        x.data_ptr(), pixels, channels, rows.data_ptr(), scale.data_ptr(), constant.data_ptr(), y.data_ptr(),
-        weights.outputs,
+        x.data_ptr(), pixels, channels, u.data_ptr(), weights.blocks.data_ptr(), rank, scale.data_ptr(),
+        constant.data_ptr(), y.data_ptr(), weights.outputs,
     )  # fmt: skip
-    share(_convolve, layer, blocks * -(-pixels // _PIXELS), y.numel())
+    if pixels <= _FEW:
+        _convolve_few(*layer)
+    else:
+        share(_convolve, layer, blocks * -(-pixels // _PIXELS), y.numel())
     return y.permute(0, 3, 1, 2)
 
 
@@ -123,25 +119,27 @@ def _convolve_few(x, pixels, channels, u, blocks, rank, scale, constant, y, outp
 
 
 @_loop
-def _make_rows(u, blocks, rank, rows, begin, end):
-    """The rows of channels from ``begin`` to ``end``, those of every sixteen outputs."""
-    for channel in range(begin, end):
-        make_rows(u, blocks + 4 * LANES * rank * channel, rank, rows + 4 * ROWS * channel)
-
-
-@_loop
-def _convolve(x, pixels, channels, rows, scale, constant, y, outputs, begin, end):
-    """Tasks from ``begin`` to ``end``: sixteen outputs of some pixels each."""
-    parts = (pixels + _PIXELS - 1) // _PIXELS
+def _convolve(x, pixels, channels, u, blocks, rank, scale, constant, y, outputs, begin, end):
+    """Tasks from ``begin`` to ``end``: sixteen outputs of some pixels each; some channels at a time, with their rows."""
+    parts, held = (pixels + _PIXELS - 1) // _PIXELS, -1
+    memory = np.empty(min(channels, _CACHED) * ROWS + LANES, dtype=np.float32)
+    rows = (memory.ctypes.data + 63) // 64 * 64
     for task in range(begin, end):
         block, first = task // parts, task % parts * _PIXELS
         start, some = block * LANES, min(pixels - first, _PIXELS)
         lanes = min(LANES, outputs - start)
         own = y + 4 * (first * outputs + start)
-        add_rows(
-            x + first * channels, some, channels, rows + 4 * ROWS * channels * block, scale + 4 * start,
-            constant + 4 * start, own, outputs, lanes,
-        )  # fmt: skip
+        for channel in range(0, channels, _CACHED):
+            last, wanted = min(channels, channel + _CACHED), channels * block + channel
+            if held != wanted:
+                held = wanted
+                for number in range(last - channel):
+                    make_rows(u, blocks + 4 * LANES * rank * (wanted + number), rank, rows + 4 * ROWS * number)
+            add_rows(
+                x + first * channels + channel, some, channels, last - channel, rows, scale + 4 * start,
+                constant + 4 * start, own, outputs, lanes, int(channel == 0), int(last == channels),
+            )  # fmt: skip
+    memory[0] = 0  # to here it must be kept
 
 
 def table_gradient(index: Tensor, grad: Tensor, weights: Weights, often: int) -> Tensor:

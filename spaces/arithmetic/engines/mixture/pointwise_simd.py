@@ -45,40 +45,50 @@ def make_rows(typing, u, v, rank, rows):  # noqa: ARG001
 
 
 @intrinsic
-def add_rows(typing, x, pixels, channels, rows, scale, constant, y, between, lanes):  # noqa: ARG001
-    """y[p·between + l] = scale[l]·(Σ_c rows of channel c at code x[p·channels + c])[l] + constant[l], for ``lanes`` l."""
+def add_rows(typing, x, pixels, channels, some, rows, scale, constant, y, between, lanes, first, last):  # noqa: ARG001
+    """y[p·between + l] = scale[l]·(Σ_c rows of channel c at code x[p·channels + c])[l] + constant[l], for ``lanes`` l.
 
-    def write(memory, x, pixels, channels, rows, scale, constant, y, between, lanes):
+    For ``some`` of all ``channels``: unless these are the ``first``, sums go on from what y holds; after the ``last`` they are
+    scaled.
+    """
+
+    def write(memory, x, pixels, channels, some, rows, scale, constant, y, between, lanes, first, last):
         builder = memory.builder
         mask = memory.first_lanes(lanes)
-        factor, added = (memory.load_some(part, memory.number(0), mask) for part in (scale, constant))
+        ends, begins = (builder.trunc(flag, ir.IntType(1)) for flag in (last, first))
+        before = builder.select(begins, memory.first_lanes(memory.number(0)), mask)
+        factor, added = (
+            builder.select(
+                ends, memory.load_some(part, memory.number(0), mask), ir.Constant(FLOATS, [otherwise] * LANES)
+            )
+            for part, otherwise in ((scale, 1.0), (constant, 0.0))
+        )
         totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(TOGETHER)]
 
         def add(code_at: ir.Value, channel: ir.Value, total: ir.Value) -> None:
             row = memory.load(rows, _row_of(memory, memory.load(x, code_at, BYTE), channel), FLOATS)
             builder.store(builder.fadd(builder.load(total), row), total)
 
-        whole = builder.sdiv(channels, memory.number(TOGETHER))
-        rest = builder.srem(channels, memory.number(TOGETHER))
+        whole = builder.sdiv(some, memory.number(TOGETHER))
+        rest = builder.srem(some, memory.number(TOGETHER))
         with cgutils.for_range(builder, pixels) as pixel:
-            start = memory.product(pixel.index, channels)
-            for total in totals:
+            start, at = memory.product(pixel.index, channels), memory.product(pixel.index, between)
+            builder.store(memory.load_some(y, at, before), totals[0])
+            for total in totals[1:]:
                 builder.store(_nothing(), total)
-            with cgutils.for_range(builder, whole) as some:
-                first = memory.product(some.index, TOGETHER)
+            with cgutils.for_range(builder, whole) as four:
                 for number, total in enumerate(totals):
-                    channel = memory.sum(first, number)
+                    channel = memory.sum(memory.product(four.index, TOGETHER), number)
                     add(memory.sum(start, channel), channel, total)
             with cgutils.for_range(builder, rest) as one:
                 channel = memory.sum(memory.product(whole, TOGETHER), one.index)
                 add(memory.sum(start, channel), channel, totals[0])
             sums = _sum(builder, [builder.load(total) for total in totals])
             result = builder.fadd(builder.fmul(sums, factor), added)
-            at = memory.product(pixel.index, between)
             memory.ask_for(y, memory.sum(at, memory.product(between, _AHEAD)), FLOAT)
             memory.store_some(result, y, at, mask)
 
-    return written(9, write)
+    return written(12, write)
 
 
 _AHEAD = 16  # pixels, whose lines of memory are asked for
