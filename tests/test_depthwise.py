@@ -12,7 +12,14 @@ from torch import Tensor
 from spaces.arithmetic import depthwise as mixtures
 from spaces.arithmetic.engines import threads
 from spaces.arithmetic.engines.cpu import depthwise_convolution as depthwise
-from spaces.arithmetic.engines.cpu import depthwise_gather, depthwise_int8, depthwise_loops, int8, tables
+from spaces.arithmetic.engines.cpu import (
+    depthwise_gather,
+    depthwise_int8,
+    depthwise_loops,
+    depthwise_products,
+    int8,
+    tables,
+)
 from spaces.arithmetic.engines.cpu.tables import Tables
 from spaces.arithmetic.engines.examples import sums_by_definition
 from spaces.arithmetic.engines.geometry import Geometry
@@ -60,6 +67,12 @@ CASES = {
     "pixels that no window sees": Case((1, 4, 10, 10), (3, 3), (4, 4)),
     "1×1": Case((2, 18, 3, 3), (1, 1), rank=9),
     "one row": Case((1, 16, 1, 40), (1, 7), padding=(0, 3)),
+}
+CASES |= {
+    f"{columns} columns, stride {along}, dilation {gap}": Case(
+        (2, 19, 6, 21), (3, columns), (1, along), (1, 2), (1, gap), 3
+    )
+    for columns, along, gap in depthwise_products.WINDOWS
 }
 
 

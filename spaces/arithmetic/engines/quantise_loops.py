@@ -24,32 +24,40 @@ def quantise(x: Tensor, scale: float, low: int, high: int, zero: int, out: Tenso
 
     x float32 and out uint8 are dense and lie in the same order.
     """
-    count, numbers = x.numel(), np.array([scale, low, high], dtype=np.float32)
-    tasks = -(-count // _BLOCK)
-    flags = np.zeros(max(1, tasks), dtype=np.uint8)
+    count = x.numel()
+    if count <= _BLOCK:
+        return _quantise_block(x.data_ptr(), count, scale, low, high, zero, out.data_ptr())
+    numbers, flags = np.array([scale, low, high], dtype=np.float32), np.empty(-(-count // _BLOCK), dtype=np.uint8)
     arguments = (x.data_ptr(), count, numbers.ctypes.data, zero, out.data_ptr(), flags.ctypes.data)
-    share(_quantise, arguments, tasks, count)
-    return int(flags[0]) if tasks == 1 else int(np.bitwise_or.reduce(flags))
+    share(_quantise, arguments, len(flags), count)
+    return int(np.bitwise_or.reduce(flags))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _quantise_block(x, count, scale, low, high, zero, out):
+    """The same of addresses, and what was met."""
+    scale, low, high, offset = np.float32(scale), np.float32(low), np.float32(high), np.int32(zero)
+    lines = count // CODES
+    some = quantise_lines(x, scale, low, high, offset, out, lines)
+    outside, nan = np.int32(some[0]), np.int32(some[1])
+    values, codes = floats_at(x), bytes_at(out)
+    for i in range(lines * CODES, count):
+        code = np.rint(values[i] / scale)
+        nan |= np.int32(code != code)
+        outside |= np.int32((code < low) | (code > high))
+        code = code if code == code else np.float32(0)  # a NaN must not become an index
+        codes[i] = np.uint8(np.int32(min(max(code, low), high)) + offset)
+    return outside | nan << 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _quantise(x, count, numbers, zero, out, flags, begin, end):
     """Blocks from ``begin`` to ``end``; ``numbers``: the scale, the lowest and the highest code."""
-    known, met, offset = floats_at(numbers), bytes_at(flags), np.int32(zero)
-    scale, low, high = known[0], known[1], known[2]
+    known, met = floats_at(numbers), bytes_at(flags)
     for task in range(begin, end):
-        first, last = task * _BLOCK, min(count, (task + 1) * _BLOCK)
-        lines = (last - first) // CODES
-        some = quantise_lines(x + 4 * first, scale, low, high, offset, out + first, lines)
-        outside, nan = np.int32(some[0]), np.int32(some[1])
-        values, codes = floats_at(x), bytes_at(out)
-        for i in range(first + lines * CODES, last):
-            code = np.rint(values[i] / scale)
-            nan |= np.int32(code != code)
-            outside |= np.int32((code < low) | (code > high))
-            code = code if code == code else np.float32(0)  # a NaN must not become an index
-            codes[i] = np.uint8(np.int32(min(max(code, low), high)) + offset)
-        met[task] = np.uint8(outside | nan << 1)
+        first = task * _BLOCK
+        some = min(count - first, _BLOCK)
+        met[task] = np.uint8(_quantise_block(x + 4 * first, some, known[0], known[1], known[2], zero, out + first))
 
 
 def extent(x: Tensor) -> tuple[float, float]:
@@ -57,14 +65,15 @@ def extent(x: Tensor) -> tuple[float, float]:
     count = x.numel()
     if count == 0:
         raise InputError("an empty tensor has no range: a layer in training got no images")
+    if count <= _BLOCK:
+        return extent_of(x.data_ptr(), count)
     tasks = -(-count // _BLOCK)
     found = np.empty((2, tasks), dtype=np.float32)
     share(_extent, (x.data_ptr(), count, found.ctypes.data, tasks), tasks, count)
-    low, high = (found[0, 0], found[1, 0]) if tasks == 1 else (found[0].min(), found[1].max())
-    return float(low), float(high)
+    return extent_of(found.ctypes.data, found.size)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def extent_of(x, count):
     """The smallest and the largest of ``count`` float32 numbers at an address, or NaNs."""
     numbers = floats_at(x)

@@ -6,17 +6,19 @@ threads.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
-from spaces.arithmetic.engines.cpu.depthwise_simd import PIXELS, TAPS
+from spaces.arithmetic.engines.cpu.depthwise_products import PIXELS, window_number
 from spaces.arithmetic.engines.cpu.tables import Tables
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.known_range import remember_range
 from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products
+from spaces.arithmetic.engines.quantise_loops import extent_of
 from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import WEIGHT_ZERO
@@ -81,7 +83,7 @@ def convolve_words(
 def _known(y: Tensor, extents: np.ndarray | None) -> Tensor:
     """y, with which its range is remembered where it was found."""
     if extents is not None:
-        remember_range(y, float(extents[0].min()), float(extents[1].max()))
+        remember_range(y, *extent_of(extents.ctypes.data, extents.size))
     return y
 
 
@@ -131,17 +133,15 @@ def weight_gradient(
     """
     rank = len(tables.values)
     layer, plan = _layer(tuple(index.shape), rank, kernel, geometry, fill, tables.adds(fill))
-    offsets = _offsets(layer)
     blocks, groups = -(-layer.channels // LANES), -(-layer.images // loops.IMAGES)
-    sums = torch.empty((groups, blocks, layer.rows, len(offsets), LANES))
+    sums = torch.empty((groups, blocks, layer.rows, rank, layer.columns, LANES))
     x, g = _pixels(index), _pixels(grad.float())
     arguments = (
-        x.data_ptr(), g.data_ptr(), *tables.addresses, plan.data_ptr(), layer, offsets.data_ptr(), len(offsets),
-        sums.data_ptr(),
+        x.data_ptr(), g.data_ptr(), *tables.addresses, plan.data_ptr(), layer, sums.data_ptr()
     )  # fmt: skip
     share(loops.weight_gradient, arguments, groups * blocks, index.numel())
     gradient = torch.empty((layer.channels, rank, *kernel))
-    loops.add_groups(sums.data_ptr(), groups, layer, len(offsets), np.float32(step), gradient.data_ptr())
+    loops.add_groups(sums.data_ptr(), groups, layer, np.float32(step), gradient.data_ptr())
     return gradient
 
 
@@ -180,7 +180,8 @@ def _layer(
     live = (kernel[0] - 1) * far // down + 1
     plan = _plan(kinds, np.where(inside, rows, 0), kernel[0], down, far, outputs, live)
     return loops.Layer(
-        images, height, width, channels, outputs, pixels, rank, *kernel, along, gap, wide, tiles,
+        images, height, width, channels, outputs, pixels, rank, *kernel, along, gap,
+        window_number(kernel[1], along, gap), wide, tiles,
         width, 0, left, 1, live, len(plan), fill,
     ), plan  # fmt: skip
 
@@ -207,7 +208,8 @@ def _layer_of_gradient(
         np.where(met, loops.OF_MAP, 0), np.where(met, rows // down, 0), kernel[0], 1, far, height, reach[0] + 1
     )
     return loops.Layer(
-        images, grad[2], grad[3], channels, height, width, 1, *kernel, 1, gap, wide, tiles,
+        images, grad[2], grad[3], channels, height, width, 1, *kernel, 1, gap,
+        window_number(kernel[1], 1, gap), wide, tiles,
         seen, skipped, begin, along, reach[0] + 1, len(plan), 0,
     ), plan  # fmt: skip
 
@@ -231,15 +233,6 @@ def _plan(kinds: np.ndarray, rows: np.ndarray, kernel: int, down: int, far: int,
     return torch.from_numpy(np.ascontiguousarray(steps, dtype=np.int64))
 
 
-@functools.lru_cache(maxsize=1024)
-def _offsets(layer: loops.Layer) -> Tensor:
-    """Where the features of each tap (r, column) begin, and some zeros more for whole calls."""
-    places = np.arange(layer.rank)[:, None] * layer.wide + np.arange(layer.columns) * layer.gap
-    offsets = np.zeros(-(-places.size // TAPS) * TAPS, dtype=np.int64)
-    offsets[: places.size] = places.ravel() * LANES
-    return torch.from_numpy(offsets)
-
-
 @functools.lru_cache(maxsize=64)
 def _ones(channels: int) -> Tensor:
     return torch.ones(channels)
@@ -261,10 +254,23 @@ def _codes_from(zero: int) -> Tables:
     return Tables(torch.arange(SIZE, dtype=torch.float32)[None] - zero)
 
 
-def decoded(w_index: Tensor, values: np.ndarray, scale: Tensor | None = None, flipped: bool = False) -> Tensor:
-    """v_r(ŵ)·scale in blocks, for indices (C, 1, kH, kW) and ``values`` (256, R), float32 or int32; ``scale`` (C,)."""
+def words(w_index: Tensor, values: np.ndarray, constants: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Words in blocks for indices (C, 1, kH, kW) and ``values`` (256, R) int32; each channel's Σ of ``constants`` (256,)."""
     channels, _, *kernel = w_index.shape
-    blocks = np.zeros((-(-channels // LANES), kernel[0], values.shape[1], kernel[1], LANES), dtype=values.dtype)
+    blocks, sums = _blocks(channels, kernel, values), np.empty(channels, dtype=np.int32)
+    loops.decode_words(w_index.data_ptr(), channels, values, constants, blocks, sums)
+    return torch.from_numpy(blocks), torch.from_numpy(sums)
+
+
+def _blocks(channels: int, kernel: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """Room for what such ``values`` (256, R) make of weights, full of zeros."""
+    return np.zeros((-(-channels // LANES), kernel[0], values.shape[1], kernel[1], LANES), dtype=values.dtype)
+
+
+def decoded(w_index: Tensor, values: np.ndarray, scale: Tensor | None = None, flipped: bool = False) -> Tensor:
+    """v_r(ŵ)·scale in blocks, for indices (C, 1, kH, kW) and ``values`` (256, R) float32; ``scale`` (C,)."""
+    channels, _, *kernel = w_index.shape
+    blocks = _blocks(channels, kernel, values)
     by_channel = _ONE if scale is None else scale.numpy()
     loops.decode(w_index.contiguous().numpy(), values, by_channel, flipped, blocks)
     return torch.from_numpy(blocks)

@@ -46,9 +46,8 @@ def _is_simple(w_shape: tuple[int, ...], table: ProductTable, geometry: Geometry
 
 def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
     """Weights (C, 1, kH, kW) uint8."""
-    taps = weights.squeeze(1).numpy()
-    constant = torch.from_numpy(_constant(table)[taps].sum(axis=(1, 2), dtype=np.int32))
-    return Packed(depthwise_convolution.decoded(weights, _by_weight(table)), constant, _features(table), geometry)
+    by_weight, constant = depthwise_convolution.words(weights.contiguous(), _by_weight(table), _constant(table))
+    return Packed(by_weight, constant, _features(table), geometry)
 
 
 def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None) -> Tensor:

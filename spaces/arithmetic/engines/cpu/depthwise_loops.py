@@ -10,10 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from spaces.arithmetic.engines.cpu.depthwise_products import PIXELS, correlate, multiply_numbers, multiply_words
 from spaces.arithmetic.engines.cpu.depthwise_simd import (
-    PIXELS,
-    TAPS,
-    correlate,
     finish_integers,
     finish_row,
     lay_out_bytes,
@@ -21,11 +19,10 @@ from spaces.arithmetic.engines.cpu.depthwise_simd import (
     look_up_bytes,
     look_up_each,
     look_up_halves,
-    row_multiplier,
     set_bytes,
     set_floats,
 )
-from spaces.arithmetic.engines.memory import CODES, LANES, floats_at, number_at
+from spaces.arithmetic.engines.memory import CODES, LANES, bytes_at, floats_at, number_at
 from spaces.arithmetic.engines.quantise_loops import extent_of
 
 ONE_BY_ONE, BY_BYTES, BY_HALVES, AS_NUMBERS = range(4)  # how codes are looked up; numbers are no codes
@@ -34,9 +31,6 @@ NUMBERS, WORDS, WORDS_SCALED = range(3)  # what features are: float32, or four b
 GROUP = 4  # blocks of 16 channels that are written side by side: whole pages of memory, one after the other
 IMAGES = 8  # whose gradients of the weights are added up by one task, however many threads there are
 LINE = 64  # bytes of a line of the cache
-
-_multiply_every, _multiply_some = row_multiplier(LANES), row_multiplier(None)  # pixels: with a stride of 1, or any
-_add_words_of_every, _add_words_of_some = row_multiplier(LANES, words=True), row_multiplier(None, words=True)
 
 _part = njit(inline="always")  # of a loop: so that LLVM sees it once, and not at each level of calls again
 _loop = njit(cache=True, nogil=True, error_model="numpy")
@@ -56,6 +50,7 @@ class Layer(NamedTuple):
     columns: int
     along: int  # stride and dilation, between columns
     gap: int
+    window: int  # the number of columns, along and gap, as ``depthwise_products`` has them
     wide: int  # pixels of a laid-out row, as many as its windows see; whole look-ups
     tiles: int  # of eight pixels of an output row
     seen: int  # pixels of an input row that are laid out
@@ -109,14 +104,11 @@ def _add_row(step, features, layer, weights, sums, words):
         if number_at(step, SEEN_BY + 2 * k) >= 0:
             own, taps = sums + 4 * pitch * number_at(step, SEEN_BY + 1 + 2 * k), weights + 4 * size * k
             plane, stride, gap = layer.wide * LANES, layer.along * LANES, layer.gap * LANES
-            if words != NUMBERS and layer.along == 1:
-                _add_words_of_every(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
-            elif words != NUMBERS:
-                _add_words_of_some(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
-            elif layer.along == 1:
-                _multiply_every(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
+            known = (layer.rank, layer.columns, stride, gap, layer.tiles)
+            if words != NUMBERS:
+                multiply_words(layer.window, own, features, plane, taps, *known)
             else:
-                _multiply_some(own, features, plane, taps, layer.rank, layer.columns, stride, gap, layer.tiles)
+                multiply_numbers(layer.window, own, features, plane, taps, *known)
 
 
 @_loop
@@ -170,40 +162,40 @@ def convolve(x, u, planes, halves, how, plan, layer, weights, words, scale, cons
 
 
 @_part
-def _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, sums):
-    """What a row of features meets in the gradients of all output rows that see it, at ``count`` taps."""
+def _correlate_row(step, features, layer, g, n, channel, lanes, line, sums):
+    """What a row of features meets in the gradients of all output rows that see it."""
+    plane, stride, gap = layer.wide * LANES, layer.along * LANES, layer.gap * LANES
     for k in range(layer.rows):
         seen_by = number_at(step, SEEN_BY + 2 * k)
         if seen_by >= 0:
             start, between = (n * layer.outputs + seen_by) * layer.pixels * layer.channels + channel, layer.channels
-            grads = g + 4 * start
-            if lanes < LANES:
+            grads, own = g + 4 * start, sums + 4 * LANES * k * layer.rank * layer.columns
+            if lanes < LANES or layer.pixels % PIXELS:  # beside zeros, for whole vectors and tiles
                 lay_out_floats(g, start, between, layer.pixels, lanes, line, 0, LANES)
                 grads, between = line, LANES
-            for tap in range(0, count, TAPS):
-                own = sums + 4 * LANES * (k * count + tap)
-                correlate(own, features, offsets + 8 * tap, layer.along * LANES, grads, between, layer.pixels)
+            known = (layer.rank, layer.columns, stride, gap)
+            correlate(layer.window, own, features, plane, *known, grads, between, layer.tiles)
 
 
 @_loop
-def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, sums, begin, end):
-    """Σ over pixels of u_r(x̂)·gradient, sums (groups, blocks, kH, T, 16), for tasks from ``begin`` to ``end``.
+def weight_gradient(x, g, u, planes, halves, how, plan, layer, sums, begin, end):
+    """Σ over pixels of u_r(x̂)·gradient, sums (groups, blocks, kH, R, kW, 16), for tasks from ``begin`` to ``end``.
 
-    A task is 16 channels of a group of images. x (N, H, W, C) are codes, g (N, H', W', C) gradients; ``offsets`` (T,): where
-    the features of a tap (r, column) begin in a row's, and some more of them for whole calls: ``count`` in all.
+    A task is 16 channels of a group of images. x (N, H, W, C) are codes, g (N, H', W', C) gradients.
     """
     blocks, size = (layer.channels + LANES - 1) // LANES, layer.wide * LANES
-    memory = np.empty(layer.rank * size + layer.pixels * LANES + size // 4 + LANES, dtype=np.float32)
+    count, across = layer.rows * layer.rank * layer.columns * LANES, layer.tiles * PIXELS * LANES
+    memory = np.empty(layer.rank * size + across + size // 4 + LANES, dtype=np.float32)
     features = (memory.ctypes.data + LINE - 1) // LINE * LINE
     line = features + 4 * layer.rank * size
-    codes = line + 4 * layer.pixels * LANES
-    set_floats(line, layer.pixels * LANES)
+    codes = line + 4 * across
+    set_floats(line, across)
     set_bytes(codes, layer.fill, size)
     _expand(codes, features, size, u, planes, halves, how, layer)
     for task in range(begin, end):
-        channel, own = task % blocks * LANES, sums + 4 * LANES * layer.rows * count * task
+        channel, own = task % blocks * LANES, sums + 4 * count * task
         lanes = min(LANES, layer.channels - channel)
-        set_floats(own, layer.rows * count * LANES)
+        set_floats(own, count)
         for n in range(task // blocks * IMAGES, min(layer.images, (task // blocks + 1) * IMAGES)):
             for number in range(layer.steps):
                 step = plan + 8 * number * (SEEN_BY + 2 * layer.rows)
@@ -211,21 +203,22 @@ def weight_gradient(x, g, u, planes, halves, how, plan, layer, offsets, count, s
                 if kind > 0:
                     start = (n * layer.height + number_at(step, ROW)) * layer.width * layer.channels + channel
                     _features_of_row(x, kind, start, lanes, codes, features, u, planes, halves, how, layer)
-                    _correlate_row(step, features, offsets, count, layer, g, n, channel, lanes, line, own)
+                    _correlate_row(step, features, layer, g, n, channel, lanes, line, own)
     memory[0] = 0  # to here it must be kept
 
 
 @_loop
-def add_groups(sums, groups, layer, count, step, gradient):
+def add_groups(sums, groups, layer, step, gradient):
     """gradient[c, r, k, m] = step · Σ of what ``weight_gradient`` found for each group of images, (C, R, kH, kW)."""
     found, results = floats_at(sums), floats_at(gradient)
-    pitch = (layer.channels + LANES - 1) // LANES * layer.rows * count * LANES  # between groups
+    count = layer.rows * layer.rank * layer.columns * LANES
+    pitch = (layer.channels + LANES - 1) // LANES * count  # between groups
     place = 0
     for c in range(layer.channels):
         for r in range(layer.rank):
             for k in range(layer.rows):
                 for m in range(layer.columns):
-                    own = ((c // LANES * layer.rows + k) * count + r * layer.columns + m) * LANES + c % LANES
+                    own = c // LANES * count + ((k * layer.rank + r) * layer.columns + m) * LANES + c % LANES
                     total = np.float32(0)
                     for group in range(groups):
                         total += found[group * pitch + own]
@@ -247,3 +240,19 @@ def decode(index, values, scale, flipped, blocks):
                 for r in range(values.shape[1]):
                     value = values[code, r]
                     blocks[c // LANES, k, r, m, c % LANES] = value * scale[c] if scale.size > 1 else value
+
+
+@njit(cache=True, nogil=True)
+def decode_words(index, channels, values, constants, blocks, sums):
+    """The same of whole numbers: weights (C, kH, kW) at an address, ``values`` (256, R) int32; sums[c] = Σ of ``constants``."""
+    codes, place = bytes_at(index), 0
+    for c in range(channels):
+        total = 0
+        for k in range(blocks.shape[1]):
+            for m in range(blocks.shape[3]):
+                code = codes[place]
+                place += 1
+                total += constants[code]
+                for r in range(values.shape[1]):
+                    blocks[c // LANES, k, r, m, c % LANES] = values[code, r]
+        sums[c] = total

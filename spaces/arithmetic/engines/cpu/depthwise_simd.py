@@ -4,7 +4,6 @@ Memory is told by its address, as ``memory`` says; offsets count float32 numbers
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -21,7 +20,6 @@ from spaces.arithmetic.engines.memory import (
     LANES,
     WHOLE,
     Memory,
-    has_dot_products,
     has_permutes,
     interleaved,
     permuted,
@@ -29,9 +27,8 @@ from spaces.arithmetic.engines.memory import (
     written,
 )
 
-PIXELS = 8  # that ``row_multiplier``'s functions add up side by side
-TAPS = 8  # that ``correlate`` adds up side by side
 PLANES = 4  # bytes of a number
+_AT_ONCE = CODES // LANES  # pixels that are looked up together
 
 
 @intrinsic
@@ -77,16 +74,13 @@ def write_floats(typing, source, start, between, count, lanes, target, first, ap
 
 def _layer_out(element: ir.Type, asks: bool) -> Callable[..., None]:
     def write(memory, source, start, between, count, lanes, target, first, apart):
-        def copy(lane: ir.Value, kind: ir.Type) -> None:
-            value = memory.load(source, memory.sum(seen, lane), kind)
-            memory.store(value, target, memory.sum(own, lane))
-
+        mask = memory.first_lanes(lanes)
         with cgutils.for_range(memory.builder, count) as pixel:
             seen = memory.sum(start, memory.product(pixel.index, between))
             own = memory.sum(first, memory.product(pixel.index, apart))
             if asks:
                 memory.ask_for(target, memory.sum(own, memory.product(count, apart)), element)
-            memory.for_lanes(lanes, element, copy)
+            memory.store_some(memory.load_some(source, seen, mask, element), target, own, mask)
 
     return write
 
@@ -99,17 +93,13 @@ def finish_row(typing, sums, scale, constant, channel, y, start, between, pixels
     """
 
     def write(memory, sums, scale, constant, channel, y, start, between, pixels, lanes):
-        def finish(lane: ir.Value, kind: ir.Type) -> None:
-            own = memory.sum(channel, lane)
-            value = memory.load(sums, memory.sum(memory.product(pixel.index, LANES), lane), kind)
-            scaled = memory.builder.fmul(value, memory.load(scale, own, kind))
-            result = memory.builder.fadd(scaled, memory.load(constant, own, kind))
-            memory.store(result, y, memory.sum(at, lane))
-
+        mask = memory.first_lanes(lanes)
+        factor, added = (memory.load_some(part, channel, mask) for part in (scale, constant))
         with cgutils.for_range(memory.builder, pixels) as pixel:
             at = memory.sum(start, memory.product(pixel.index, between))
             memory.ask_for(y, memory.sum(at, memory.product(pixels, between)), FLOAT)
-            memory.for_lanes(lanes, FLOAT, finish)
+            scaled = memory.builder.fmul(memory.load(sums, memory.product(pixel.index, LANES), FLOATS), factor)
+            memory.store_some(memory.builder.fadd(scaled, added), y, at, mask)
 
     return written(9, write)
 
@@ -119,95 +109,17 @@ def finish_integers(typing, sums, scale, constant, channel, y, start, between, p
     """The same with integers: rounded to float32 after the constant, and scaled; or if not ``scaled`` left as they are."""
 
     def write(memory, sums, scale, constant, channel, y, start, between, pixels, lanes, scaled):
-        builder = memory.builder
-
-        def finish(lane: ir.Value, kind: ir.Type) -> None:
-            own, whole = memory.sum(channel, lane), INTEGERS if isinstance(kind, ir.VectorType) else INTEGER
-            value = memory.load(sums, memory.sum(memory.product(pixel.index, LANES), lane), whole)
-            value = builder.add(value, memory.load(constant, own, whole))
-            product = builder.fmul(builder.sitofp(value, kind), memory.load(scale, own, kind))
-            chosen = builder.select(builder.trunc(scaled, ir.IntType(1)), product, builder.bitcast(value, kind))
-            memory.store(chosen, y, memory.sum(at, lane))
-
+        builder, mask = memory.builder, memory.first_lanes(lanes)
+        factor, added = memory.load_some(scale, channel, mask), memory.load_some(constant, channel, mask, INTEGER)
         with cgutils.for_range(builder, pixels) as pixel:
             at = memory.sum(start, memory.product(pixel.index, between))
             memory.ask_for(y, memory.sum(at, memory.product(pixels, between)), FLOAT)
-            memory.for_lanes(lanes, FLOAT, finish)
+            value = builder.add(memory.load(sums, memory.product(pixel.index, LANES), INTEGERS), added)
+            product = builder.fmul(builder.sitofp(value, FLOATS), factor)
+            chosen = builder.select(builder.trunc(scaled, ir.IntType(1)), product, builder.bitcast(value, FLOATS))
+            memory.store_some(chosen, y, at, mask)
 
     return written(10, write)
-
-
-# -- products ----------------------------------------------------------------------------------------------------------
-
-
-def row_multiplier(step: int | None, words: bool = False) -> Callable[..., Any]:
-    """multiply(sums, features, plane, weights, rank, taps, step, gap, tiles): what a row of features adds to one of sums.
-
-    sums[16p + l] += Σ_rk features[r·plane + p·step + k·gap + l] · weights[(r·taps + k)·16 + l] for 8·``tiles`` pixels p,
-    ``rank`` values r, ``taps`` taps k and 16 channels l. A ``step`` that is known beforehand makes it faster. With
-    ``words``, features and weights are four bytes each, unsigned and signed, and the sums those of their products.
-    """
-
-    @intrinsic
-    def multiply(typing, sums, features, plane, weights, rank, taps, step_, gap, tiles):  # noqa: ARG001
-        def write(memory, sums, features, plane, weights, rank, taps, step_, gap, tiles):
-            given = step_ if step is None else memory.number(step)
-            if not words:
-                kind, add = FLOATS, memory.multiply_add
-            elif has_dot_products():
-                kind, add = INTEGERS, memory.dot_products
-            else:
-                return
-            _multiply_row(memory, kind, add, sums, features, plane, weights, rank, taps, given, gap, tiles)
-
-        return written(9, write)
-
-    return multiply
-
-
-def _multiply_row(memory, kind, add, sums, features, plane, weights, rank, taps, step, gap, tiles):
-    builder = memory.builder
-    totals = [cgutils.alloca_once(builder, kind) for _ in range(PIXELS)]
-    with cgutils.for_range(builder, tiles) as tile:
-        own = memory.product(tile.index, PIXELS * LANES)
-        seen = memory.product(tile.index, memory.product(step, PIXELS))
-        for pixel, total in enumerate(totals):
-            builder.store(memory.load(sums, memory.sum(own, pixel * LANES), kind), total)
-        with cgutils.for_range(builder, rank) as feature, cgutils.for_range(builder, taps) as tap:
-            place = memory.sum(memory.product(feature.index, taps), tap.index)
-            weight = memory.load(weights, memory.product(place, LANES), kind)
-            offset = memory.sum(memory.product(feature.index, plane), memory.product(tap.index, gap))
-            at = memory.sum(seen, offset)
-            for pixel, total in enumerate(totals):
-                value = memory.load(features, memory.sum(at, memory.product(step, pixel)), kind)
-                builder.store(add(value, weight, builder.load(total)), total)
-        for pixel, total in enumerate(totals):
-            memory.store(builder.load(total), sums, memory.sum(own, pixel * LANES))
-
-
-@intrinsic
-def correlate(typing, sums, features, offsets, step, grads, stride, pixels):  # noqa: ARG001
-    """sums[16t + l] += Σ_p features[offsets[t] + p·step + l] · grads[p·stride + l].
-
-    For ``pixels`` pixels p, eight taps t and 16 channels l; ``offsets`` are of eight bytes each.
-    """
-
-    def write(memory, sums, features, offsets, step, grads, stride, pixels):
-        builder = memory.builder
-        totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(TAPS)]
-        starts = [memory.load(offsets, memory.number(tap), WHOLE) for tap in range(TAPS)]
-        for tap, total in enumerate(totals):
-            builder.store(memory.load(sums, memory.number(tap * LANES), FLOATS), total)
-        with cgutils.for_range(builder, pixels) as pixel:
-            grad = memory.load(grads, memory.product(pixel.index, stride), FLOATS)
-            at = memory.product(pixel.index, step)
-            for start, total in zip(starts, totals):
-                value = memory.load(features, memory.sum(start, at), FLOATS)
-                builder.store(memory.multiply_add(value, grad, builder.load(total)), total)
-        for tap, total in enumerate(totals):
-            memory.store(builder.load(total), sums, memory.number(tap * LANES))
-
-    return written(7, write)
 
 
 # -- features ----------------------------------------------------------------------------------------------------------
@@ -266,17 +178,17 @@ def _look_up_halves(memory, codes, halves, rank, features, plane, pixels):
     builder = memory.builder
     kind = ir.FunctionType(FLOATS, [FLOATS, INTEGERS])
     permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
-    with cgutils.for_range(builder, pixels) as pixel:
-        at = memory.product(pixel.index, LANES)
-        code = builder.zext(memory.load(codes, at, ir.VectorType(BYTE, LANES)), INTEGERS)
-        upper = builder.lshr(code, ir.Constant(INTEGERS, [4] * LANES))
+    with cgutils.for_range(builder, builder.sdiv(pixels, memory.number(_AT_ONCE))) as block:
+        start = memory.product(block.index, _AT_ONCE * LANES)
+        places = [memory.sum(start, pixel * LANES) for pixel in range(_AT_ONCE)]
+        lower = [builder.zext(memory.load(codes, at, ir.VectorType(BYTE, LANES)), INTEGERS) for at in places]
+        upper = [builder.lshr(code, ir.Constant(INTEGERS, [4] * LANES)) for code in lower]
         with cgutils.for_range(builder, rank) as feature:
-            first = memory.product(feature.index, 2 * LANES)
-            parts = [
-                builder.call(permute, [memory.load(halves, memory.sum(first, half), FLOATS), index])
-                for half, index in ((0, upper), (LANES, code))  # of which the lower four bits count
-            ]
-            memory.store(builder.fadd(*parts), features, memory.sum(memory.product(feature.index, plane), at))
+            first, target = memory.product(feature.index, 2 * LANES), memory.product(feature.index, plane)
+            high, low = (memory.load(halves, memory.sum(first, half), FLOATS) for half in (0, LANES))
+            for at, *index in zip(places, upper, lower):  # of which the lower four bits count
+                parts = [builder.call(permute, pair) for pair in zip((high, low), index)]
+                memory.store(builder.fadd(*parts), features, memory.sum(target, at))
 
 
 def _in_order_of_words(builder: ir.IRBuilder, index: ir.Value) -> ir.Value:
