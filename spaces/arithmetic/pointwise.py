@@ -42,7 +42,7 @@ class PointwiseMixture(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index, clamped, step, w_index, w_scale, blocks = ctx.saved_tensors
-        grad, grad_blended = grad.float(), None
+        grad, grad_blended = grad.float().contiguous(memory_format=torch.channels_last), None
         if ctx.needs_input_grad[2]:
             weights = pointwise.Weights(blocks, w_scale, len(w_index))
             grad_blended = pointwise.table_gradient(index, grad, weights, ctx.zero).mul_(step)
