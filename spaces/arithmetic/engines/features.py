@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines import feature_loops as loops
+from spaces.arithmetic.engines.geometry import pixels_of
 from spaces.multipliers.byte_factors import as_bits
 from spaces.multipliers.multiplier import SIZE
 
@@ -87,7 +88,7 @@ def expand(x: Tensor, features: Features, groups: int) -> Tensor:
     dtype = torch.uint8 if features.values.dtype == np.uint8 else torch.float32
     if x.device.type != "cpu":
         return _expand_on_device(x, features, groups)
-    flat = x.permute(0, 2, 3, 1).contiguous().view(-1, channels // groups).numpy()
+    flat = pixels_of(x).view(-1, channels // groups).numpy()
     out = torch.empty((batch, height, width, channels * features.count), dtype=dtype)
     target = out.view(-1, channels // groups * features.count).numpy()
     if features.bits is not None:

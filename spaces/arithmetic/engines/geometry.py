@@ -79,3 +79,8 @@ class Geometry:
         """The ordinary convolution with this geometry."""
         with plain_fp32(x.device):
             return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+
+def pixels_of(x: Tensor) -> Tensor:
+    """Maps (N, C, H, W) as (N, H, W, C), one number after the other: without a copy if they are channels-last."""
+    return x.permute(0, 2, 3, 1).contiguous()

@@ -20,6 +20,7 @@ CODES = 64  # that are looked up at a time
 BYTE, INTEGER, FLOAT, WHOLE = ir.IntType(8), ir.IntType(32), ir.FloatType(), ir.IntType(64)
 FLOATS, INTEGERS = ir.VectorType(FLOAT, LANES), ir.VectorType(INTEGER, LANES)
 BYTES = ir.VectorType(BYTE, CODES)
+NOTHING = ir.Constant(FLOATS, [0.0] * LANES)
 
 
 def has_permutes() -> bool:

@@ -23,7 +23,7 @@ from spaces.warmup import preparing
 
 _REPEATS = 5
 _LAUNCHES = 20  # of a convolution in one recorded graph
-_VERSION = 4  # of the measurement
+_VERSION = 5  # of the measurement, and of the loops that are measured
 _MANY_TAPS = 16  # of a depthwise kernel, from which sums cost more than what is done once for each activation
 _MAPS = (8, 32, 32)  # images, height and width of the layer that is timed
 _LAYERS = {  # its weights' shape and geometry

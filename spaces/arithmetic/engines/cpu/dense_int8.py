@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import dense_loops as loops
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products, has_permutes
 from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.byte_factors import known_byte_factors
@@ -59,7 +59,7 @@ def pack(weights: Tensor, table: ProductTable, geometry: Geometry) -> Packed:
 
 def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None) -> Tensor:
     """The sums (N, O, H', W') of codes x (N, C, H, W): int32, or scaled float32."""
-    x = x.permute(0, 2, 3, 1).contiguous()
+    x = pixels_of(x)
     layer, offsets, size = _layer(
         tuple(x.shape), packed.outputs, packed.kernel, len(packed.features), packed.geometry, fill
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from spaces.arithmetic.engines.cpu import depthwise_loops as loops
 from spaces.arithmetic.engines.cpu.depthwise_products import PIXELS, window_number
 from spaces.arithmetic.engines.cpu.tables import Tables
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.known_range import remember_range
 from spaces.arithmetic.engines.memory import CODES, LANES, has_dot_products
 from spaces.arithmetic.engines.quantise_loops import extent_of
@@ -48,7 +48,7 @@ def convolve(
     """
     size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
-    y, extents = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant)
+    y, extents = _convolved(pixels_of(index), tables, layer, plan, by_weight, scale, constant)
     return _known(y, extents)
 
 
@@ -56,7 +56,7 @@ def input_gradient(grad: Tensor, flipped: Tensor, size: tuple[int, ...], geometr
     """The gradient of a depthwise convolution for its input (N, C, H, W) = ``size``; its ``flipped`` weights in blocks."""
     kernel = (flipped.shape[1], flipped.shape[3])
     layer, plan = _layer_of_gradient(tuple(size), tuple(grad.shape), kernel, geometry)
-    return _convolved(_pixels(grad.float()), None, layer, plan, flipped, None, None)[0]
+    return _convolved(pixels_of(grad.float()), None, layer, plan, flipped, None, None)[0]
 
 
 def convolve_words(
@@ -76,7 +76,7 @@ def convolve_words(
     size, kernel = tuple(index.shape), (by_weight.shape[1], by_weight.shape[3])
     layer, plan = _layer(size, len(tables.values), kernel, geometry, fill, tables.adds(fill))
     words = loops.WORDS if scale is None else loops.WORDS_SCALED
-    y, extents = _convolved(_pixels(index), tables, layer, plan, by_weight, scale, constant, words)
+    y, extents = _convolved(pixels_of(index), tables, layer, plan, by_weight, scale, constant, words)
     return _known(y, extents) if scale is not None else y.view(torch.int32)
 
 
@@ -135,7 +135,7 @@ def weight_gradient(
     layer, plan = _layer(tuple(index.shape), rank, kernel, geometry, fill, tables.adds(fill))
     blocks, groups = -(-layer.channels // LANES), -(-layer.images // loops.IMAGES)
     sums = torch.empty((groups, blocks, layer.rows, rank, layer.columns, LANES))
-    x, g = _pixels(index), _pixels(grad.float())
+    x, g = pixels_of(index), pixels_of(grad.float())
     arguments = (
         x.data_ptr(), g.data_ptr(), *tables.addresses, plan.data_ptr(), layer, sums.data_ptr()
     )  # fmt: skip
@@ -241,11 +241,6 @@ def _ones(channels: int) -> Tensor:
 @functools.lru_cache(maxsize=64)
 def _zeros(channels: int) -> Tensor:
     return torch.zeros(channels)  # also as 32-bit integers
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C)."""
-    return x.permute(0, 2, 3, 1).contiguous()
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from spaces.arithmetic.engines.cpu.gather_simd import (
     transpose_codes,
     transpose_sums,
 )
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.memory import CODES, LANES, number_at
 from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
@@ -101,7 +101,7 @@ def conv2d(x: Tensor, packed: Packed, fill: int, scale: Tensor | None = None) ->
     factors = torch.ones(-(-planes.channels // LANES) * LANES)
     if scale is not None:
         factors[: planes.channels] = scale
-    codes = x.permute(0, 2, 3, 1).contiguous()
+    codes = pixels_of(x)
     weights, constant, columns = (array.ctypes.data for array in (packed.weights, packed.constant, packed.columns))
     arguments = (
         codes.data_ptr(), planes, offsets.data_ptr(), weights, constant, columns, int(packed.permutes),

@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.memory import FLOATS, INTEGERS, LANES, WHOLE, has_dot_products, written
+from spaces.arithmetic.engines.memory import FLOATS, INTEGERS, LANES, NOTHING, WHOLE, has_dot_products, written
 
 PIXELS = 8  # that are added up side by side
 WINDOWS = tuple(itertools.product((3, 5), (1, 2), (1, 2)))  # columns, and stride and dilation between them, written out
@@ -114,7 +114,7 @@ def _correlate_known(memory, sums, features, plane, rank, shape, grads, between,
     totals = [[cgutils.alloca_once(builder, FLOATS) for _ in range(turns)] for _ in range(taps)]
     with cgutils.for_range(builder, rank) as feature:
         for total in itertools.chain(*totals):
-            builder.store(_nothing(), total)
+            builder.store(NOTHING, total)
         with cgutils.for_range(builder, tiles) as tile:
             pixel = memory.product(tile.index, PIXELS)
             first = memory.sum(memory.product(feature.index, plane), memory.product(pixel, step))
@@ -135,7 +135,7 @@ def _correlate_each(memory, sums, features, plane, rank, taps, step, gap, grads,
     totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(PIXELS)]
     with cgutils.for_range(builder, rank) as feature, cgutils.for_range(builder, taps) as tap:
         for total in totals:
-            builder.store(_nothing(), total)
+            builder.store(NOTHING, total)
         start = memory.sum(memory.product(feature.index, plane), memory.product(tap.index, gap))
         with cgutils.for_range(builder, tiles) as tile:
             pixel = memory.product(tile.index, PIXELS)
@@ -182,7 +182,3 @@ def _for_each_window(builder: ir.IRBuilder, window: ir.Value, write: Callable[[t
         write(shape)
         builder.branch(end)
     builder.position_at_end(end)
-
-
-def _nothing() -> ir.Constant:
-    return ir.Constant(FLOATS, [0.0] * LANES)

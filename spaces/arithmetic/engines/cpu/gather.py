@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import depthwise_gather, gather_loops
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
 from spaces.multipliers.products import ProductTable
@@ -53,7 +53,7 @@ def conv2d(x: Tensor, packed: Packed | depthwise_gather.Packed, fill: int, scale
     geometry, kernel = packed.geometry, packed.kernel
     batch, channels = x.shape[:2]
     height, width = geometry.output_size(x.shape[2:], kernel)
-    padded = geometry.pad(x, fill).permute(0, 2, 3, 1).contiguous()
+    padded = pixels_of(geometry.pad(x, fill))
     base, offset = _positions(padded.shape, (height, width), kernel, geometry)
     sums = torch.empty(batch, height, width, packed.outputs, dtype=torch.int32)
     inner, per_group = channels // geometry.groups, packed.outputs // geometry.groups

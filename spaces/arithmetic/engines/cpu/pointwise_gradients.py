@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import set_floats
+from spaces.arithmetic.engines.geometry import pixels_of
 from spaces.arithmetic.engines.memory import (
     BYTE,
     FLOAT,
@@ -23,6 +24,7 @@ from spaces.arithmetic.engines.memory import (
     INTEGER,
     INTEGERS,
     LANES,
+    NOTHING,
     Memory,
     bytes_at,
     floats_at,
@@ -48,7 +50,7 @@ def product_gradients(
     with ``w_index`` (O, C, 1, 1) uint8, ``values`` (256,) and ``w_scale`` (O,); without ``values``, none is computed for the
     input. That one is zero where the input was ``clamped`` (N, C, H, W) uint8.
     """
-    g, x, w_index, w_scale = _pixels(grad), _pixels(index), w_index.contiguous(), w_scale.contiguous()
+    g, x, w_index, w_scale = pixels_of(grad), pixels_of(index), w_index.contiguous(), w_scale.contiguous()
     (*size, channels), outputs = x.shape, g.shape[3]
     pixels = x.numel() // channels
     room = max(1, _MANY // (outputs * -(-channels // LANES) * LANES))  # for sums of so many tasks
@@ -57,7 +59,7 @@ def product_gradients(
     grad_x = None if values is None else torch.empty((*size, channels))
     grad_w = None if line is None else torch.empty(w_index.shape)
     sums = None if line is None else torch.empty((tasks, outputs, -(-channels // LANES) * LANES))
-    met = None if clamped is None else _pixels(clamped)
+    met = None if clamped is None else pixels_of(clamped)
     arguments = (
         g.data_ptr(), x.data_ptr(), _address(met), pixels, task, outputs, channels, _address(line), w_index.data_ptr(),
         _address(values), w_scale.data_ptr(), _address(grad_x), _address(sums),
@@ -66,11 +68,6 @@ def product_gradients(
     if grad_w is not None and sums is not None:
         _add_up(sums.data_ptr(), tasks, outputs, channels, np.float32(step), grad_w.data_ptr())
     return None if grad_x is None else grad_x.permute(0, 3, 1, 2), grad_w
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C)."""
-    return x.permute(0, 2, 3, 1).contiguous()
 
 
 def _address(x: Tensor | None) -> int:
@@ -93,7 +90,7 @@ def _input_adder(pixels: int) -> Callable[..., Any]:
             builder = memory.builder
             totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(pixels)]
             for total in totals:
-                builder.store(_nothing(), total)
+                builder.store(NOTHING, total)
             with cgutils.for_range(builder, outputs) as output:
                 values = memory.load(weights, memory.product(output.index, pitch), FLOATS)
                 for pixel, total in enumerate(totals):
@@ -105,7 +102,7 @@ def _input_adder(pixels: int) -> Callable[..., Any]:
                 for pixel, total in enumerate(totals):
                     met = _codes(memory, clamped, memory.product(channels, pixel), mask)
                     inside = builder.icmp_signed("==", met, ir.Constant(INTEGERS, [0] * LANES))
-                    builder.store(builder.select(inside, builder.load(total), _nothing()), total)
+                    builder.store(builder.select(inside, builder.load(total), NOTHING), total)
             for pixel, total in enumerate(totals):
                 at = memory.product(channels, pixel)
                 memory.ask_for(grad_x, memory.sum(at, memory.product(channels, _AHEAD)), FLOAT)
@@ -165,10 +162,6 @@ def _weight_adder(outputs: int) -> Callable[..., Any]:
 def _codes(memory: Memory, address: ir.Value, at: ir.Value, mask: ir.Value) -> ir.Value:
     """Those of sixteen bytes that a mask has, as integers."""
     return memory.builder.zext(memory.load_some(address, at, mask, BYTE), INTEGERS)
-
-
-def _nothing() -> ir.Constant:
-    return ir.Constant(FLOATS, [0.0] * LANES)
 
 
 _input_of_some, _input_of_one = _input_adder(_TOGETHER), _input_adder(1)

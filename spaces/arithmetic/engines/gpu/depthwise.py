@@ -8,7 +8,7 @@ import functools
 import torch
 from torch import Tensor
 
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.gpu.launching import LOWEST_CAPABILITY, launch, works
 from spaces.arithmetic.engines.gpu.mixture import added_up, moves, tiled, weight_features
 
@@ -35,9 +35,9 @@ def input_gradient(
 
     Its weights are the first of their ``features`` (taps, 1 or more, C), times ``scale`` (C,).
     """
-    pull = grad.permute(0, 2, 3, 1).contiguous()
+    pull = pixels_of(grad)
     grad_x = torch.empty((size[0], *size[2:], size[1]), device=grad.device)
-    lost = features if clamped is None else clamped.permute(0, 2, 3, 1).contiguous()
+    lost = features if clamped is None else pixels_of(clamped)
     pixels, channels, block, unit = tiled(grad_x, TILE_INPUT)
     launch(
         "blend_depthwise_gradient_kernel", -(-pixels // (TILE_INPUT // block)) * -(-channels // block),
@@ -57,7 +57,7 @@ def weight_gradient(
 
     ``line``: whether the ``values`` (256,) are integers from some negative one, or zero, on.
     """
-    x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
+    x, pull = (pixels_of(part) for part in (index, grad))
     pixels, channels, block, unit = tiled(pull, TILE_WEIGHT)
     tile = TILE_WEIGHT if unit > 1 else TILE_WEIGHT // 4  # narrow loads need more registers
     blocks = -(-pixels // (tile // block))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.gpu.gather import border_of
 from spaces.arithmetic.engines.gpu.launching import device_refusal, launch
 from spaces.multipliers.byte_factors import MOST_CHANNELS, ByteFactors, as_bits, byte_factors, known_byte_factors
@@ -151,7 +151,7 @@ def conv2d(x: Tensor, packed: Packed, fill: int | Tensor, scale: Tensor | None =
     y = torch.empty((len(x), *size, packed.shape[0]), dtype=dtype, device=x.device)
     if y.numel() == 0:
         return y.permute(0, 3, 1, 2)
-    x = x.permute(0, 2, 3, 1).contiguous()
+    x = pixels_of(x)
     scales = y if scale is None else scale.contiguous()
     tensors = (
         x, border_of(fill, packed.shape[1], x.device), packed.weights, features.words, features.shifts, packed.constant,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.gpu.gather import border_of
 from spaces.arithmetic.engines.gpu.launching import launch, works
 from spaces.arithmetic.engines.known_range import remember_range
@@ -108,7 +108,7 @@ def convolve(
     if geometry.groups > 1:
         return _convolve_depthwise(index, u, basis, weights, geometry, step, border)
     index, geometry = _padded(index, geometry, border)
-    x, kernel = index.permute(0, 2, 3, 1).contiguous(), weights.index.shape[2:]
+    x, kernel = pixels_of(index), weights.index.shape[2:]
     size = geometry.output_size(x.shape[1:3], kernel)
     y = torch.empty((len(x), *size, len(weights.index)), device=x.device)
     pixels, channels, outputs, rank = y[..., 0].numel(), x.shape[3], y.shape[3], u.shape[1]
@@ -124,7 +124,7 @@ def convolve(
 def _convolve_depthwise(
     index: Tensor, u: Tensor, basis: Basis, weights: Weights, geometry: Geometry, step: Tensor, border: Border
 ) -> Tensor:
-    x, w_index = index.permute(0, 2, 3, 1).contiguous(), weights.index.contiguous()
+    x, w_index = pixels_of(index), weights.index.contiguous()
     height, width = w_index.shape[2:]
     size, channels = geometry.output_size(x.shape[1:3], (height, width)), x.shape[3]
     y, tables = (torch.empty(n, device=x.device) for n in ((len(x), *size, channels), (w_index.numel(), 256)))
@@ -149,7 +149,7 @@ def dense_table_gradient(
 ) -> Tensor:
     """The gradient for u along the columns of its span, (R, columns), from that of ``convolve`` (N, O, H', W')."""
     index, geometry = _padded(index, geometry, border)
-    x, pull = (part.permute(0, 2, 3, 1).contiguous() for part in (index, grad))
+    x, pull = (pixels_of(part) for part in (index, grad))
     channels, outputs, span = x.shape[3], pull.shape[3], basis.span
     pixels, block = pull[..., 0].numel(), _power(outputs, TILE_N)
     inputs = _power(channels, TILE_FEATURES // span.shape[1], least=-(-16 // span.shape[1]))
@@ -170,9 +170,7 @@ def depthwise_gradients(
     border: Border = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same of a depthwise layer, and the gradient for the feature u_0(x̂), (N, C, H, W): zero where ``clamped`` is 1."""
-    x, pull, lost = (
-        part.permute(0, 2, 3, 1).contiguous() for part in (index, grad, index if clamped is None else clamped)
-    )
+    x, pull, lost = (pixels_of(part) for part in (index, grad, index if clamped is None else clamped))
     channels, (height, width), features = x.shape[3], weights.index.shape[2:], weights.features
     around = (0, 0) if border is None else geometry.padding
     pixels = len(x) * (x.shape[1] + 2 * around[0]) * (x.shape[2] + 2 * around[1])

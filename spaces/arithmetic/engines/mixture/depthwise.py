@@ -15,7 +15,7 @@ from numba import njit
 from numba.extending import intrinsic
 from torch import Tensor
 
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.memory import FLOAT, bytes_at, floats_at, written
 from spaces.arithmetic.engines.threads import share
 from spaces.multipliers.multiplier import SIZE
@@ -80,7 +80,7 @@ def _sums(index: Tensor, grad: Tensor, by_weight: Tensor, geometry: Geometry) ->
     The gradients are laid out in planes that have zeros where no output is, so that a window is a few neighbours in each
     of kH rows; the kernel's last row and column meet the first of them.
     """
-    codes, g = index.transpose(0, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
+    codes, g = index.transpose(0, 1).contiguous(), pixels_of(grad)
     channels, images, height, width = codes.shape
     dilation, rows, lanes = geometry.dilation, by_weight.shape[3], _lanes(by_weight, geometry)
     assert lanes is not None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spaces.arithmetic.engines import feature_loops as loops
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.precision import plain_fp32
 
 
@@ -95,7 +95,7 @@ def _feature_gradients(
 def _input_gradient(grad: Tensor, weight: Tensor, size: torch.Size, geometry: Geometry) -> Tensor:
     """The gradient of an ordinary convolution for its input, (N, C, H, W) = ``size``."""
     if grad.device.type == "cpu" and geometry.is_pointwise(weight.shape[2:]):
-        return (_pixels(grad) @ weight.flatten(1)).permute(0, 3, 1, 2)
+        return (pixels_of(grad) @ weight.flatten(1)).permute(0, 3, 1, 2)
     like = torch.empty(size, device=grad.device, memory_format=torch.channels_last)  # only its shape and order count
     return torch.ops.aten.convolution_backward(
         grad, like, weight, None, geometry.stride, geometry.padding, geometry.dilation, False, [0, 0],
@@ -105,7 +105,7 @@ def _input_gradient(grad: Tensor, weight: Tensor, size: torch.Size, geometry: Ge
 
 def _sums_by_code(index: Tensor, parts: list[Tensor]) -> Tensor:
     """(R, 256): maps R × (N, C, H, W), summed over equal codes of ``index`` (N, C, H, W)."""
-    codes = _pixels(index).flatten(0, 2).numpy()
+    codes = pixels_of(index).flatten(0, 2).numpy()
     return torch.from_numpy(np.stack([loops.sum_by_code(codes, _flat_pixels(part)) for part in parts]))
 
 
@@ -124,7 +124,7 @@ def _depthwise(by_weight: Tensor, geometry: Geometry) -> bool:
 
 def _expand(index: Tensor, u: Tensor, groups: int) -> Tensor:
     """Indices (N, C, H, W) → u_r(x̂) as (N, H, W, groups·R·C/groups)."""
-    pixels = _pixels(index)
+    pixels = pixels_of(index)
     if index.device.type != "cpu":
         return _expand_on_device(pixels, u, groups)
     features = torch.empty((*pixels.shape[:3], pixels.shape[3] * u.shape[0]))
@@ -135,8 +135,3 @@ def _expand(index: Tensor, u: Tensor, groups: int) -> Tensor:
 
 def _expand_on_device(pixels: Tensor, u: Tensor, groups: int) -> Tensor:
     return u.t()[pixels.unflatten(3, (groups, -1)).int()].transpose(4, 5).flatten(3, 5)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C), the order in which all of this has its memory."""
-    return x.permute(0, 2, 3, 1).contiguous()

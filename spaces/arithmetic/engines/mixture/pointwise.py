@@ -15,7 +15,7 @@ from numba import njit
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import set_floats
-from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.memory import LANES, bytes_at, floats_at
 from spaces.arithmetic.engines.mixture.pointwise_simd import (
     HALF,
@@ -87,7 +87,7 @@ def convolve(index: Tensor, u: Tensor, weights: Weights, step: Tensor, constant:
 
     ``index`` (N, C, H, W) uint8, ``u`` (R, 256), ``step`` a number's tensor, ``constant`` (O,).
     """
-    x, u = index.permute(0, 2, 3, 1).contiguous(), u.contiguous()
+    x, u = pixels_of(index), u.contiguous()
     blocks, channels, rank, _ = weights.blocks.shape
     pixels = x.numel() // channels
     y = torch.empty((*x.shape[:3], weights.outputs))
@@ -147,7 +147,7 @@ def table_gradient(index: Tensor, grad: Tensor, weights: Weights, often: int) ->
 
     It is faster if ``often`` is the most frequent code, which after a rectifier is that of zero.
     """
-    x, g = index.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1).contiguous()
+    x, g = pixels_of(index), pixels_of(grad)
     blocks, channels, rank, _ = weights.blocks.shape
     pixels = x.numel() // channels
     if pixels <= _FEW and rank <= HALF:

@@ -11,7 +11,18 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spaces.arithmetic.engines.memory import BYTE, FLOAT, FLOATS, LANES, WHOLE, shuffled, splat, transposed, written
+from spaces.arithmetic.engines.memory import (
+    BYTE,
+    FLOAT,
+    FLOATS,
+    LANES,
+    NOTHING,
+    WHOLE,
+    shuffled,
+    splat,
+    transposed,
+    written,
+)
 from spaces.multipliers.multiplier import SIZE
 
 ROWS = SIZE * LANES  # numbers of a channel's rows
@@ -31,7 +42,7 @@ def make_rows(typing, u, v, rank, rows):  # noqa: ARG001
         with cgutils.for_range(builder, memory.number(SIZE // _SIDE_BY_SIDE)) as block:
             first = memory.product(block.index, _SIDE_BY_SIDE)
             for total in totals:
-                builder.store(_nothing(), total)
+                builder.store(NOTHING, total)
             with cgutils.for_range(builder, rank) as feature:
                 values = memory.load(v, memory.product(feature.index, LANES), FLOATS)
                 place = memory.sum(memory.product(feature.index, SIZE), first)
@@ -75,7 +86,7 @@ def add_rows(typing, x, pixels, channels, some, rows, scale, constant, y, betwee
             start, at = memory.product(pixel.index, channels), memory.product(pixel.index, between)
             builder.store(memory.load_some(y, at, before), totals[0])
             for total in totals[1:]:
-                builder.store(_nothing(), total)
+                builder.store(NOTHING, total)
             with cgutils.for_range(builder, whole) as four:
                 for number, total in enumerate(totals):
                     channel = memory.sum(memory.product(four.index, TOGETHER), number)
@@ -179,7 +190,7 @@ def product_adder(pixels: int) -> Callable[..., Any]:
     def add(typing, x, channels, u, v, rank, scale, constant, y, between, lanes):  # noqa: ARG001
         def write(memory, x, channels, u, v, rank, scale, constant, y, between, lanes):
             builder = memory.builder
-            totals = [cgutils.alloca_once_value(builder, _nothing()) for _ in range(pixels)]
+            totals = [cgutils.alloca_once_value(builder, NOTHING) for _ in range(pixels)]
             with cgutils.for_range(builder, channels) as channel:
                 places = [memory.sum(channel.index, memory.product(channels, pixel)) for pixel in range(pixels)]
                 codes = [builder.zext(memory.load(x, place, BYTE), WHOLE) for place in places]
@@ -222,7 +233,7 @@ def feature_adder(pixels: int) -> Callable[..., Any]:
             pairs = builder.sdiv(memory.sum(channels, 1), memory.number(2))
             with cgutils.for_range(builder, pairs) as pair:
                 for total in totals:
-                    builder.store(_nothing(), total)
+                    builder.store(NOTHING, total)
                 with cgutils.for_range(builder, outputs) as output:
                     place = memory.sum(memory.product(output.index, pairs), pair.index)
                     values = memory.load(weights, memory.product(place, LANES), FLOATS)
@@ -257,7 +268,3 @@ def _sum(builder: ir.IRBuilder, vectors: Sequence[ir.Value]) -> ir.Value:
 def _row_of(memory, code: ir.Value, channel: ir.Value) -> ir.Value:
     """Where a channel's row for a code begins."""
     return memory.sum(memory.product(memory.builder.zext(code, WHOLE), LANES), memory.product(channel, ROWS))
-
-
-def _nothing() -> ir.Constant:
-    return ir.Constant(FLOATS, [0.0] * LANES)
