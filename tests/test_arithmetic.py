@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from spaces.arithmetic.emulate import approx_conv2d
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
-from spaces.arithmetic.quantise import RunningMaximum, Scale, quantise, scale_from_maximum, weight_codes
+from spaces.arithmetic.quantise import Scale, quantise, scale_from_maximum, weight_codes
+from spaces.arithmetic.running_scales import RunningMaximum
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from tests.convolutions import EXACT, FULL_RANK, LIBRARY, NAMES, ROUGH, ZERO_ROW, loop_conv

@@ -19,7 +19,8 @@ from spaces.arithmetic.engines import float32
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
-from spaces.arithmetic.quantise import RunningMaximum, RunningRange, quantise, weight_codes
+from spaces.arithmetic.quantise import quantise, weight_codes
+from spaces.arithmetic.running_scales import RunningMaximum, RunningRange
 from spaces.cells.network import HalvesPool
 from spaces.multipliers import catalogue
 from spaces.multipliers.products import operand_table

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.arithmetic import convolution, kernel_mixture, normalised_sum, quantise
+from spaces.arithmetic import convolution, kernel_mixture, normalised_sum, quantise, running_scales
 from spaces.arithmetic import mixture as mixed
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.engines.gpu import depthwise as by_codes
@@ -23,7 +23,8 @@ from spaces.arithmetic.engines.gpu import launching, normalised, quantisation, w
 from spaces.arithmetic.engines.gpu import mixture as by_kernels
 from spaces.arithmetic.engines.mixture import mixture as by_torch
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
-from spaces.arithmetic.quantise import RunningMaximum, RunningRange, Scale
+from spaces.arithmetic.quantise import Scale
+from spaces.arithmetic.running_scales import RunningMaximum, RunningRange
 from spaces.multipliers.multiplier import Multiplier
 from tests.convolutions import LIBRARY, ROUGH, ZERO_ROW
 from tests.kernel_cases import INTERPRETED
@@ -313,17 +314,17 @@ def test_interpreter_depthwise_layers_tell_their_range(channels, monkeypatch):
     weight = by_kernels.weights_of(w_index, scale, basis, depthwise=True)
     held = (index, by_kernels.features_by_code(u), basis, weight, geometry)
     y = by_kernels.convolve(*held, torch.tensor(-0.5))
-    low, high = quantise.ranges_of_parts(y)
+    low, high = running_scales.ranges_of_parts(y)
     assert len(low) == len(high) == 3 * (5 if channels == 5 else 1)
     assert low.min() == y.min() and high.max() == y.max() and bool((low > y.min()).any())
     scale[2] = NAN
-    low, high = quantise.ranges_of_parts(by_kernels.convolve(*held, torch.tensor(1.0)))
+    low, high = running_scales.ranges_of_parts(by_kernels.convolve(*held, torch.tensor(1.0)))
     assert low.isnan().any() and high.isnan().any()
     running = torch.tensor(1.0)
     steps = quantisation.moved_maximum(low, high, running, 0.1, 127, 1e-30)
     assert running.isnan() and all(step.isnan() for step in steps)
     y.add_(1)
-    assert quantise.ranges_of_parts(y)[0] == y.min()
+    assert running_scales.ranges_of_parts(y)[0] == y.min()
 
 
 @interpreted

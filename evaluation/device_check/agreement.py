@@ -14,7 +14,8 @@ from torch import Tensor
 from evaluation.device_check.checks import AGREEMENT, Check, Outcome
 from evaluation.device_check.threads import threads
 from spaces.arithmetic.mixture import MultiplierChoice, MultiplierMixture
-from spaces.arithmetic.quantise import Codes, RunningMaximum, RunningRange, quantise, weight_codes
+from spaces.arithmetic.quantise import Codes, quantise, weight_codes
+from spaces.arithmetic.running_scales import RunningMaximum, RunningRange
 from spaces.multipliers import catalogue
 from spaces.registry import DEFAULT, SPACES
 from spaces.shape import NetworkShape

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from spaces.arithmetic.factory import Sum
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
-from spaces.arithmetic.quantise import RunningMaximum, Scale
+from spaces.arithmetic.quantise import Scale
+from spaces.arithmetic.running_scales import RunningMaximum
 from spaces.errors import InputError
 from spaces.multipliers.multiplier import Multiplier
 from spaces.multipliers.products import WEIGHT_ZERO

@@ -14,16 +14,8 @@ from spaces.arithmetic.convolution import WeightCache, convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import GRADIENTS
 from spaces.arithmetic.precision import plain_fp32
-from spaces.arithmetic.quantise import (
-    Codes,
-    RunningMaximum,
-    RunningRange,
-    WeightQuantiser,
-    divided,
-    moved,
-    quantise_once,
-    weight_codes,
-)
+from spaces.arithmetic.quantise import Codes, WeightQuantiser, divided, quantise_once, weight_codes
+from spaces.arithmetic.running_scales import RunningMaximum, RunningRange, moved
 from spaces.errors import InputError, suggest
 from spaces.multipliers.multiplier import SIZE, Multiplier
 from spaces.multipliers.products import layer_table
