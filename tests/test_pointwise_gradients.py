@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu import pointwise_gradients as pointwise
+from spaces.arithmetic.layers import ApproxConv2d
+from spaces.arithmetic.quantise import weight_codes
+from tests.convolutions import EXACT
 
 LINE, VALUES = torch.arange(256.0) - 100, torch.linspace(-3, 5, 256)
 GUARD = 64  # numbers beside a result
@@ -113,3 +116,52 @@ def test_a_nan_of_a_scale_reaches_what_it_belongs_to():
     assert grad_x.isnan().all() and not grad_w.isnan().any()
     grad_x, grad_w = pointwise.product_gradients(**{**of, "step": torch.tensor(torch.nan)})
     assert grad_w.isnan().all() and not grad_x.isnan().any()
+
+
+def test_channels_are_shared_out_too():
+    of = operands(2, 9, 150, 10)
+    wanted_x, wanted_w = expected(of)
+    got_x, got_w = pointwise.product_gradients(**of)
+    assert close(got_x, wanted_x) and close(got_w, wanted_w)
+
+
+def test_long_sums_of_equal_numbers_stay_exact(monkeypatch):
+    """As after a mean of the whole map, whose gradient is the same everywhere; as one sum they are 10⁻⁵ off."""
+    monkeypatch.setattr(pointwise, "_MANY", 1)  # one part of the pixels
+    of = operands(16, 32, 3, 5)
+    of |= {
+        "grad": of["grad"][:, :, :1, :1].expand(-1, -1, 32, 32),
+        "index": of["index"][:, :, :1, :1].expand(-1, -1, 32, 32),
+    }
+    _, grad_w = pointwise.product_gradients(**of)
+    wanted = expected(of)[1]
+    assert (grad_w - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_quantiser_may_answer_in_other_types(dtype, groups):
+    """Scales in the weight's type, and indices as int64: loops that read memory get what they want."""
+
+    def quantiser(weight: Tensor) -> tuple[Tensor, Tensor]:
+        index, scale = weight_codes(weight)
+        return index.long(), scale.to(dtype)
+
+    x, results = torch.randn(2, 6, 5, 5), []
+    for asked in (weight_codes, quantiser):
+        torch.manual_seed(0)
+        layer = ApproxConv2d(6, 6, 1, groups=groups, bias=False, multiplier=EXACT, weight_quant=asked)
+        own = x.clone().requires_grad_()
+        y = layer(own)
+        y.square().sum().backward()
+        results.append((y.detach(), own.grad, layer.weight.grad))
+    near = {"rtol": 2e-2, "atol": 2e-2} if dtype == torch.bfloat16 else {}
+    for one, two in zip(*results):
+        torch.testing.assert_close(two, one, **near)
+
+
+def test_a_second_derivative_is_refused_and_not_left_out():
+    layer, x = ApproxConv2d(4, 3, 1, bias=False, multiplier=EXACT), torch.randn(1, 4, 3, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

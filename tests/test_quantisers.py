@@ -95,7 +95,7 @@ def test_a_linear_layer_and_its_copy(x):
         assert torch.allclose(one(x).double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000, 4096])
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 1000, 4096, 32768, 70001])
 @pytest.mark.parametrize("special", ["usual", "clamped", "NaN", "both"])
 def test_codes_and_flags_are_those_of_the_formula(size, special):
     """Lines of 64 numbers and what is left over: clamp(round(x / step), low, high) + zero, with halves to the even code."""

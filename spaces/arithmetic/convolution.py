@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spaces.arithmetic import emulate
 from spaces.arithmetic.engines import feature_loops, look_ups, quantise_loops
@@ -74,6 +75,10 @@ class WeightCache:
     def _pack(self, weight: Tensor, table: ProductTable, geometry: Geometry, engine: str) -> PackedWeight:
         with torch.no_grad():
             index, scale = self.quantiser(weight)
+        index, scale = (
+            index.to(torch.uint8).contiguous(),
+            scale.float().contiguous(),
+        )  # as loops read them, from any quantiser
         if index.dim() < 4:  # a linear layer is a 1×1 convolution
             index = index.view(*index.shape, *[1] * (4 - index.dim()))
         return PackedWeight(index, scale, engine, emulate.ENGINES[engine].pack(index, table, geometry))
@@ -129,26 +134,31 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        index, clamped, step, w_index, w_scale = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-        if ctx.depthwise:
-            grad_x, grad_w = depthwise.product_gradients(
-                grad, index, step, w_index, w_scale, ctx.fill, ctx.geometry, wanted
-            )
-        else:
-            geometry = ctx.geometry
-            if ctx.pads:
-                index, geometry = geometry.pad(index, ctx.fill), geometry.unpadded()
-            grad_x, grad_w = product_gradients(
-                grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, geometry, wanted,
-                None if ctx.pads else clamped,
-            )  # fmt: skip
-            if grad_x is not None and ctx.pads:
-                top, left = ctx.geometry.padding
-                grad_x = cleared(grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left], clamped)
-        if grad_x is not None:
-            grad_x = (cleared(grad_x, clamped) if ctx.depthwise else grad_x).to(ctx.dtypes[0])
-        return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
+        # Asked for with a graph of its own, which no loop over codes has, it says so when that is used.
+        return (once_differentiable(_backward) if torch.is_grad_enabled() else _backward)(ctx, grad)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    index, clamped, step, w_index, w_scale = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[:2]
+    if ctx.depthwise:
+        grad_x, grad_w = depthwise.product_gradients(
+            grad, index, step, w_index, w_scale, ctx.fill, ctx.geometry, wanted
+        )
+    else:
+        geometry = ctx.geometry
+        if ctx.pads:
+            index, geometry = geometry.pad(index, ctx.fill), geometry.unpadded()
+        grad_x, grad_w = product_gradients(
+            grad.float(), index, step, w_index, w_scale, ctx.factors, ctx.zero_point, geometry, wanted,
+            None if ctx.pads else clamped,
+        )  # fmt: skip
+        if grad_x is not None and ctx.pads:
+            top, left = ctx.geometry.padding
+            grad_x = cleared(grad_x[:, :, top : grad_x.shape[2] - top, left : grad_x.shape[3] - left], clamped)
+    if grad_x is not None:
+        grad_x = (cleared(grad_x, clamped) if ctx.depthwise else grad_x).to(ctx.dtypes[0])
+    return grad_x, None if grad_w is None else grad_w.to(ctx.dtypes[1]), *[None] * 6
 
 
 def counts(zero_point: int | Tensor) -> bool:
@@ -179,11 +189,9 @@ def product_gradients(
         return _depthwise_gradients(grad, index, step, w_index, w_scale, terms_x, terms_w, geometry, clamped)
     dtype = torch.float32 if several else gradient_dtype(w_index.shape, geometry)
     lines = plain and not several and all(term.left_is_line for term in terms_w)
-    if lines and dtype == torch.float32 and grad.device.type == "cpu" and geometry.is_pointwise(w_index.shape[2:]):
-        for_x, for_w = (*terms_x, None)[0], (*terms_w, None)[0]
-        return pointwise_gradients.product_gradients(
-            grad, index, step, for_w and for_w.left, w_index, w_scale, for_x and for_x.right, clamped
-        )
+    if lines and dtype == torch.float32 and pointwise_gradients.suits(grad.device, w_index.shape, geometry):
+        line, values = (terms_w[0].left if terms_w else None), (terms_x[0].right if terms_x else None)
+        return pointwise_gradients.product_gradients(grad, index, step, line, w_index, w_scale, values, clamped)
     if dtype == torch.bfloat16:
         grad_x, grad_w = _gradients_in_bf16(
             grad, index, step, w_index, w_scale, (*terms_x, None)[0], (*terms_w, None)[0], geometry

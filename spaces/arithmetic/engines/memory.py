@@ -33,6 +33,11 @@ def has_dot_products() -> bool:
     return _has("avx512vnni")
 
 
+def has_wide_vectors() -> bool:
+    """Whether this processor computes with sixteen float32 numbers at a time (AVX-512)."""
+    return _has("avx512f")
+
+
 def _has(instructions: str) -> bool:
     return f"+{instructions}," in cpu_target.target_context.codegen().magic_tuple()[2] + ","
 

@@ -26,7 +26,7 @@ def quantise(x: Tensor, scale: float, low: int, high: int, zero: int, out: Tenso
     """
     count = x.numel()
     if count <= _BLOCK:
-        return _quantise_block(x.data_ptr(), count, scale, low, high, zero, out.data_ptr())
+        return _quantise_block(x.data_ptr(), count, float(scale), float(low), float(high), zero, out.data_ptr())
     numbers, flags = np.array([scale, low, high], dtype=np.float32), np.empty(-(-count // _BLOCK), dtype=np.uint8)
     arguments = (x.data_ptr(), count, numbers.ctypes.data, zero, out.data_ptr(), flags.ctypes.data)
     share(_quantise, arguments, len(flags), count)
@@ -57,7 +57,8 @@ def _quantise(x, count, numbers, zero, out, flags, begin, end):
     for task in range(begin, end):
         first = task * _BLOCK
         some = min(count - first, _BLOCK)
-        met[task] = np.uint8(_quantise_block(x + 4 * first, some, known[0], known[1], known[2], zero, out + first))
+        scale, low, high = np.float64(known[0]), np.float64(known[1]), np.float64(known[2])
+        met[task] = np.uint8(_quantise_block(x + 4 * first, some, scale, low, high, zero, out + first))
 
 
 def extent(x: Tensor) -> tuple[float, float]:

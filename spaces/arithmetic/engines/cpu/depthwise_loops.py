@@ -104,11 +104,11 @@ def _add_row(step, features, layer, weights, sums, words):
         if number_at(step, SEEN_BY + 2 * k) >= 0:
             own, taps = sums + 4 * pitch * number_at(step, SEEN_BY + 1 + 2 * k), weights + 4 * size * k
             plane, stride, gap = layer.wide * LANES, layer.along * LANES, layer.gap * LANES
-            known = (layer.rank, layer.columns, stride, gap, layer.tiles)
+            shape = (layer.rank, layer.columns, stride, gap, layer.tiles)
             if words != NUMBERS:
-                multiply_words(layer.window, own, features, plane, taps, *known)
+                multiply_words(layer.window, own, features, plane, taps, *shape)
             else:
-                multiply_numbers(layer.window, own, features, plane, taps, *known)
+                multiply_numbers(layer.window, own, features, plane, taps, *shape)
 
 
 @_loop
@@ -173,8 +173,8 @@ def _correlate_row(step, features, layer, g, n, channel, lanes, line, sums):
             if lanes < LANES or layer.pixels % PIXELS:  # beside zeros, for whole vectors and tiles
                 lay_out_floats(g, start, between, layer.pixels, lanes, line, 0, LANES)
                 grads, between = line, LANES
-            known = (layer.rank, layer.columns, stride, gap)
-            correlate(layer.window, own, features, plane, *known, grads, between, layer.tiles)
+            shape = (layer.rank, layer.columns, stride, gap)
+            correlate(layer.window, own, features, plane, *shape, grads, between, layer.tiles)
 
 
 @_loop

@@ -127,31 +127,33 @@ def _correlate_known(memory, sums, features, plane, rank, shape, grads, between,
                     builder.store(memory.multiply_add(value, grad, builder.load(total)), total)
         place = memory.product(feature.index, taps * LANES)
         for tap in range(taps):
-            _add_to(memory, sums, memory.sum(place, tap * LANES), totals[tap])
+            parts = [builder.load(total) for total in totals[tap]]
+            _add_to(memory, sums, memory.sum(place, tap * LANES), parts)
 
 
 def _correlate_each(memory, sums, features, plane, rank, taps, step, gap, grads, between, tiles):
+    """A tile's gradients are held, and meet all taps one after the other."""
     builder = memory.builder
-    totals = [cgutils.alloca_once(builder, FLOATS) for _ in range(PIXELS)]
-    with cgutils.for_range(builder, rank) as feature, cgutils.for_range(builder, taps) as tap:
-        for total in totals:
-            builder.store(NOTHING, total)
-        start = memory.sum(memory.product(feature.index, plane), memory.product(tap.index, gap))
-        with cgutils.for_range(builder, tiles) as tile:
-            pixel = memory.product(tile.index, PIXELS)
-            for number, total in enumerate(totals):
-                own = memory.sum(pixel, number)
-                grad = memory.load(grads, memory.product(own, between), FLOATS)
-                value = memory.load(features, memory.sum(start, memory.product(own, step)), FLOATS)
-                builder.store(memory.multiply_add(value, grad, builder.load(total)), total)
-        place = memory.sum(memory.product(feature.index, taps), tap.index)
-        _add_to(memory, sums, memory.product(place, LANES), totals)
+    with cgutils.for_range(builder, tiles) as tile:
+        pixel = memory.product(tile.index, PIXELS)
+        places = [memory.sum(pixel, number) for number in range(PIXELS)]
+        held = [memory.load(grads, memory.product(place, between), FLOATS) for place in places]
+        with cgutils.for_range(builder, rank) as feature, cgutils.for_range(builder, taps) as tap:
+            start = memory.sum(memory.product(feature.index, plane), memory.product(tap.index, gap))
+            parts: list[ir.Value] = []
+            for place, grad in zip(places, held):
+                value = memory.load(features, memory.sum(start, memory.product(step, place)), FLOATS)
+                if len(parts) < PIXELS // 2:
+                    parts.append(builder.fmul(value, grad))
+                else:
+                    parts.append(memory.multiply_add(value, grad, parts.pop(0)))
+            place = memory.sum(memory.product(feature.index, taps), tap.index)
+            _add_to(memory, sums, memory.product(place, LANES), parts)
 
 
-def _add_to(memory, sums, at, totals):
-    """sums[at + l] += the sum of all totals."""
+def _add_to(memory, sums, at, parts):
+    """sums[at + l] += the sum of all parts."""
     builder = memory.builder
-    parts = [builder.load(total) for total in totals]
     while len(parts) > 1:
         parts = [builder.fadd(*pair) for pair in zip(parts[::2], parts[1::2])] + parts[len(parts) // 2 * 2 :]
     memory.store(builder.fadd(memory.load(sums, at, FLOATS), parts[0]), sums, at)

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from spaces.arithmetic.engines.cpu.depthwise_simd import set_floats
-from spaces.arithmetic.engines.geometry import pixels_of
+from spaces.arithmetic.engines.geometry import Geometry, pixels_of
 from spaces.arithmetic.engines.memory import (
     BYTE,
     FLOAT,
@@ -28,6 +28,7 @@ from spaces.arithmetic.engines.memory import (
     Memory,
     bytes_at,
     floats_at,
+    has_wide_vectors,
     splat,
     written,
 )
@@ -35,8 +36,16 @@ from spaces.arithmetic.engines.threads import share
 
 _TOGETHER = 8  # pixels, or outputs
 _TILE = 64  # pixels
-_TASK = 1024  # pixels, or more where sums of all tasks would be many
+_TASK = 512  # pixels, or more where sums of all tasks would be many
+_CHANNELS = 64  # per task
 _MANY = 1 << 20  # numbers
+_WIDE = has_wide_vectors()
+_MOST = 1 << 16  # weights, up to which the library's products are slower also where vectors are half as wide
+
+
+def suits(device: torch.device, w_shape: torch.Size, geometry: Geometry) -> bool:
+    """Whether a layer with weights (O, C/groups, kH, kW) is a product of matrices on the CPU, and this is fast for it."""
+    return device.type == "cpu" and geometry.is_pointwise(w_shape[2:]) and (_WIDE or w_shape[0] * w_shape[1] <= _MOST)
 
 
 def product_gradients(
@@ -53,20 +62,20 @@ def product_gradients(
     g, x, w_index, w_scale = pixels_of(grad), pixels_of(index), w_index.contiguous(), w_scale.contiguous()
     (*size, channels), outputs = x.shape, g.shape[3]
     pixels = x.numel() // channels
-    room = max(1, _MANY // (outputs * -(-channels // LANES) * LANES))  # for sums of so many tasks
+    room = max(1, _MANY // (outputs * -(-channels // LANES) * LANES))  # for sums of so many parts of the pixels
     task = max(_TASK, -(-pixels // (room * _TILE)) * _TILE)
-    tasks = max(1, -(-pixels // task))
+    parts = max(1, -(-pixels // task))
     grad_x = None if values is None else torch.empty((*size, channels))
     grad_w = None if line is None else torch.empty(w_index.shape)
-    sums = None if line is None else torch.empty((tasks, outputs, -(-channels // LANES) * LANES))
+    sums = None if line is None else torch.empty((parts, outputs, -(-channels // LANES) * LANES))
     met = None if clamped is None else pixels_of(clamped)
     arguments = (
         g.data_ptr(), x.data_ptr(), _address(met), pixels, task, outputs, channels, _address(line), w_index.data_ptr(),
         _address(values), w_scale.data_ptr(), _address(grad_x), _address(sums),
     )  # fmt: skip
-    share(_gradients, arguments, tasks, pixels * max(outputs, channels))
+    share(_gradients, arguments, parts * -(-channels // _CHANNELS), pixels * max(outputs, channels))
     if grad_w is not None and sums is not None:
-        _add_up(sums.data_ptr(), tasks, outputs, channels, np.float32(step), grad_w.data_ptr())
+        _add_up(sums.data_ptr(), parts, outputs, channels, np.float32(step), grad_w.data_ptr())
     return None if grad_x is None else grad_x.permute(0, 3, 1, 2), grad_w
 
 
@@ -143,16 +152,16 @@ def _weight_adder(outputs: int) -> Callable[..., Any]:
             builder = memory.builder
             places = [memory.product(pitch, output) for output in range(outputs)]
             totals = [cgutils.alloca_once(builder, FLOATS) for _ in places]
-            for place, total in zip(places, totals):
-                builder.store(memory.load(sums, place, FLOATS), total)
+            for total in totals:
+                builder.store(NOTHING, total)
             with cgutils.for_range(builder, pixels) as pixel:
                 values = memory.load(x, memory.product(pixel.index, LANES), FLOATS)
                 first = memory.product(pixel.index, between)
                 for output, total in enumerate(totals):
                     factor = splat(builder, memory.load(g, memory.sum(first, output), FLOAT), LANES)
                     builder.store(memory.multiply_add(factor, values, builder.load(total)), total)
-            for place, total in zip(places, totals):
-                memory.store(builder.load(total), sums, place)
+            for place, total in zip(places, totals):  # not added to what is there one by one, so that sums stay short
+                memory.store(builder.fadd(memory.load(sums, place, FLOATS), builder.load(total)), sums, place)
 
         return written(6, write)
 
@@ -178,8 +187,11 @@ _loop = njit(cache=True, nogil=True, error_model="numpy")
 def _gradients(
     g, x, clamped, pixels, task, outputs, channels, line, w_index, values, w_scale, grad_x, sums, begin, end
 ):
-    """Tasks from ``begin`` to ``end``, of ``task`` pixels each; grad_x (P, C) and sums (tasks, O, C in whole vectors), or 0."""
-    pitch = (channels + LANES - 1) // LANES * LANES
+    """Tasks from ``begin`` to ``end``, of ``task`` pixels and some channels each.
+
+    g (P, O), x and clamped (P, C), grad_x (P, C), and sums (parts, O, C in whole vectors), the last three or 0.
+    """
+    pitch, parts = (channels + LANES - 1) // LANES * LANES, max(1, (pixels + task - 1) // task)
     memory = np.empty(outputs * pitch + _TILE * LANES + LANES, dtype=np.float32)
     weights = (memory.ctypes.data + 63) // 64 * 64
     decoded = weights + 4 * outputs * pitch
@@ -187,29 +199,25 @@ def _gradients(
     if grad_x:
         _decode_weights(w_index, outputs, channels, values, w_scale, pitch, weights)
     for number in range(begin, end):
-        own = sums + 4 * outputs * pitch * number
-        if sums:
-            set_floats(own, outputs * pitch)
-        last = min(pixels, (number + 1) * task)
-        for first in range(number * task, last, _TILE):
-            some = min(_TILE, last - first)
-            whole = some // _TOGETHER * _TOGETHER
-            for channel in range(0, channels, LANES):
-                lanes, pull, at = min(LANES, channels - channel), g + 4 * first * outputs, first * channels + channel
+        part, begun = number % parts, number // parts * _CHANNELS
+        last, ended = min(pixels, (part + 1) * task), min(channels, begun + _CHANNELS)
+        own = sums + 4 * outputs * pitch * part
+        for o in range(outputs if sums else 0):
+            set_floats(own + 4 * (o * pitch + begun), (ended - begun + LANES - 1) // LANES * LANES)
+        for first in range(part * task, last, _TILE):
+            some, pull = min(_TILE, last - first), g + 4 * first * outputs
+            whole, full = some // _TOGETHER * _TOGETHER, outputs // _TOGETHER * _TOGETHER
+            for channel in range(begun, ended, LANES):
+                lanes, at, w = min(LANES, channels - channel), first * channels + channel, weights + 4 * channel
                 if grad_x:
-                    for p in range(some):
-                        if p < whole and p % _TOGETHER:
-                            continue
-                        seen, target = pull + 4 * p * outputs, grad_x + 4 * (at + p * channels)
-                        met = clamped + at + p * channels if clamped else 0
-                        w = weights + 4 * channel
-                        if p < whole:
-                            _input_of_some(seen, outputs, w, pitch, met, target, channels, lanes)
-                        else:
-                            _input_of_one(seen, outputs, w, pitch, met, target, channels, lanes)
+                    for p in range(0, whole, _TOGETHER):
+                        met, target = clamped + at + p * channels if clamped else 0, grad_x + 4 * (at + p * channels)
+                        _input_of_some(pull + 4 * p * outputs, outputs, w, pitch, met, target, channels, lanes)
+                    for p in range(whole, some):
+                        met, target = clamped + at + p * channels if clamped else 0, grad_x + 4 * (at + p * channels)
+                        _input_of_one(pull + 4 * p * outputs, outputs, w, pitch, met, target, channels, lanes)
                 if sums:
                     _decode(x + at, channels, some, lanes, offset, decoded)
-                    full = outputs // _TOGETHER * _TOGETHER
                     for o in range(0, full, _TOGETHER):
                         _weights_of_some(decoded, pull + 4 * o, outputs, some, own + 4 * (o * pitch + channel), pitch)
                     for o in range(full, outputs):
@@ -227,13 +235,13 @@ def _decode_weights(w_index, outputs, channels, values, w_scale, pitch, weights)
 
 
 @_loop
-def _add_up(sums, tasks, outputs, channels, step, grad_w):
-    """grad_w[o, c] = step·Σ over tasks."""
+def _add_up(sums, parts, outputs, channels, step, grad_w):
+    """grad_w[o, c] = step·Σ over parts of the pixels."""
     found, results = floats_at(sums), floats_at(grad_w)
     pitch = (channels + LANES - 1) // LANES * LANES
     for o in range(outputs):
         for c in range(channels):
             total = np.float32(0)
-            for task in range(tasks):
-                total += found[(task * outputs + o) * pitch + c]
+            for part in range(parts):
+                total += found[(part * outputs + o) * pitch + c]
             results[o * channels + c] = total * step
