@@ -32,7 +32,7 @@ def save_arrays(name: str, arrays: dict[str, np.ndarray]) -> None:
     """Keep arrays under ``name``, if the folder can be written."""
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]  # numpy's own flag could be a name, too
-    _save(f"{name}.npz", packed.getbuffer())
+    _save(f"{name}.npz", packed.getvalue())
 
 
 def load_array(name: str) -> np.ndarray | None:
@@ -48,7 +48,7 @@ def save_array(name: str, array: np.ndarray) -> None:
     header = io.BytesIO()
     array = np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-    _save(f"{name}.npy", header.getbuffer(), array.data.cast("B"))
+    _save(f"{name}.npy", header.getvalue(), array.data.cast("B"))
 
 
 def load_json(name: str) -> object:

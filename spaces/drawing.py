@@ -38,7 +38,7 @@ def write(figure: Figure, path: str | Path, key: str) -> None:
     with matplotlib.rc_context({"svg.hashsalt": key}):
         drawn = io.BytesIO()
         figure.savefig(drawn, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
-    save_bytes(Path(path), drawn.getbuffer())
+    save_bytes(Path(path), drawn.getvalue())
 
 
 def multiplier_label(multiplier: str) -> str:

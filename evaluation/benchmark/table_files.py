@@ -39,7 +39,7 @@ def write_contents(path: Path, contents: Contents) -> None:
     arrays: dict[str, Any] = dict(contents.arrays)
     written = io.BytesIO()
     np.savez_compressed(written, header=np.frombuffer(json.dumps(said).encode(), np.uint8), **arrays)
-    save_bytes(path, written.getbuffer())
+    save_bytes(path, written.getvalue())
 
 
 def read_contents(path: Path, require: Callable[[Contents], None]) -> Contents:

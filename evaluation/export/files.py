@@ -60,7 +60,7 @@ def write(graph: Graph, about: dict[str, Any], folder: Path) -> None:
     }
     packed = io.BytesIO()
     np.savez_compressed(packed, **graph.arrays)  # type: ignore[arg-type]  # numpy's own flag has no dot, as names do
-    save_bytes(folder / NPZ, packed.getbuffer())
+    save_bytes(folder / NPZ, packed.getvalue())
     content = {
         "format": FORMAT,
         **about,

@@ -29,7 +29,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         except (RuntimeError, MemoryError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(f"{path} cannot be made ({reason}); go on with --resume") from error
-        saving.save_bytes(path, content.getbuffer())
+        saving.save_bytes(path, content.getvalue())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _show(command: Show) -> int:
 
     drawn = io.BytesIO()
     draw_error_map(multiplier).savefig(drawn, dpi=150)
-    save_bytes(picture, drawn.getbuffer())
+    save_bytes(picture, drawn.getvalue())
     console = Terminal()
     console.print("", presentation.properties(multiplier))
     console.print(presentation.comparison(sheets))
