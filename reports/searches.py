@@ -35,6 +35,9 @@ class Curve:
     high: np.ndarray
 
 
+FRONTS = ("true front", "predicted front")
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A network that a search handed over, by its true figures."""
@@ -63,10 +66,15 @@ class Searched:
     most_accurate: Mapping[str, tuple[Proposal, ...]]  # of every search
     typical: Mapping[str, tuple[Proposal, ...]]  # all that the search of the median regret handed over
     true_front: tuple[Proposal, ...]
+    reliability: str = ""  # of errors that are predicted: how far they are to be trusted
 
     @property
     def title(self) -> str:
-        return f"{self.dataset}, {self.space}, on a table of trained networks"
+        return f"{self.dataset}, {self.space}, on a table of {'predicted' if self.reliability else 'trained'} networks"
+
+    @property
+    def front_name(self) -> str:
+        return FRONTS[bool(self.reliability)]
 
     @property
     def searches(self) -> int:
@@ -117,6 +125,7 @@ def read_searches(file: Path) -> Searched:
         most_accurate={method: tuple(map(networks.most_accurate, runs)) for method, runs in by_method.items()},
         typical={method: networks.front(_typical(runs, landscape)) for method, runs in by_method.items()},
         true_front=tuple(networks.proposal(at) for at in landscape.front),
+        reliability=table.reliability,
     )
 
 

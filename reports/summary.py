@@ -155,11 +155,11 @@ def _amount(section: Section, name: str, runs: Sequence[Run]) -> str:
         return average([(run, None if value is None else offset + sign * value) for run, value in known], form).text
 
     drop = mean("accuracy_drop_vs_int8", PERCENT)
-    lost = "its loss of accuracy was not measured" if drop == UNMEASURED else f"it loses {drop} points of accuracy"
+    lost = "its accuracy was not compared, and it" if drop == UNMEASURED else f"it loses {drop} points of accuracy and"
     text = (
         f"{name}: {mean('test_accuracy_approximate', PERCENT, -1, 1)} % test error in approximate arithmetic, at "
         f"{mean(section.cost_column(), form)} {unit} per inference. Against exact int8, {lost} "
-        f"and saves {mean(saved['int8'], PERCENT)} % of the {noun}; against fp32, {mean(saved['fp32'], PERCENT)} %."
+        f"saves {mean(saved['int8'], PERCENT)} % of the {noun}; against fp32, {mean(saved['fp32'], PERCENT)} %."
     )
     volumes = [(run, final_hypervolume(run, scale)) for run in runs]
     if any(value is not None for _, value in volumes):

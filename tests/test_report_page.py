@@ -479,7 +479,7 @@ def test_too_few_seeds_and_missing_baselines_are_named(tmp_path):
         )
     told = sentences(tmp_path)
     assert told["headline"] == ["No two methods have a judged front: their searches cannot be compared."]
-    assert "its loss of accuracy was not measured" in told["amounts"][1] and "Hypervolume" not in told["amounts"][1]
+    assert "its accuracy was not compared" in told["amounts"][1] and "Hypervolume" not in told["amounts"][1]
     limits = " ".join(told["limits"])
     assert "random search: it was not run" in limits and "2 runs without a judged front" in limits
     assert (

@@ -113,3 +113,16 @@ def test_a_comparison_alone_is_a_report_and_a_broken_one_is_none(folder, tmp_pat
     (tmp_path / "other.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match="no file of table compare"):
         load([tmp_path / "other.jsonl"])
+
+
+def test_predicted_errors_are_called_so(tmp_path):
+    """Of the large part of the table, of which 600 networks were trained."""
+    kept = Path(__file__).parents[1] / "reports" / "records" / "table" / "large.jsonl"
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    few = [line for line in lines if '"seed":' not in line or line.partition('"seed":')[2][:2] in ("0,", "1,")]
+    (tmp_path / kept.name).write_text("".join(few), encoding="utf-8")
+    (found,) = load([tmp_path / kept.name]).searches
+    assert found.title == "fashion14, bench, on a table of predicted networks" and found.front_name == "predicted front"
+    for table in tables.searches(found):
+        assert "predicted errors (" in table.notes[0] and found.reliability.rstrip(".") in table.notes[0]
+        assert "true" not in table.notes[0]

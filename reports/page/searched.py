@@ -7,11 +7,9 @@ from evaluation.runs import units
 from reports.figures import style
 from reports.page.blocks import Tables, placed
 from reports.page.front import DASHES, SYMBOLS, WORDS, page_colour
-from reports.searches import Proposal, Searched, cost_unit
+from reports.searches import FRONTS, Proposal, Searched, cost_unit
 from reports.summary import Statement
 from reports.tables import Table
-
-TRUE_FRONT = "true front"
 
 
 def searched_block(
@@ -22,6 +20,8 @@ def searched_block(
     facts = (
         f"{found.searches:,} searches under a budget of {found.budget}, costs by {found.cost_model}: {found.file.name}."
     )
+    if found.reliability:
+        facts += f" Errors are predicted: {found.reliability}"
     return {
         "name": found.name,
         "title": f"{found.title}: {style.count(len(found.curves), 'method')}, {found.searches:,} searches",
@@ -33,8 +33,9 @@ def searched_block(
         "course": (),
         "words": [],
         "mark": (
-            "A mark of the chart is a network that the search of the median regret handed over, by its true error and cost; "
-            "the line of the true front joins those that no other network of the table beats."
+            "A mark of the chart is a network that the search of the median regret handed over, by its "
+            f"{'predicted' if found.reliability else 'true'} error and cost; the line of the {found.front_name} joins those "
+            "that no other network of the table beats."
         ),
         "compares": True,
         "unmarked": 0,
@@ -45,8 +46,8 @@ def searched_block(
 def searched_chart(found: Searched) -> dict[str, Any]:
     """What the page's script draws of it."""
     unit, size = cost_unit(found)
-    groups = {TRUE_FRONT: found.true_front, **found.typical}
-    looks, labels = style.looks([*found.typical, TRUE_FRONT]), style.labels(groups)
+    groups = {found.front_name: found.true_front, **found.typical}
+    looks, labels = style.looks([*found.typical, found.front_name]), style.labels(groups)
     return {
         "name": found.name,
         "cost": units.noun(unit),
@@ -70,7 +71,7 @@ def _point(one: Proposal, size: float, name: str) -> dict[str, Any]:
     return {
         "network": None,
         "run": "",
-        "label": "of the table" if name == TRUE_FRONT else "of the search of the median regret",
+        "label": "of the table" if name in FRONTS else "of the search of the median regret",
         "summary": one.summary,
         "circuits": "",
         "validation": None,

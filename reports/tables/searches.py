@@ -11,12 +11,18 @@ from reports.tables.table import PERCENT, Cell, Column, Form, Table, nothing, nu
 
 THOUSANDS = Form(1, 1000)
 RANK, P = Form(2), Form()
-NOTES = (
-    "Regret: hypervolume of the true front minus that of what a search hands over, by true errors (means over the table's "
-    "trainings, on test images) and costs; times 1,000; ± half of the 95 % interval of its mean over seeds.",
-    "Test error, cost and saving are of the most accurate network that a search hands over; ± the sample standard deviation "
-    "over seeds. *: a control.",
-)
+
+
+def _notes(found: Searched) -> tuple[str, ...]:
+    errors = "true errors (means over the table's trainings, on test images)"
+    if found.reliability:
+        errors = f"predicted errors ({found.reliability.rstrip('.')})"
+    return (
+        f"Regret: hypervolume of the {found.front_name} minus that of what a search hands over, by {errors} and costs; times "
+        "1,000; ± half of the 95 % interval of its mean over seeds.",
+        "Test error, cost and saving are of the most accurate network that a search hands over; ± the sample standard "
+        "deviation over seeds. *: a control.",
+    )
 
 
 def searches(found: Searched) -> tuple[Table, Table]:
@@ -55,7 +61,7 @@ def _headline(found: Searched) -> Table:
             )
         )
     return Table(
-        f"{found.name}-headline", f"At a glance: {found.title}", columns, tuple(rows), (*NOTES, *_tests(found))
+        f"{found.name}-headline", f"At a glance: {found.title}", columns, tuple(rows), (*_notes(found), *_tests(found))
     )
 
 
@@ -96,7 +102,7 @@ def _parts(found: Searched) -> Table:
     )
     over = [each.method for each in found.ranking.standings if each.overrun]
     notes = [
-        NOTES[0],
+        _notes(found)[0],
         f"Parts of the budget of {found.budget}; the judging of what a search hands over is on its account.",
     ]
     notes += [f"Overran the budget: {', '.join(over)}."] if over else []
