@@ -59,10 +59,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             ) from error
 
     def first_line(self, name: str) -> str:
-        """Of the docstring of the module of an entry, which is not imported; of an entry's class where that is at hand."""
+        """Of the docstring of an entry's module, which is not imported; of the entry, or its class, where that is at hand."""
         path = self._paths[name]
         if isinstance(path, str):
             return first_line(path.partition(":")[0])
+        if isinstance(path, functools.partial):
+            return first_sentence(path.func.__doc__ or "")
         return first_sentence((path if isinstance(path, type) else type(path)).__doc__ or "")
 
     def __iter__(self) -> Iterator[str]:
@@ -95,7 +97,8 @@ def first_line(module: str) -> str:
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return ""
     with Path(spec.origin).open(encoding="utf-8", errors="replace") as file:
-        return first_sentence(file.readline().strip().strip('"'))
+        lines = (line.strip() for line in file)
+        return first_sentence(next((line for line in lines if line and not line.startswith("#")), "").strip('"'))
 
 
 def first_sentence(text: str) -> str:

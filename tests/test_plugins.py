@@ -1,6 +1,7 @@
 """Registries: names without imports, entry points, and what an unknown or a bad name ends with."""
 
 import collections
+import functools
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -55,3 +56,18 @@ def test_an_entry_for_a_while(registry):
         assert registry["counter"] is collections.UserDict
     assert "mine" not in registry
     assert registry["counter"] is collections.Counter
+
+
+def test_what_a_list_says_of_an_entry(tmp_path, monkeypatch):
+    """A function's docstring where some of its arguments are given; a module's, whatever comments come before it."""
+
+    def load(number: int) -> int:
+        """One of several parts. And more."""
+        return number
+
+    (tmp_path / "commented_entry.py").write_text('# commented_entry.py\n\n"""An entry of a file. And more."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(
+        "part", "approxnas_bench.parts", {"one": functools.partial(load, 1), "file": "commented_entry:ENTRY"}
+    )
+    assert [registry.first_line(name) for name in ("one", "file")] == ["One of several parts", "An entry of a file"]

@@ -153,10 +153,10 @@ class Options(RunOptions):
     seeds: int = 1
     """Number of runs per method, with consecutive seeds."""
     budget: Unset[str] = ""
-    """Search until this much is spent: device time (60s, 5m, 2h), trained work (2e13macs: MACs × images × epochs × 3, which
-    no other load on the machine can change), steps (10steps) or trained candidates (200evals). Of time and work, what it
-    takes to judge the proposals is set apart. Where several methods are compared without it, all get the protocol's;
-    alone, a method stops by its own settings."""
+    """Search until at most this much is spent: device time (60s, 5m, 2h), trained work (2e13macs: MACs × images × epochs × 3,
+    which no other load on the machine can change), steps (10steps) or trained candidates (200evals). Of time and work, what
+    it takes to judge the proposals is kept back. A method that is done by its own settings ends earlier. Where several
+    methods are compared without it, all get the protocol's; alone, a method stops by its own settings."""
     evaluator: str = "training"
     """How candidates are evaluated; other packages can add a way, such as a table of results."""
     table: str = "fashion14"
