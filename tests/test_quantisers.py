@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spaces.arithmetic.convolution import decoded, look_up
 from spaces.arithmetic.engines import quantise_loops as loops
 from spaces.arithmetic.layers import ApproxConv2d, ApproxLinear
-from spaces.arithmetic.quantise import Scale
+from spaces.arithmetic.quantise import Scale, quantise
 from tests.convolutions import EXACT, ROUGH, loop_conv
 
 
@@ -138,3 +138,11 @@ def test_the_step_of_a_number_is_that_of_a_tensor():
         scale, expected = Scale.of_maximum(maximum), Scale.symmetric(torch.tensor(maximum))
         assert torch.equal(scale.step.view(torch.int32), expected.step.view(torch.int32))
         assert scale.number == expected.number or maximum != maximum
+
+
+@pytest.mark.parametrize("size", [10, 70001])
+def test_bounds_may_be_tensors_of_one(size):
+    x, bounds = torch.linspace(-2, 2, size), (torch.tensor(-7), torch.tensor(7))
+    found = quantise(x, Scale(torch.tensor(0.1), *bounds, 128))
+    assert torch.equal(found.index, quantise(x, Scale(torch.tensor(0.1), -7, 7, 128)).index)
+    assert found.index.min() == 121 and found.index.max() == 135

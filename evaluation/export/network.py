@@ -14,8 +14,9 @@ from torch import Tensor
 from evaluation.export import files
 from evaluation.export.graph import IMAGE, Graph
 from spaces.arithmetic import emulate
-from spaces.arithmetic.convolution import PackedWeight, convolve
+from spaces.arithmetic.convolution import convolve
 from spaces.arithmetic.engines.geometry import Geometry
+from spaces.arithmetic.packed_weight import PackedWeight
 from spaces.arithmetic.quantise import LARGEST_CODE, Scale, quantise_once
 from spaces.errors import InputError
 from spaces.files.reading import parsing

@@ -1,9 +1,7 @@
-"""The convolution through a table as a differentiable function, and its two operands in the form that engines take."""
+"""The convolution through a table as a differentiable function."""
 
 import itertools
-import weakref
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,62 +24,9 @@ from spaces.arithmetic.gradients import (
     gradient_factors,
     gradient_terms,
 )
-from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, WeightQuantiser, dense, flat, is_dense, weight_codes
+from spaces.arithmetic.packed_weight import PackedWeight
+from spaces.arithmetic.quantise import WEIGHT_ZERO, Codes, dense, flat, is_dense
 from spaces.multipliers.products import ProductTable
-
-
-@dataclass(frozen=True)
-class PackedWeight:
-    """A weight's codes, scales and the form in which an engine wants it."""
-
-    index: Tensor  # (O, C/groups, kH, kW) uint8
-    scale: Tensor  # (O,)
-    engine: str
-    packed: object
-
-
-class WeightCache:
-    """The packed weight of one layer, reused while neither the weight nor what it is packed for has changed.
-
-    A change is noticed by the tensor's identity, memory and version counter; every in-place operation moves the latter,
-    except one through ``weight.data`` and the step of a fused optimiser. So a weight that is being trained is packed in
-    every pass, and what was packed before is forgotten.
-    """
-
-    def __init__(self, quantiser: WeightQuantiser = weight_codes) -> None:
-        self.quantiser = quantiser
-        self._known: tuple[Hashable, ...] | None = None
-        self._weight: Callable[[], Tensor | None] = lambda: None
-        self._packed: PackedWeight | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "WeightCache":
-        return WeightCache(self.quantiser)  # a copy of a layer packs its own weight
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return WeightCache, (self.quantiser,)
-
-    def get(self, weight: Tensor, table: ProductTable, geometry: Geometry) -> PackedWeight:
-        shape = (*weight.shape, 1, 1)[:4]
-        engine = emulate.choose_engine(table, shape, geometry, weight.device)
-        if torch.is_grad_enabled() and weight.requires_grad:
-            self._packed = None
-            return self._pack(weight, table, geometry, engine)
-        known = (weight.data_ptr(), weight._version, table.key, geometry, engine)
-        if self._packed is None or known != self._known or self._weight() is not weight:
-            self._packed = self._pack(weight, table, geometry, engine)
-            self._known, self._weight = known, weakref.ref(weight)
-        return self._packed
-
-    def _pack(self, weight: Tensor, table: ProductTable, geometry: Geometry, engine: str) -> PackedWeight:
-        with torch.no_grad():
-            index, scale = self.quantiser(weight)
-        index, scale = (
-            index.to(torch.uint8).contiguous(),
-            scale.float().contiguous(),
-        )  # as loops read them, from any quantiser
-        if index.dim() < 4:  # a linear layer is a 1×1 convolution
-            index = index.view(*index.shape, *[1] * (4 - index.dim()))
-        return PackedWeight(index, scale, engine, emulate.ENGINES[engine].pack(index, table, geometry))
 
 
 def convolve(

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.arithmetic.convolution import WeightCache, convolve
+from spaces.arithmetic.convolution import convolve
 from spaces.arithmetic.engines.geometry import Geometry
 from spaces.arithmetic.gradients import GRADIENTS
+from spaces.arithmetic.packed_weight import WeightCache
 from spaces.arithmetic.precision import plain_fp32
 from spaces.arithmetic.quantise import Codes, WeightQuantiser, divided, quantise_once, weight_codes
 from spaces.arithmetic.running_scales import RunningMaximum, RunningRange, moved

@@ -101,7 +101,7 @@ def quantise(x: Tensor, scale: Scale) -> Codes:
         return _quantise_on_device(x, scale)
     x = dense(x.float())
     index = torch.empty_like(x, dtype=torch.uint8)
-    flags = loops.quantise(x, scale.number, int(scale.low), int(scale.high), int(scale.zero), index)
+    flags = loops.quantise(x, scale.number, scale.low, scale.high, scale.zero, index)
     clamped = None
     if flags & loops.CLAMPED:
         clamped = torch.empty_like(index)

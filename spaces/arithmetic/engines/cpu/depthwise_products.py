@@ -1,8 +1,8 @@
 """What the loops over depthwise layers multiply and add up, sixteen channels at a time, for numba.
 
 A row of features has sixteen numbers for each pixel. For the windows that networks have, the taps of a kernel's row are written
-out one by one: eight neighbouring pixels then share the features that their windows have in common, and a third of the
-time is saved. Memory is told by its address, as ``memory`` says.
+out one by one: eight neighbouring pixels then share the features that their windows have in common. Memory is told by its
+address, as ``memory`` says.
 """
 
 import itertools
